@@ -1,0 +1,225 @@
+import {countAddresses, normalizeRanges, splitRanges, type Range} from '../util/ip.js'
+
+/**
+ * The walk is straight-line code that asks `choose` wherever the kernel rolls dice, where the clients part, or where
+ * the dump does not tell. `explore` runs it again for every combination of answers and builds the tree of them.
+ */
+export type ChoiceKind = 'random' | 'clients' | 'unknown'
+
+interface Choice {
+  readonly kind: ChoiceKind
+  readonly weights: readonly number[]
+  /** For `unknown`: what each answer assumes. For `clients`: unused. */
+  readonly labels: readonly string[]
+  /** For `clients`: which clients each answer is about. */
+  readonly ranges: readonly (readonly Range[])[]
+}
+
+export interface Leaf<T> {
+  readonly kind: 'leaf'
+  readonly value: T
+}
+export interface Branch<T> {
+  readonly kind: ChoiceKind
+  readonly weights: readonly number[]
+  readonly labels: readonly string[]
+  readonly ranges: readonly (readonly Range[])[]
+  readonly children: Tree<T>[]
+}
+export type Tree<T> = Leaf<T> | Branch<T>
+
+/** More leaves than this and the rest is unknown; a Service with 10,000 endpoints still fits. */
+const MAX_LEAVES = 20_000
+/** More open questions than this on one path, and the walk stops with `unknown`. */
+const MAX_UNKNOWNS = 10
+
+/** Too many open questions on one path; the walk catches it and ends as unknown. */
+export class TooManyUnknowns extends Error {}
+
+/** Answers the questions of one run. */
+export class Chooser {
+  clients: readonly Range[]
+  readonly path: Choice[] = []
+  readonly answers: number[] = []
+  private readonly prefix: readonly number[]
+  private readonly assumed = new Map<string, number>()
+  private unknowns = 0
+
+  constructor(prefix: readonly number[], clients: readonly Range[]) {
+    this.prefix = prefix
+    this.clients = clients
+  }
+
+  private choose(choice: Choice): number {
+    const answer = this.prefix[this.path.length] ?? 0
+    this.path.push(choice)
+    this.answers.push(answer)
+    return answer
+  }
+
+  /** One of several ways with known chances; certain ones ask nothing. */
+  random(weights: readonly number[]): number {
+    const certain = weights.findIndex((weight) => weight >= 1 - 1e-12)
+    if (certain >= 0) return certain
+    return this.choose({kind: 'random', weights, labels: [], ranges: []})
+  }
+
+  /** Is the client inside the range? Parts the clients where only some are. */
+  inside(range: Range): boolean {
+    const {inside, outside} = splitRanges(this.clients, range)
+    if (inside.length === 0) return false
+    if (outside.length === 0) return true
+    const total = countAddresses(this.clients)
+    const ranges = [inside, outside]
+    const weights = ranges.map((part) => countAddresses(part) / total)
+    const answer = this.choose({kind: 'clients', weights, labels: [], ranges})
+    this.clients = ranges[answer]!
+    return answer === 0
+  }
+
+  /** A question that the dump does not answer; the same key gets the same answer within a run. */
+  assume(key: string, labels: readonly [string, string]): boolean {
+    const known = this.assumed.get(key)
+    if (known !== undefined) return known === 0
+    if (++this.unknowns > MAX_UNKNOWNS) throw new TooManyUnknowns('more than ten open questions on one path')
+    const answer = this.choose({kind: 'unknown', weights: [0, 0], labels, ranges: []})
+    this.assumed.set(key, answer)
+    return answer === 0
+  }
+}
+
+/** Runs the walk for every combination of choices. `beyond` is the value of what was not explored any more. */
+export function explore<T>(clients: readonly Range[], run: (chooser: Chooser) => T, beyond: () => T): Tree<T> {
+  let prefix: number[] | undefined = []
+  let root: Tree<T> | undefined
+  for (let leaves = 0; prefix; leaves++) {
+    const chooser: Chooser = new Chooser(prefix, clients)
+    const value = leaves < MAX_LEAVES ? run(chooser) : beyond()
+    if (leaves >= MAX_LEAVES) {
+      fillRest(root!, beyond)
+      return root!
+    }
+    root = insert(root, chooser.path, chooser.answers, {kind: 'leaf', value})
+    prefix = next(chooser)
+  }
+  return root!
+}
+
+function next({path, answers}: Chooser): number[] | undefined {
+  for (let at = path.length - 1; at >= 0; at--) {
+    if (answers[at]! + 1 < path[at]!.weights.length) return [...answers.slice(0, at), answers[at]! + 1]
+  }
+  return undefined
+}
+
+function insert<T>(root: Tree<T> | undefined, path: readonly Choice[], answers: readonly number[], leaf: Leaf<T>): Tree<T> {
+  if (path.length === 0) return leaf
+  let top = root
+  let parent: Branch<T> | undefined
+  path.forEach((choice, depth) => {
+    const existing = depth === 0 ? top : parent!.children[answers[depth - 1]!]
+    const branch: Branch<T> = existing && existing.kind !== 'leaf' ? existing : {...choice, children: []}
+    if (depth === 0) top = branch
+    else parent!.children[answers[depth - 1]!] = branch
+    parent = branch
+  })
+  parent!.children[answers.at(-1)!] = leaf
+  return top!
+}
+
+function fillRest<T>(tree: Tree<T>, beyond: () => T): void {
+  if (tree.kind === 'leaf') return
+  for (let at = 0; at < tree.weights.length; at++) {
+    const child = tree.children[at]
+    if (child) fillRest(child, beyond)
+    else tree.children[at] = {kind: 'leaf', value: beyond()}
+  }
+}
+
+/** One leaf with its share of the clients it is about. */
+export interface Weighted<T> {
+  readonly value: T
+  readonly share: number
+  readonly assumptions: readonly string[]
+}
+
+export interface Part<T> {
+  readonly clients: readonly Range[]
+  readonly ends: readonly Weighted<T>[]
+  /** Not empty: the answers differ with the assumptions, so `ends` holds one unknown. */
+  readonly alternatives: readonly Weighted<T>[]
+}
+
+export interface FoldRules<T> {
+  /** Two leaves with the same key are the same end. */
+  readonly key: (value: T) => string
+  /** The leaf that stands for «it depends». */
+  readonly unknown: (reasons: readonly string[]) => T
+}
+
+/** Folds the tree into parts of the clients, each with ends whose shares sum to 1. */
+export function fold<T>(tree: Tree<T>, clients: readonly Range[], rules: FoldRules<T>): Part<T>[] {
+  return mergeParts(foldTree(tree, clients, rules), rules)
+}
+
+function foldTree<T>(tree: Tree<T>, clients: readonly Range[], rules: FoldRules<T>): Part<T>[] {
+  if (tree.kind === 'leaf') return [{clients, ends: [{value: tree.value, share: 1, assumptions: []}], alternatives: []}]
+  if (tree.kind === 'clients') return tree.children.flatMap((child, at) => foldTree(child, tree.ranges[at]!, rules))
+  const children = tree.children.map((child) => foldTree(child, clients, rules))
+  return combine(children, (parts) => (tree.kind === 'random' ? mix(parts, tree.weights, rules) : decide(parts, tree.labels, rules)))
+}
+
+/** Brings the children's parts to common clients, then joins them part by part. */
+function combine<T>(children: readonly Part<T>[][], join: (parts: Part<T>[]) => Part<T>): Part<T>[] {
+  if (children.every((parts) => parts.length === 1)) return [join(children.map(([part]) => part!))]
+  let cells: {clients: readonly Range[]; parts: Part<T>[]}[] = children[0]!.map((part) => ({clients: part.clients, parts: [part]}))
+  for (const parts of children.slice(1)) {
+    cells = cells.flatMap((cell) => parts.flatMap((part) => {
+      const common = intersect(cell.clients, part.clients)
+      return common.length > 0 ? [{clients: common, parts: [...cell.parts, part]}] : []
+    }))
+  }
+  return cells.map(({clients, parts}) => join(parts.map((part) => ({...part, clients}))))
+}
+
+const intersect = (a: readonly Range[], b: readonly Range[]): Range[] => b.flatMap((range) => splitRanges(a, range).inside)
+
+function mix<T>(parts: readonly Part<T>[], weights: readonly number[], {key}: FoldRules<T>): Part<T> {
+  const ends = new Map<string, Weighted<T>>()
+  parts.forEach((part, at) => {
+    for (const end of part.ends) {
+      const id = key(end.value)
+      const known = ends.get(id)
+      ends.set(id, {...(known ?? end), share: (known?.share ?? 0) + end.share * weights[at]!})
+    }
+  })
+  return {clients: parts[0]!.clients, ends: [...ends.values()], alternatives: parts.flatMap(({alternatives}, at) => alternatives.map((end) => ({...end, share: end.share * weights[at]!})))}
+}
+
+/** An open question: when every answer leads to the same ends, it did not matter. */
+function decide<T>(parts: readonly Part<T>[], labels: readonly string[], rules: FoldRules<T>): Part<T> {
+  const [first, ...others] = parts
+  if (others.every((other) => sameEnds(first!, other, rules))) return first!
+  const alternatives = parts.flatMap(({ends, alternatives: inner}, at) => {
+    const shown = inner.length > 0 ? [...inner, ...ends.filter((end) => !inner.some((deep) => rules.key(deep.value) === rules.key(end.value)) && !isOpen(end, rules))] : ends
+    return shown.map((end) => ({...end, assumptions: [labels[at]!, ...end.assumptions]}))
+  })
+  return {clients: first!.clients, ends: [{value: rules.unknown(labels), share: 1, assumptions: []}], alternatives}
+}
+
+const isOpen = <T>(end: Weighted<T>, rules: FoldRules<T>): boolean => rules.key(end.value) === rules.key(rules.unknown([]))
+
+function sameEnds<T>(a: Part<T>, b: Part<T>, {key}: FoldRules<T>): boolean {
+  const shares = new Map(a.ends.map((end) => [key(end.value), end.share]))
+  return a.ends.length === b.ends.length && b.ends.every((end) => Math.abs((shares.get(key(end.value)) ?? -1) - end.share) < 1e-9)
+}
+
+function mergeParts<T>(parts: readonly Part<T>[], rules: FoldRules<T>): Part<T>[] {
+  const merged: Part<T>[] = []
+  for (const part of parts) {
+    const at = merged.findIndex((known) => sameEnds(known, part, rules))
+    if (at < 0) merged.push(part)
+    else merged[at] = {...merged[at]!, clients: normalizeRanges([...merged[at]!.clients, ...part.clients])}
+  }
+  return merged
+}

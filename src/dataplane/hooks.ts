@@ -1,0 +1,244 @@
+import type {Protocol} from '../model/kube.js'
+import type {Address} from '../util/ip.js'
+import type {BaseChain, Machine} from './machine.js'
+import {sameTuple, type Connection, type IpvsConnection, type Packet} from './packet.js'
+import {isEnd, type End, type Hook, type Walker} from './walker.js'
+
+const CONNTRACK = -200
+const NAT_PRIORITY: Readonly<Record<Hook, number | undefined>> = {PREROUTING: -100, OUTPUT: -100, INPUT: 100, POSTROUTING: 100, FORWARD: undefined}
+/** net/netfilter/ipvs/ip_vs_core.c, ip_vs_ops4 */
+const IPVS_REPLY: Readonly<Partial<Record<Hook, number>>> = {INPUT: 98, OUTPUT: -99, FORWARD: 100}
+const IPVS_REQUEST: Readonly<Partial<Record<Hook, number>>> = {INPUT: 99, OUTPUT: -98}
+
+/** What the nodes remember of connections while one walk goes there and back. */
+export class Tracking {
+  private readonly connections = new Map<Machine, Connection[]>()
+  private readonly ipvs = new Map<Machine, IpvsConnection[]>()
+
+  of(machine: Machine): Connection[] {
+    let list = this.connections.get(machine)
+    if (!list) this.connections.set(machine, (list = []))
+    return list
+  }
+
+  ipvsOf(machine: Machine): IpvsConnection[] {
+    let list = this.ipvs.get(machine)
+    if (!list) this.ipvs.set(machine, (list = []))
+    return list
+  }
+}
+
+/** `stolen`: IPVS took the packet and sends it on by itself. */
+export type HookResult = End | 'stolen' | undefined
+
+export interface HookOptions {
+  readonly tracking: Tracking
+  /** Translates for a virtual server; undefined when there is none for this packet. */
+  readonly ipvsRequest: (walker: Walker) => HookResult
+  /** Kernel memory of the dump, for a flow whose own port is known. */
+  readonly known?: {readonly sourcePort: number; readonly protocol: Protocol}
+}
+
+/** Runs everything that is registered at one hook, in the order of priorities (nf_hook_slow). */
+export function runHook(walker: Walker, hook: Hook, options: HookOptions): HookResult {
+  walker.hook = hook
+  const {machine, packet} = walker
+  const chains = machine.baseChains(packet.family, hook).filter(({type}) => type !== 'nat')
+  const steps: {priority: number; run: () => HookResult}[] = chains.map((chain) => ({priority: chain.priority, run: () => endOf(chain, walker)}))
+  const add = (priority: number | undefined, run: () => HookResult): void => {
+    if (priority !== undefined) steps.push({priority, run})
+  }
+  if (hook === 'PREROUTING' || hook === 'OUTPUT') add(CONNTRACK, () => track(walker, options))
+  add(NAT_PRIORITY[hook], () => translate(walker, hook))
+  if (packet.reply) add(IPVS_REPLY[hook], () => ipvsReply(walker, options.tracking))
+  else add(IPVS_REQUEST[hook], () => (packet.ipvs ? undefined : options.ipvsRequest(walker)))
+  steps.sort((a, b) => a.priority - b.priority)
+  for (const step of steps) {
+    walker.hook = hook
+    const result = step.run()
+    if (result !== undefined) return result
+  }
+  return undefined
+}
+
+function endOf(chain: BaseChain, walker: Walker): End | undefined {
+  const verdict = chain.run(walker)
+  return isEnd(verdict) ? verdict : undefined
+}
+
+/** nf_conntrack_in: finds the packet's connection or begins one. */
+function track(walker: Walker, options: HookOptions): undefined {
+  const {packet, machine} = walker
+  if (packet.state === 'UNTRACKED' || packet.connection) return undefined
+  const list = options.tracking.of(machine)
+  for (const connection of list) {
+    const reply = sameTuple(connection.reply, packet)
+    if (!reply && !sameTuple(connection.original, packet)) continue
+    packet.connection = connection
+    packet.replyDirection = reply
+    packet.state = reply ? 'ESTABLISHED' : 'NEW'
+    return undefined
+  }
+  if (packet.reply && packet.protocol !== 'UDP') {
+    // a SYN,ACK or INIT-ACK begins nothing (nf_conntrack_proto_tcp.c, tcp_new)
+    packet.state = 'INVALID'
+    return undefined
+  }
+  const connection = remembered(walker, options) ?? begin(packet)
+  list.push(connection)
+  packet.connection = connection
+  packet.replyDirection = false
+  packet.state = 'NEW'
+  return undefined
+}
+
+function begin({src, sport, dst, dport}: Packet): Connection {
+  return {
+    original: {src, sport, dst, dport}, reply: {src: dst, sport: dport, dst: src, dport: sport},
+    dnat: false, snat: false, dstDone: false, srcDone: false, mark: 0,
+  }
+}
+
+/** An entry that the node already has for this very tuple wins over every rule. */
+function remembered(walker: Walker, {known}: HookOptions): Connection | undefined {
+  const {packet, machine} = walker
+  if (!known || packet.reply) return undefined
+  const entry = machine.state.conntrack.find(({protocol, original}) =>
+    protocol === packet.protocol && original.source === packet.src && original.destination === packet.dst && original.sourcePort === packet.sport && original.destinationPort === packet.dport)
+  if (!entry) return undefined
+  walker.hop('nat', 'an existing conntrack entry decides, not the rules', {evidence: {source: machine.state.path('conntrack.txt'), line: entry.line, text: entry.text}})
+  const {original, reply} = entry
+  return {
+    original: {src: original.source, sport: original.sourcePort, dst: original.destination, dport: original.destinationPort},
+    reply: {src: reply.source, sport: reply.sourcePort, dst: reply.destination, dport: reply.destinationPort},
+    dnat: reply.source !== original.destination || reply.sourcePort !== original.destinationPort, snat: reply.destination !== original.source,
+    dstDone: true, srcDone: true, mark: entry.mark,
+  }
+}
+
+/** The NAT of one hook: rules for a connection's first packet, the connection's own translation for all others (nf_nat_inet_fn). */
+function translate(walker: Walker, hook: Hook): End | undefined {
+  const {packet} = walker
+  const {connection} = packet
+  if (!connection) return undefined
+  const destination = hook === 'PREROUTING' || hook === 'OUTPUT'
+  if (packet.replyDirection) {
+    if (destination && connection.snat) restore(walker, 'dst', connection)
+    if (!destination && connection.dnat) restore(walker, 'src', connection)
+    return undefined
+  }
+  const done = destination ? connection.dstDone : connection.srcDone
+  if (done) {
+    applyKnown(packet, connection, destination)
+    return undefined
+  }
+  const end = runNatChains(walker, hook)
+  if (destination) connection.dstDone = true
+  else connection.srcDone = true
+  return end
+}
+
+function restore(walker: Walker, side: 'src' | 'dst', connection: Connection): void {
+  const {packet} = walker
+  if (side === 'dst') [packet.dst, packet.dport] = [connection.original.src, connection.original.sport]
+  else [packet.src, packet.sport] = [connection.original.dst, connection.original.dport]
+}
+
+/** A second pass (loopback), or an entry from the dump: the translation is there already. */
+function applyKnown(packet: Packet, connection: Connection, destination: boolean): void {
+  if (destination && connection.dnat) [packet.dst, packet.dport] = [connection.reply.src, connection.reply.sport]
+  if (!destination && connection.snat) [packet.src, packet.sport] = [connection.reply.dst, connection.reply.dport]
+}
+
+function runNatChains(walker: Walker, hook: Hook): End | undefined {
+  const chains = walker.machine.baseChains(walker.packet.family, hook).filter(({type}) => type === 'nat')
+  for (let at = 0; at < chains.length; ) {
+    const group = chains.filter(({priority}) => priority === chains[at]!.priority)
+    at += group.length
+    const end = group.length === 1 ? endOf(group[0]!, walker) : runGroup(walker, hook, group)
+    if (end) return end
+    const {connection} = walker.packet
+    if (hook === 'PREROUTING' || hook === 'OUTPUT' ? connection!.dstDone : connection!.srcDone) return undefined
+  }
+  return undefined
+}
+
+interface Attempt {
+  readonly chain: BaseChain
+  readonly end: End | undefined
+  readonly after: Saved
+  readonly acted: boolean
+}
+
+/**
+ * Chains of the same priority run in the order of their registration, which no dump shows. When only one of them acts,
+ * the order does not matter; when several do, it is an open question.
+ */
+function runGroup(walker: Walker, hook: Hook, group: readonly BaseChain[]): End | undefined {
+  const before = save(walker)
+  const acting: Attempt[] = []
+  for (const chain of group) {
+    load(walker, before)
+    const end = endOf(chain, walker)
+    const after = save(walker)
+    if (end || differs(before, after)) acting.push({chain, end, after, acted: true})
+  }
+  let chosen = acting[0]
+  for (const other of acting.slice(1)) {
+    if (sameEffect(chosen!, other)) continue
+    load(walker, before)
+    const first = walker.assume(`natorder:${hook}:${chosen!.chain.name}:${other.chain.name}`, [
+      `if ${chosen!.chain.name} runs before ${other.chain.name}`, `if ${other.chain.name} runs before ${chosen!.chain.name}`,
+    ])
+    if (!first) chosen = other
+  }
+  load(walker, chosen?.after ?? before)
+  return chosen?.end
+}
+
+/** Everything that a NAT chain can change. */
+interface Saved {
+  readonly src: Packet['src']
+  readonly sport: number
+  readonly dst: Packet['dst']
+  readonly dport: number
+  readonly mark: number
+  readonly connection: Connection
+  readonly hops: Walker['hops']
+}
+
+function save({packet, hops}: Walker): Saved {
+  const {src, sport, dst, dport, mark} = packet
+  const connection = packet.connection!
+  return {src, sport, dst, dport, mark, connection: {...connection, original: {...connection.original}, reply: {...connection.reply}}, hops: [...hops]}
+}
+
+function load(walker: Walker, saved: Saved): void {
+  const {src, sport, dst, dport, mark} = saved
+  Object.assign(walker.packet, {src, sport, dst, dport, mark})
+  const connection = walker.packet.connection!
+  const {dnat, snat, dstDone, srcDone, mark: connmark} = saved.connection
+  Object.assign(connection.reply, saved.connection.reply)
+  Object.assign(connection, {dnat, snat, dstDone, srcDone, mark: connmark})
+  walker.hops.length = 0
+  walker.hops.push(...saved.hops)
+}
+
+const effect = ({src, sport, dst, dport, mark, connection}: Saved): string => [src, sport, dst, dport, mark, connection.dstDone, connection.srcDone, connection.mark].join(' ')
+const differs = (a: Saved, b: Saved): boolean => effect(a) !== effect(b)
+const sameEffect = (a: Attempt, b: Attempt): boolean => !a.end && !b.end && effect(a.after) === effect(b.after)
+
+/** The real server's answer gets the virtual server's address back (ip_vs_out). */
+function ipvsReply(walker: Walker, tracking: Tracking): undefined {
+  const {packet, machine} = walker
+  const connection = tracking.ipvsOf(machine).find(({client, real}) =>
+    real.address === packet.src && real.port === packet.sport && client.address === packet.dst && client.port === packet.dport)
+  if (!connection) return undefined
+  packet.src = connection.virtual.address
+  packet.sport = connection.virtual.port
+  packet.ipvs = connection
+  walker.hop('ipvs', `IPVS gives the answer its virtual server's address back`)
+  return undefined
+}
+
+export const addressText = (address: Address | 'client', format: (address: Address) => string): string => (address === 'client' ? 'the client' : format(address))

@@ -1,0 +1,317 @@
+import type {IptablesRule, RuleMatch, RuleOption} from '../parse/iptables.js'
+import {maskLength, parseAddress, parseRange, prefixRange, type Range} from '../util/ip.js'
+import {CLIENT, PROTOCOL_NUMBER, UNKNOWN_DEVICE, type Packet, type Tuple} from './packet.js'
+import type {Walker} from './walker.js'
+
+/** Does the packet meet the condition? May ask the walker about what no dump tells. */
+export type Test = (walker: Walker) => boolean
+
+/** A match that is not modelled: its reason. The rule's outcome is then an open question. */
+export interface Unmodelled {
+  readonly unmodelled: string
+}
+
+export interface MatchContext {
+  readonly where: string
+  readonly rule: IptablesRule
+}
+
+type OptionTest = (values: readonly string[], context: MatchContext) => Test | Unmodelled | undefined
+/** Options by name; a function builds the test from all options of the match at once. */
+type Module = Readonly<Record<string, OptionTest>> | ((options: readonly RuleOption[], context: MatchContext) => Test | Unmodelled)
+
+const always: Test = () => true
+const never: Test = () => false
+const ignore: OptionTest = () => undefined
+
+const rangeTest = (pick: (packet: Packet) => Packet['src'], text: string): Test | Unmodelled => {
+  const range = prefixOrMask(text)
+  if (!range) return {unmodelled: `address "${text}"`}
+  return (walker) => walker.inside(pick(walker.packet), range)
+}
+
+/** A netmask with holes is legal in iptables and used by nobody; it is not modelled. */
+function prefixOrMask(text: string): Range | undefined {
+  const [host, mask] = text.split('/')
+  const address = parseAddress(host!)
+  if (address !== undefined && mask !== undefined && mask.includes('.')) {
+    const length = maskLength(parseAddress(mask) ?? 0)
+    return length === undefined ? undefined : prefixRange(address, length)
+  }
+  return parseRange(text)
+}
+
+function portRange(text: string): [number, number] | undefined {
+  const match = /^(\d*)(?:[:-](\d*))?$/.exec(text)
+  if (!match || text === '') return undefined
+  const low = match[1] === '' ? 0 : Number(match[1])
+  return [low, text.includes(':') || text.includes('-') ? (match[2] === '' || match[2] === undefined ? 65535 : Number(match[2])) : low]
+}
+
+const portTest = (pick: (packet: Packet) => number): OptionTest => ([text], {where}) => {
+  const range = portRange(text ?? '')
+  if (!range) return {unmodelled: `port "${text}"`}
+  return (walker) => walker.portInside(pick(walker.packet), range[0], range[1], where)
+}
+
+const sport = portTest(({sport: port}) => port)
+const dport = portTest(({dport: port}) => port)
+
+const TCP_FLAG_SET = ['FIN', 'SYN', 'RST', 'PSH', 'ACK', 'URG']
+/** A first packet is a SYN; its answer SYN,ACK. */
+function tcpFlags(mask: string, wanted: string): Test {
+  const list = (text: string): string[] => (text === 'ALL' ? TCP_FLAG_SET : text === 'NONE' ? [] : text.split(','))
+  return ({packet}) => {
+    const set = packet.reply ? ['SYN', 'ACK'] : ['SYN']
+    return list(mask).every((flag) => set.includes(flag) === list(wanted).includes(flag))
+  }
+}
+
+const transport: Module = {
+  dport, 'destination-port': dport, sport, 'source-port': sport,
+  'tcp-flags': ([mask, wanted]) => tcpFlags(mask ?? 'NONE', wanted ?? 'NONE'),
+  syn: () => tcpFlags('FIN,SYN,RST,ACK', 'SYN'),
+}
+
+export function parseMark(text: string): {value: number; mask: number} {
+  const [value, mask] = text.split('/')
+  return {value: Number(value) >>> 0, mask: mask === undefined ? 0xffffffff : Number(mask) >>> 0}
+}
+
+const markTest = (pick: (packet: Packet) => number): OptionTest => ([text]) => {
+  const {value, mask} = parseMark(text ?? '')
+  return ({packet}) => ((pick(packet) & mask) >>> 0) === value
+}
+
+/** Conntrack states of the packet, the virtual states DNAT and SNAT included (net/netfilter/xt_conntrack.c). */
+export function hasState(packet: Packet, state: string): boolean {
+  if (state === 'DNAT') return packet.connection?.dnat ?? false
+  if (state === 'SNAT') return packet.connection?.snat ?? false
+  return state === packet.state
+}
+
+const ctstate: OptionTest = ([states]) => {
+  const list = (states ?? '').split(',')
+  return ({packet}) => list.some((state) => hasState(packet, state))
+}
+
+const tupleTest = (pick: (connection: {original: Tuple; reply: Tuple}) => Packet['src']): OptionTest => ([text]) => {
+  const range = prefixOrMask(text ?? '')
+  if (!range) return {unmodelled: `address "${text}"`}
+  return (walker) => walker.packet.connection !== undefined && walker.inside(pick(walker.packet.connection), range)
+}
+
+const tuplePort = (pick: (connection: {original: Tuple; reply: Tuple}) => number): OptionTest => ([text], {where}) => {
+  const range = portRange(text ?? '')
+  if (!range) return {unmodelled: `port "${text}"`}
+  return (walker) => walker.packet.connection !== undefined && walker.portInside(pick(walker.packet.connection), range[0], range[1], where)
+}
+
+const STATUS: Readonly<Record<string, (packet: Packet) => boolean>> = {
+  EXPECTED: () => false,
+  SEEN_REPLY: ({replyDirection}) => replyDirection,
+  ASSURED: () => false,
+  CONFIRMED: ({replyDirection}) => replyDirection,
+  NONE: ({replyDirection}) => !replyDirection,
+}
+
+const conntrack: Module = {
+  ctstate,
+  ctproto: ([protocol]) => ({packet}) => packet.connection !== undefined && [packet.protocol.toLowerCase(), String(PROTOCOL_NUMBER[packet.protocol])].includes((protocol ?? '').toLowerCase()),
+  ctorigsrc: tupleTest(({original}) => original.src), ctorigdst: tupleTest(({original}) => original.dst),
+  ctreplsrc: tupleTest(({reply}) => reply.src), ctrepldst: tupleTest(({reply}) => reply.dst),
+  ctorigsrcport: tuplePort(({original}) => original.sport), ctorigdstport: tuplePort(({original}) => original.dport),
+  ctreplsrcport: tuplePort(({reply}) => reply.sport), ctrepldstport: tuplePort(({reply}) => reply.dport),
+  ctstatus: ([list]) => ({packet}) => packet.connection !== undefined && (list ?? '').split(',').some((status) => STATUS[status]?.(packet) ?? false),
+  ctdir: ([direction]) => ({packet}) => packet.connection !== undefined && packet.replyDirection === (direction === 'REPLY'),
+}
+
+const addressType = (pick: (packet: Packet) => Packet['src']): OptionTest => ([types], {rule}) => {
+  const wanted = (types ?? '').toLowerCase().split(',')
+  const limit = rule.matches.find(({module}) => module === 'addrtype')?.options.find(({name}) => name.startsWith('limit-iface'))?.name
+  return (walker) => {
+    const party = pick(walker.packet)
+    const type = walker.machine.router(walker.packet.family).addressType(walker.chooser, party)
+    if (limit === undefined || type !== 'local') return wanted.includes(type)
+    const device = limit === 'limit-iface-in' ? walker.packet.iif : walker.packet.oif
+    return wanted.includes(party !== CLIENT && walker.machine.deviceHas(device, party) ? 'local' : 'unicast')
+  }
+}
+
+const multiport = (pick: (packet: Packet) => number[]): OptionTest => ([list], {where}) => {
+  const ranges = (list ?? '').split(',').map(portRange)
+  if (ranges.some((range) => range === undefined)) return {unmodelled: `ports "${list}"`}
+  return (walker) => pick(walker.packet).some((port) => ranges.some((range) => walker.portInside(port, range![0], range![1], where)))
+}
+
+/** Random and nth both mean: that share of connections; which one is up to the dice, or to the packets before. */
+function statistic(options: readonly RuleOption[]): Test | Unmodelled {
+  const value = (name: string): RuleOption | undefined => options.find((option) => option.name === name)
+  const mode = value('mode')?.values[0]
+  const chance = mode === 'random' ? value('probability') : value('every')
+  if (!chance || (mode !== 'random' && mode !== 'nth')) return {unmodelled: `statistic mode ${mode ?? 'missing'}`}
+  const given = Number(chance.values[0])
+  const share = mode === 'random' ? given : 1 / given
+  if (!(share >= 0 && share <= 1)) return {unmodelled: `statistic ${chance.name} ${chance.values[0]}`}
+  const match = chance.not ? 1 - share : share
+  return (walker) => walker.chooser.random([match, 1 - match]) === 0
+}
+
+/**
+ * `recent` remembers addresses that it has seen. A fresh client is in no list; `--set` always matches.
+ * (net/netfilter/xt_recent.c)
+ */
+function recent(options: readonly RuleOption[]): Test | Unmodelled {
+  const verb = options.find(({name}) => ['set', 'rcheck', 'update', 'remove'].includes(name))
+  if (!verb) return {unmodelled: 'recent without --set, --rcheck, --update or --remove'}
+  const matches = verb.name === 'set'
+  return () => matches !== verb.not
+}
+
+const SET_NOISE = new Set(['return-nomatch', 'update-counters', 'update-subcounters'])
+
+function ipset(options: readonly RuleOption[], {where}: MatchContext): Test | Unmodelled {
+  const [first] = options.filter(({name}) => name === 'match-set' || name === 'set')
+  const other = options.find((option) => option !== first && !SET_NOISE.has(option.name))
+  if (!first || other) return {unmodelled: `set --${other?.name ?? 'match-set'}`}
+  const [name, flags] = first.values
+  const list = (flags ?? '').split(',')
+  return (walker) => {
+    const answer = walker.machine.ipsets.test(walker, name!, list)
+    if ('unknown' in answer) {
+      const {src, dst, dport, protocol, reply} = walker.packet
+      const key = `set:${name}:${flags}:${src}:${dst}:${dport}:${reply}`
+      const member = !walker.assume(key, [
+        `if ${walker.machine.describe(walker.packet, list, protocol)} is not in ${name}, whose members the dump does not show`,
+        `if ${walker.machine.describe(walker.packet, list, protocol)} is in ${name}, whose members the dump does not show`,
+      ])
+      return member !== first.not
+    }
+    if (answer.match && answer.entry && answer.set && !first.not) {
+      walker.hop('rule', `${answer.entry.parts.join(',')} is in ipset ${name}`, {where, evidence: {source: answer.set.file, line: answer.entry.line, text: answer.entry.text}})
+    }
+    return answer.match !== first.not
+  }
+}
+
+/** `-m ipvs`: only a packet that IPVS has handled can match more than the property itself (net/netfilter/xt_ipvs.c). */
+function ipvs(options: readonly RuleOption[]): Test | Unmodelled {
+  const unknown = options.find(({name}) => !['ipvs', 'vproto', 'vaddr', 'vport', 'vdir'].includes(name))
+  if (unknown) return {unmodelled: `ipvs --${unknown.name}`}
+  const others = options.filter(({name}) => name !== 'ipvs')
+  const property = options.find(({name}) => name === 'ipvs')
+  return (walker) => {
+    const {packet} = walker
+    if (others.length === 0) return (packet.ipvs !== undefined) !== (property?.not ?? false)
+    const connection = packet.ipvs
+    if (!connection) return false
+    if (packet.src !== connection.client.address || packet.dst !== connection.real.address) return false
+    return others.every(({name, not, values: [value]}) => ipvsField(walker, name, value ?? '') !== not)
+  }
+}
+
+function ipvsField({packet}: Walker, name: string, value: string): boolean {
+  const {virtual} = packet.ipvs!
+  if (name === 'vproto') return [String(PROTOCOL_NUMBER[packet.protocol]), packet.protocol.toLowerCase()].includes(value.toLowerCase())
+  if (name === 'vport') return virtual.port === Number(value)
+  if (name === 'vdir') return value.toUpperCase() === (packet.replyDirection ? 'REPLY' : 'ORIGINAL')
+  const range = parseRange(value)
+  return range !== undefined && virtual.address >= range.lo && virtual.address <= range.hi
+}
+
+const deviceTest = (pick: (packet: Packet) => string): OptionTest => ([name], {where}) => {
+  const pattern = name ?? ''
+  return (walker) => matchesDevice(walker, pick(walker.packet), pattern, where)
+}
+
+/** `eth+` matches every device whose name begins so. */
+export function matchesDevice(walker: Walker, device: string, pattern: string, where: string): boolean {
+  if (device === UNKNOWN_DEVICE) return pattern === '+' || walker.unknownMatch(where, `the device is ${pattern}`)
+  return pattern.endsWith('+') ? device !== '' && device.startsWith(pattern.slice(0, -1)) : device === pattern
+}
+
+const physdev: Module = {
+  'physdev-in': deviceTest(({physin}) => physin), 'physdev-out': deviceTest(({physout}) => physout),
+  'physdev-is-in': () => ({packet}) => packet.physin !== '', 'physdev-is-out': () => ({packet}) => packet.physout !== '',
+  'physdev-is-bridged': () => ({packet}) => packet.physin !== '' && packet.physout !== '',
+}
+
+const icmp: Module = () => never
+
+/** Strict or loose reverse path lookup as a rule (net/ipv4/netfilter/ipt_rpfilter.c). */
+function rpfilter(options: readonly RuleOption[]): Test {
+  const has = (name: string): boolean => options.some((option) => option.name === name)
+  return (walker) => {
+    const {packet, machine} = walker
+    if (packet.iif === 'lo' || packet.iif === '') return !has('invert')
+    const route = machine.router(packet.family).lookup(walker.chooser, {dst: packet.src, src: packet.dst, mark: has('validmark') ? packet.mark : 0, iif: 'lo'})
+    const known = route.type === 'unicast' || (route.type === 'local' && has('accept-local'))
+    const good = known && (has('loose') || route.device === packet.iif || route.assumed)
+    return good !== has('invert')
+  }
+}
+
+/** IPsec policies are not in the dumps; packets of Services are not expected to be under one. */
+function policy(options: readonly RuleOption[]): Test | Unmodelled {
+  const pol = options.find(({name}) => name === 'pol')
+  if (!pol) return {unmodelled: 'policy without --pol'}
+  return (pol.values[0] === 'none') !== pol.not ? always : never
+}
+
+/** Every match that is modelled; `docs/accuracy.md` lists it from here. */
+export const MATCHES: Readonly<Record<string, Module>> = {
+  tcp: transport, udp: transport, sctp: {dport, 'destination-port': dport, sport, 'source-port': sport},
+  comment: {comment: ignore},
+  mark: {mark: markTest(({mark}) => mark)},
+  connmark: {mark: markTest(({connection}) => connection?.mark ?? 0)},
+  conntrack, state: {state: ctstate},
+  addrtype: {'src-type': addressType(({src}) => src), 'dst-type': addressType(({dst}) => dst), 'limit-iface-in': ignore, 'limit-iface-out': ignore},
+  multiport: {
+    dports: multiport(({dport: port}) => [port]), 'destination-ports': multiport(({dport: port}) => [port]),
+    sports: multiport(({sport: port}) => [port]), 'source-ports': multiport(({sport: port}) => [port]), ports: multiport((packet) => [packet.dport, packet.sport]),
+  },
+  iprange: {'src-range': ([text]) => rangeTest(({src}) => src, text ?? ''), 'dst-range': ([text]) => rangeTest(({dst}) => dst, text ?? '')},
+  statistic, recent, set: ipset, ipvs, physdev, rpfilter, policy,
+  icmp, icmp6: icmp, icmpv6: icmp, ah: icmp, esp: icmp, dccp: icmp,
+  nfacct: {'nfacct-name': ignore},
+}
+
+/** Builds the test of one `-m`; several options of a match must all hold. */
+export function matchTest(match: RuleMatch, context: MatchContext): Test | Unmodelled {
+  const module = MATCHES[match.module]
+  if (!module) return {unmodelled: `-m ${match.module}`}
+  if (typeof module === 'function') return module(match.options, context)
+  const tests: Test[] = []
+  for (const {name, not, values} of match.options) {
+    const build = module[name]
+    if (!build) return {unmodelled: `-m ${match.module} --${name}`}
+    const test = build(values, context)
+    if (test === undefined) continue
+    if ('unmodelled' in test) return test
+    tests.push(not ? (walker) => !test(walker) : test)
+  }
+  return tests.length === 0 ? always : tests.length === 1 ? tests[0]! : (walker) => tests.every((test) => test(walker))
+}
+
+/** The conditions that stand before any `-m`: addresses, protocol, devices, fragments. */
+export function basicTests(rule: IptablesRule, where: string): (Test | Unmodelled)[] {
+  const tests: (Test | Unmodelled)[] = []
+  const add = (field: {not: boolean; value: string} | undefined, build: (value: string) => Test | Unmodelled): void => {
+    if (!field) return
+    const test = build(field.value)
+    tests.push('unmodelled' in test || !field.not ? test : (walker) => !test(walker))
+  }
+  add(rule.protocol, protocolTest)
+  add(rule.destination, (value) => rangeTest(({dst}) => dst, value))
+  add(rule.source, (value) => rangeTest(({src}) => src, value))
+  add(rule.inInterface, (value) => (walker) => matchesDevice(walker, walker.packet.iif, value, where))
+  add(rule.outInterface, (value) => (walker) => matchesDevice(walker, walker.packet.oif, value, where))
+  add(rule.fragment, () => never)
+  return tests
+}
+
+function protocolTest(value: string): Test {
+  const wanted = value.toLowerCase()
+  if (wanted === 'all' || wanted === '0') return always
+  return ({packet}) => wanted === packet.protocol.toLowerCase() || wanted === String(PROTOCOL_NUMBER[packet.protocol])
+}

@@ -1,0 +1,575 @@
+import type {VirtualServer} from '../parse/ipvs.js'
+import type {Flow, Receiver} from '../model/trace.js'
+import {familyOf, formatAddress, inRange, isLoopback, prefixRange, type Address} from '../util/ip.js'
+import {runHook, Tracking, type HookOptions} from './hooks.js'
+import type {Machine} from './machine.js'
+import {endpointText} from './nat.js'
+import {CLIENT, EPHEMERAL, UNKNOWN_DEVICE, type Packet, type Party} from './packet.js'
+import type {RouteResult} from './router.js'
+import type {End, Walker} from './walker.js'
+import type {PodPlace, World} from './world.js'
+
+/** The packet reached somebody: a pod, a process of a node, or a host outside. */
+interface Arrival {
+  readonly kind: 'pod' | 'socket' | 'external'
+  readonly machine: Machine
+  readonly pod?: PodPlace
+  /** For a socket: does anybody listen? */
+  readonly listening: boolean
+}
+
+type Result = Arrival | End
+const isArrival = (result: Result): result is Arrival => 'kind' in result
+
+/** No sane way is longer; a longer one is a loop. */
+const MAX_NODES = 12
+
+const dropped = (reason: string): End => ({outcome: 'dropped', reason})
+const refused = (reason: string): End => ({outcome: 'refused', reason})
+const unknown = (reason: string): End => ({outcome: 'unknown', reason})
+
+/** One packet's way there and its answer's way back, through every node on it. */
+export class Journey {
+  private readonly world: World
+  private readonly flow: Flow
+  private readonly walker: Walker
+  private readonly tracking = new Tracking()
+  private visits = 0
+  /** The address that the client's packet left with. */
+  private clientAddress: Party = CLIENT
+  source: Party | undefined
+
+  constructor(world: World, flow: Flow, walker: Walker) {
+    this.world = world
+    this.flow = flow
+    this.walker = walker
+  }
+
+  run(): End {
+    const request = this.newPacket({src: CLIENT, sport: this.flow.sourcePort ?? EPHEMERAL, dst: this.flow.destination, dport: this.flow.port, reply: false})
+    const arrival = this.depart(request)
+    if (!isArrival(arrival)) return arrival
+    this.source = request.src
+    const receiver = this.receiver(arrival, request)
+    this.visits = 0
+    const lost = this.answer(arrival, request)
+    if (lost) return {...lost, receiver}
+    if (!arrival.listening) return refused(`nothing listens on ${endpointText(request.dst, request.dport)} of ${arrival.machine.name}`)
+    return {outcome: 'delivered', reason: `delivered to ${receiverText(receiver)}`, receiver}
+  }
+
+  private newPacket(tuple: {src: Party; sport: number; dst: Party; dport: number; reply: boolean}): Packet {
+    return {
+      ...tuple, family: familyOf(this.flow.destination), protocol: this.flow.protocol, mark: 0, iif: '', oif: '', physin: '', physout: '',
+      state: 'NEW', connection: undefined, replyDirection: false, ipvs: undefined,
+    }
+  }
+
+  private receiver(arrival: Arrival, {dst, dport}: Packet): Receiver {
+    const address = dst as Address
+    const {kind, machine, pod} = arrival
+    if (kind === 'pod') return {address, port: dport, kind, pod: pod!.id, node: pod!.node}
+    if (kind === 'external') return {address, port: dport, kind}
+    const owner = this.world.facts.socketPod(machine.name, address, dport)
+    return {address, port: dport, kind, node: machine.name, ...(owner === undefined ? {} : {pod: owner})}
+  }
+
+  // ---- where packets begin
+
+  private depart(packet: Packet): Result {
+    const {origin} = this.flow
+    if (origin.kind === 'external') return this.fromOutside(packet, origin)
+    if (origin.kind === 'node') {
+      const machine = this.world.machines.get(origin.node)
+      return machine ? this.send(machine, packet, undefined) : unknown(`node ${origin.node} is not in the snapshot`)
+    }
+    const pod = this.world.pod(origin.pod)
+    if (!pod) return unknown(`pod ${origin.pod} is not in the snapshot`)
+    const machine = this.world.machines.get(pod.node)
+    if (!machine) return unknown(`node ${pod.node}, where pod ${pod.id} runs, was not read`)
+    if (pod.hostNetwork) return this.send(machine, packet, undefined)
+    const address = pod.addresses.find((candidate) => familyOf(candidate) === packet.family)
+    if (address === undefined) return refused(`pod ${pod.id} has no IPv${packet.family} address`)
+    this.clientAddress = packet.src = address
+    return this.fromPod(machine, pod, packet)
+  }
+
+  private fromOutside(packet: Packet, origin: Extract<Flow['origin'], {kind: 'external'}>): Result {
+    const machine = this.world.machines.get(origin.enter)
+    if (!machine) return unknown(`node ${origin.enter} was not read`)
+    const [only] = origin.ranges
+    if (origin.ranges.length === 1 && only!.lo === only!.hi) packet.src = only!.lo
+    this.clientAddress = packet.src
+    const back = machine.router(packet.family).lookup(this.walker.chooser, {dst: packet.src, src: undefined, mark: 0, iif: 'lo'})
+    return this.receive(machine, packet, back.type === 'unicast' && back.device !== '' ? back.device : UNKNOWN_DEVICE)
+  }
+
+  // ---- a node's own packets
+
+  /** ip_queue_xmit: route, OUTPUT, route again if NAT or a mark changed it, POSTROUTING. `source`: a socket that is bound already. */
+  private send(machine: Machine, packet: Packet, source: Party | undefined): Result {
+    this.enter(machine, packet)
+    const hidden = this.hidden(machine, packet)
+    if (hidden) return hidden
+    const route = this.routeOut(machine, packet, source)
+    if ('outcome' in route) return route
+    if (source === undefined) {
+      const own = this.sourceFor(machine, packet, route)
+      if (own === undefined) return unknown(`nobody knows which address ${machine.name} sends from: its addresses are not in the snapshot`)
+      this.clientAddress = packet.src = own
+    } else packet.src = source
+    packet.iif = ''
+    packet.oif = outDevice(route)
+    const hook = this.hook('OUTPUT', packet)
+    if (hook) return hook
+    return this.sendRouted(machine, packet, route)
+  }
+
+  private sendRouted(machine: Machine, packet: Packet, before: RouteResult): Result {
+    const again = this.routeOut(machine, packet, packet.src)
+    if ('outcome' in again) return again.outcome === 'refused' ? dropped(again.reason) : again
+    const route = again
+    if (isLoopbackParty(packet.src) && route.type !== 'local' && machine.deviceSysctl(packet.family, route.device, 'route_localnet') !== 1 && packet.family === 4) {
+      return dropped(`${machine.name} does not let 127.0.0.0/8 out by ${route.device}: route_localnet is not set`)
+    }
+    if (before.device !== route.device || before.gateway !== route.gateway) this.walker.hop('route', route.text)
+    return this.leave(machine, packet, route)
+  }
+
+  private routeOut(machine: Machine, packet: Packet, source: Party | undefined): RouteResult | End {
+    const route = machine.router(packet.family).lookup(this.walker.chooser, {dst: packet.dst, src: source, mark: packet.mark, iif: 'lo'})
+    return this.routeEnd(machine, packet, route) ?? route
+  }
+
+  /** What a route without a way out does to a packet that the node itself sends. */
+  private routeEnd(machine: Machine, {dst}: Packet, route: RouteResult): End | undefined {
+    const text = `${machine.name} → ${endpointText(dst, undefined)}: ${route.text}`
+    if (route.type === 'none') return refused(`${text} (network unreachable)`)
+    if (route.type === 'unreachable' || route.type === 'prohibit') return refused(text)
+    if (route.type === 'blackhole') return dropped(text)
+    if (route.type === 'multicast' || route.type === 'broadcast') return unknown(`${text}: a ${route.type} destination is not modelled`)
+    return undefined
+  }
+
+  private sourceFor(machine: Machine, {dst, family}: Packet, route: RouteResult): Address | undefined {
+    if (route.source !== undefined) return route.source
+    if (dst === CLIENT) return undefined
+    if (route.type === 'local') return isLoopback(dst) ? (family === 4 ? 0x7f000001 : 1n) : dst
+    return machine.sourceAddress(route.device, family, route.gateway ?? dst)
+  }
+
+  // ---- packets that come in
+
+  private enter(machine: Machine, packet: Packet): void {
+    this.walker.machine = machine
+    this.walker.packet = packet
+    this.walker.hook = ''
+  }
+
+  private receive(machine: Machine, packet: Packet, device: string): Result {
+    if (++this.visits > MAX_NODES) return dropped(`the packet goes round in circles between the nodes (last at ${machine.name})`)
+    this.arriveAt(machine, packet, device)
+    this.walker.hop('enter', `${packet.reply ? 'the answer' : 'the packet'} comes in by ${device === UNKNOWN_DEVICE ? 'a device that no dump names' : device}`)
+    const hidden = this.hidden(machine, packet)
+    if (hidden) return hidden
+    const hook = this.hook('PREROUTING', packet)
+    if (hook) return hook
+    return this.routeIn(machine, packet)
+  }
+
+  /** A new node: marks and connections do not travel between nodes. */
+  private arriveAt(machine: Machine, packet: Packet, device: string): void {
+    this.enter(machine, packet)
+    Object.assign(packet, {mark: 0, iif: device, oif: '', physin: '', physout: '', state: 'NEW', connection: undefined, replyDirection: false, ipvs: undefined})
+  }
+
+  /** Rules that could not be read may do anything. */
+  private hidden(machine: Machine, packet: Packet): End | undefined {
+    for (const gap of machine.gaps(packet.family)) {
+      if (gap.state === 'never-asked') this.walker.note(gap.what)
+      else if (!this.walker.assume(`gap:${gap.key}`, [`if nothing hidden acts on it at ${machine.name} (${gap.what})`, `if something hidden acts on it at ${machine.name} (${gap.what})`])) {
+        return unknown(`${machine.name}: ${gap.what}`)
+      }
+    }
+    return undefined
+  }
+
+  /** ip_route_input_slow and what follows from it. */
+  private routeIn(machine: Machine, packet: Packet): Result {
+    if (packet.iif === 'lo') return this.localIn(machine, packet)
+    const route = machine.router(packet.family).lookup(this.walker.chooser, {dst: packet.dst, src: packet.src, mark: packet.mark, iif: packet.iif})
+    const martian = this.martian(machine, packet, route)
+    if (martian) return martian
+    if (route.type === 'local') return this.localIn(machine, packet)
+    return this.forward(machine, packet, route)
+  }
+
+  /** Addresses that may not come in by a wire (ip_route_input_slow, fib_validate_source; ip6_rcv_core). */
+  private martian(machine: Machine, packet: Packet, route: RouteResult): End | undefined {
+    const {src, dst, iif, family} = packet
+    if ((isLoopbackParty(dst) || isLoopbackParty(src)) && (family === 6 || machine.deviceSysctl(4, iif, 'route_localnet') !== 1)) {
+      return dropped(`${machine.name} drops a loopback address that comes in by ${iif}${family === 4 ? ' (route_localnet is not set)' : ''}`)
+    }
+    if (family === 6 || src === CLIENT || iif === UNKNOWN_DEVICE) return undefined
+    if (machine.addresses.includes(src) && machine.deviceSysctl(4, iif, 'accept_local') !== 1) {
+      return dropped(`${machine.name} drops a packet from outside with its own address ${formatAddress(src)} as source (a martian)`)
+    }
+    return route.type === 'none' ? undefined : this.reversePath(machine, packet)
+  }
+
+  private reversePath(machine: Machine, packet: Packet): End | undefined {
+    const filter = machine.deviceSysctl(4, packet.iif, 'rp_filter') ?? 0
+    if (filter === 0) return undefined
+    const useMark = machine.deviceSysctl(4, packet.iif, 'src_valid_mark') === 1
+    const back = machine.router(4).lookup(this.walker.chooser, {dst: packet.src, src: packet.dst, mark: useMark ? packet.mark : 0, iif: 'lo'})
+    if (back.assumed || (back.type === 'unicast' && (filter === 2 || back.device === packet.iif))) return undefined
+    return dropped(`rp_filter=${filter} on ${packet.iif} of ${machine.name}: ${endpointText(packet.src, undefined)} is reached by ${back.device || back.text}, not by ${packet.iif}`)
+  }
+
+  private forward(machine: Machine, packet: Packet, route: RouteResult): Result {
+    if (machine.forwards(packet.family, packet.iif) === false) {
+      const name = packet.family === 4 ? 'net.ipv4.ip_forward' : 'net.ipv6.conf.all.forwarding'
+      this.walker.hop('end', `${machine.name} does not forward`, {evidence: machine.sysctlEvidence(name)})
+      return dropped(`${machine.name} does not forward packets that come in by ${packet.iif}: ${name} is 0`)
+    }
+    const end = this.routeEnd(machine, packet, route)
+    if (end) return end
+    packet.oif = outDevice(route)
+    this.walker.hop('route', route.text)
+    return this.hook('FORWARD', packet) ?? this.leave(machine, packet, route)
+  }
+
+  /** POSTROUTING and out. */
+  private leave(machine: Machine, packet: Packet, route: RouteResult): Result {
+    packet.oif = outDevice(route)
+    const hook = this.hook('POSTROUTING', packet)
+    if (hook) return hook
+    if (packet.oif === 'lo') return this.loop(machine, packet)
+    return this.transmit(machine, packet, route)
+  }
+
+  /** Through `lo` back into the same node; the connection stays the packet's own. */
+  private loop(machine: Machine, packet: Packet): Result {
+    packet.iif = 'lo'
+    packet.oif = ''
+    return this.hook('PREROUTING', packet) ?? this.localIn(machine, packet)
+  }
+
+  private localIn(machine: Machine, packet: Packet): Result {
+    packet.oif = ''
+    const hook = this.hook('INPUT', packet)
+    if (hook) return hook
+    if (packet.reply) return {kind: 'socket', machine, listening: true}
+    return this.socket(machine, packet)
+  }
+
+  /** Who listens on the address? (inet_lookup_listener) */
+  private socket(machine: Machine, packet: Packet): Result {
+    const {sockets} = machine
+    if (sockets === undefined) {
+      const section = machine.state.section('ss.txt')
+      const owner = this.world.facts.socketPod(machine.name, packet.dst as Address, packet.dport)
+      if (section.state === 'unreadable') return unknown(`nobody knows what listens on ${machine.name}: ${section.reason ?? 'ss could not be read'}`)
+      this.walker.note('sockets were not asked for (ss.txt is not in the snapshot)')
+      return {kind: 'socket', machine, listening: owner !== undefined}
+    }
+    const found = sockets.find(({protocol, port, address, families}) =>
+      protocol === packet.protocol && port === packet.dport && (address === undefined ? families.includes(packet.family) : address === packet.dst))
+    const text = endpointText(packet.dst, packet.dport)
+    if (found) this.walker.hop('arrive', `${found.process ?? 'a process'} listens on ${text}`, {evidence: {source: machine.state.path('ss.txt'), line: found.line, text: found.text}})
+    else this.walker.hop('arrive', `nothing listens on ${text}`)
+    return {kind: 'socket', machine, listening: found !== undefined}
+  }
+
+  private hook(name: 'PREROUTING' | 'INPUT' | 'FORWARD' | 'OUTPUT' | 'POSTROUTING', packet: Packet): Result | undefined {
+    let sent: Result | undefined
+    const options: HookOptions = {
+      tracking: this.tracking,
+      ipvsRequest: () => {
+        const result = this.ipvs(packet)
+        if (result === undefined || ('outcome' in result)) return result as End | undefined
+        sent = result
+        return 'stolen'
+      },
+      ...(this.flow.sourcePort === undefined ? {} : {known: {sourcePort: this.flow.sourcePort, protocol: this.flow.protocol}}),
+    }
+    const result = runHook(this.walker, name, options)
+    this.walker.hook = ''
+    return result === 'stolen' ? sent : result
+  }
+
+  // ---- IPVS
+
+  /** ip_vs_in: a virtual server takes the packet and sends it to a real server. */
+  private ipvs(packet: Packet): Result | undefined {
+    const {machine} = this.walker
+    const server = machine.virtualServer(packet)
+    if (!server) return undefined
+    this.walker.hop('ipvs', server.text, {where: 'ipvs', evidence: {source: server.file, line: server.line, text: server.text}})
+    const usable = server.realServers.filter(({weight}) => weight > 0)
+    if (usable.length === 0) return refused(`virtual server ${server.text} on ${machine.name} has no real server${server.realServers.length > 0 ? ' with a weight above 0' : ''}`)
+    const real = usable[this.walker.chooser.random(shares(server))]!
+    this.walker.hop('ipvs', real.text, {where: 'ipvs', evidence: {source: server.file, line: real.line, text: real.text}})
+    if (real.forward === 'Tunnel' || real.forward === 'Route') return unknown(`IPVS forwarding method ${real.forward} on ${machine.name} is not modelled`)
+    const client = {address: packet.src, port: packet.sport}
+    packet.ipvs = {client, virtual: {address: packet.dst as Address, port: packet.dport, text: server.text}, real: {address: real.address, port: real.port || packet.dport}}
+    this.tracking.ipvsOf(machine).push(packet.ipvs)
+    return this.ipvsSend(machine, packet)
+  }
+
+  /** ip_vs_nat_xmit: a local real server stays here; any other gets the packet through OUTPUT and POSTROUTING. */
+  private ipvsSend(machine: Machine, packet: Packet): Result | undefined {
+    const {real} = packet.ipvs!
+    const route = machine.router(packet.family).lookup(this.walker.chooser, {dst: real.address, src: undefined, mark: packet.mark, iif: 'lo'})
+    if (route.type !== 'local' && isLoopbackParty(packet.src)) return dropped(`IPVS on ${machine.name} sends nothing from 127.0.0.0/8 to another host`)
+    packet.dst = real.address
+    packet.dport = real.port
+    const tracked = machine.sysctl('net.ipv4.vs.conntrack')
+    if (tracked === 0) {
+      packet.connection = undefined
+      packet.state = 'UNTRACKED'
+    } else if (packet.connection) {
+      packet.connection.reply.src = real.address
+      packet.connection.reply.sport = real.port
+    }
+    if (route.type === 'local') return undefined
+    const end = this.routeEnd(machine, packet, route)
+    if (end) return end
+    packet.iif = ''
+    packet.oif = outDevice(route)
+    return this.hook('OUTPUT', packet) ?? this.leave(machine, packet, route)
+  }
+
+  // ---- between machines
+
+  private transmit(machine: Machine, packet: Packet, route: RouteResult): Result {
+    const link = machine.link(route.device)
+    if (link && !link.up) return dropped(`device ${route.device} of ${machine.name} is down`)
+    const hop: Party = route.gateway ?? packet.dst
+    if (packet.dst === CLIENT) return this.outside(machine)
+    if (hop === CLIENT) return this.outside(machine)
+    const pod = this.world.podAt(packet.dst)
+    if (pod?.node === machine.name && route.gateway === undefined) return this.toPod(machine, pod, packet)
+    const next = this.world.machineAt(hop)
+    if (next && next !== machine) return this.receive(next, packet, next.deviceOf(hop) ?? UNKNOWN_DEVICE)
+    if (route.gateway === undefined && !route.assumed) return this.onLink(machine, packet, route)
+    return this.beyond(machine, packet, route)
+  }
+
+  private outside(machine: Machine): Arrival {
+    return {kind: 'external', machine, listening: true}
+  }
+
+  /** The destination should answer on the wire itself. */
+  private onLink(machine: Machine, packet: Packet, {device}: RouteResult): Result {
+    const dst = packet.dst as Address
+    const pod = this.world.podAt(dst)
+    const podDevice = machine.isBridge(device) || machine.link(device)?.kind === 'veth'
+    if (pod && !podDevice) return this.toOtherNode(packet, pod)
+    if (this.isOutside(dst)) return this.outside(machine)
+    if (this.world.facts.virtual.has(dst)) return this.virtualLost(machine, dst)
+    if (podDevice || this.world.rangeOwner(dst) === machine.name) return dropped(`nobody has the address ${formatAddress(dst)}: ${machine.name} sends it to ${device}, and no pod there answers`)
+    return unknown(`${formatAddress(dst)}, reached by ${device} of ${machine.name}, is in no part of the snapshot`)
+  }
+
+  private isOutside(address: Address): boolean {
+    return this.world.facts.externals.has(address) || address === this.clientAddress
+  }
+
+  private virtualLost(machine: Machine, address: Address): End {
+    return dropped(`the packet leaves ${machine.name} still addressed to ${formatAddress(address)}, a Service address that nobody out there owns`)
+  }
+
+  /** By a gateway that is no node of the snapshot. */
+  private beyond(machine: Machine, packet: Packet, route: RouteResult): Result {
+    const dst = packet.dst as Address
+    const pod = this.world.podAt(dst)
+    if (pod) return this.podBeyond(machine, packet, {pod, route})
+    const other = this.world.machineAt(dst)
+    if (other && other !== machine) return this.receive(other, packet, other.deviceOf(dst) ?? UNKNOWN_DEVICE)
+    if (this.isOutside(dst)) return this.outside(machine)
+    if (this.world.facts.virtual.has(dst)) return this.virtualLost(machine, dst)
+    if (this.world.rangeOwner(dst) !== undefined) return dropped(`nobody has the address ${formatAddress(dst)}; it leaves ${machine.name} by ${route.text}`)
+    return unknown(`${formatAddress(dst)}, reached from ${machine.name} by ${route.text}, is in no part of the snapshot`)
+  }
+
+  private podBeyond(machine: Machine, packet: Packet, {pod, route}: {pod: PodPlace; route: RouteResult}): Result {
+    if (route.assumed && pod.node === machine.name) return this.toPod(machine, pod, packet)
+    if (!route.assumed && this.world.hostsRoutePods(packet.family)) {
+      return dropped(`${machine.name} has no route to pod ${pod.id} on ${pod.node}: the packet leaves by ${route.text}, a gateway that knows no pods (other nodes route pods by their nodes)`)
+    }
+    return this.toOtherNode(packet, pod)
+  }
+
+  private toOtherNode(packet: Packet, pod: PodPlace): Result {
+    const other = this.world.machines.get(pod.node)
+    if (!other) return unknown(`node ${pod.node}, where pod ${pod.id} runs, was not read`)
+    const own = other.hints.addresses.find((address) => familyOf(address) === packet.family)
+    return this.receive(other, packet, (own === undefined ? undefined : other.deviceOf(own)) ?? UNKNOWN_DEVICE)
+  }
+
+  // ---- pods
+
+  private toPod(machine: Machine, pod: PodPlace, packet: Packet): Result {
+    if (isLoopbackParty(packet.src)) return dropped(`pod ${pod.id} drops a packet from ${endpointText(packet.src, undefined)}: a loopback address from outside`)
+    if (packet.src !== CLIENT && pod.addresses.includes(packet.src)) return dropped(`pod ${pod.id} gets a packet with its own address as source and drops it: hairpin traffic needs masquerade`)
+    this.walker.hop('arrive', `pod ${pod.id} gets it from ${endpointText(packet.src, undefined)}`)
+    return {kind: 'pod', machine, pod, listening: true}
+  }
+
+  /** From a pod's own network into its node: routed, or by a bridge. */
+  private fromPod(machine: Machine, pod: PodPlace, packet: Packet): Result {
+    const own = packet.src as Address
+    if (packet.dst === own) return this.toSelf(machine, pod, packet)
+    const device = machine.router(packet.family).onLinkDevice(own) ?? UNKNOWN_DEVICE
+    if (!machine.isBridge(device)) return this.receive(machine, packet, device)
+    const near = packet.dst !== CLIENT && this.sameSegment(machine, {device, own, other: packet.dst}) && !machine.addresses.includes(packet.dst)
+    return near ? this.bridged(machine, packet, {device, pod}) : this.viaBridge(machine, packet, {device, pod})
+  }
+
+  private toSelf(machine: Machine, pod: PodPlace, packet: Packet): Result {
+    if (packet.reply) return dropped(`pod ${pod.id} answers itself inside its own network; the client's connection never sees it`)
+    return {kind: 'pod', machine, pod, listening: true}
+  }
+
+  private sameSegment(machine: Machine, {device, own, other}: {device: string; own: Address; other: Address}): boolean {
+    return machine.state.addresses.some(({device: name, address, length}) => {
+      if (name !== device || familyOf(address) !== familyOf(own)) return false
+      const range = prefixRange(address, length)
+      return inRange(own, range) && inRange(other, range)
+    })
+  }
+
+  /** A frame for the bridge itself. With br_netfilter PREROUTING runs first, and a translated packet may stay on the bridge. */
+  private viaBridge(machine: Machine, packet: Packet, {device, pod}: {device: string; pod: PodPlace}): Result {
+    if (!machine.bridgeCallsIptables(packet.family)) return this.receive(machine, packet, device)
+    const before = packet.dst
+    const stopped = this.bridgePrerouting(machine, packet, device)
+    if (stopped) return stopped
+    if (packet.dst === before || packet.dst === CLIENT) return this.routeIn(machine, packet)
+    const route = machine.router(packet.family).lookup(this.walker.chooser, {dst: packet.dst, src: packet.src, mark: packet.mark, iif: device})
+    return route.type === 'unicast' && route.device === device ? this.bridgeForward(machine, packet, {device, pod}) : this.routeIn(machine, packet)
+  }
+
+  /** A frame from one pod to another on the same bridge. */
+  private bridged(machine: Machine, packet: Packet, {device, pod}: {device: string; pod: PodPlace}): Result {
+    if (!machine.bridgeCallsIptables(packet.family)) {
+      this.walker.hop('route', `bridged on ${device} of ${machine.name}, past iptables and conntrack (bridge-nf-call-iptables is not 1)`)
+      return this.bridgeDeliver(machine, packet, {device, pod})
+    }
+    const before = packet.dst
+    const stopped = this.bridgePrerouting(machine, packet, device)
+    if (stopped) return stopped
+    if (packet.dst === before) return this.bridgeForward(machine, packet, {device, pod})
+    const route = machine.router(packet.family).lookup(this.walker.chooser, {dst: packet.dst, src: packet.src, mark: packet.mark, iif: device})
+    return route.type === 'unicast' && route.device === device ? this.bridgeForward(machine, packet, {device, pod}) : this.routeIn(machine, packet)
+  }
+
+  private bridgePrerouting(machine: Machine, packet: Packet, device: string): Result | undefined {
+    if (++this.visits > MAX_NODES) return dropped(`the packet goes round in circles between the nodes (last at ${machine.name})`)
+    this.arriveAt(machine, packet, device)
+    packet.physin = UNKNOWN_DEVICE
+    this.walker.hop('enter', `${packet.reply ? 'the answer' : 'the packet'} comes in by a port of ${device}`)
+    return this.hidden(machine, packet) ?? this.hook('PREROUTING', packet)
+  }
+
+  /** Bridged and maybe translated: FORWARD and POSTROUTING see it, ip_forward does not matter (br_nf_pre_routing_finish). */
+  private bridgeForward(machine: Machine, packet: Packet, {device, pod}: {device: string; pod: PodPlace}): Result {
+    packet.oif = device
+    packet.physout = UNKNOWN_DEVICE
+    this.walker.hop('route', `stays on bridge ${device}`)
+    return this.hook('FORWARD', packet) ?? this.hook('POSTROUTING', packet) ?? this.bridgeDeliver(machine, packet, {device, pod})
+  }
+
+  private bridgeDeliver(machine: Machine, packet: Packet, {device, pod}: {device: string; pod: PodPlace}): Result {
+    this.enter(machine, packet)
+    const target = this.world.podAt(packet.dst as Address)
+    if (!target || target.node !== machine.name) return dropped(`nobody has the address ${endpointText(packet.dst, undefined)} on bridge ${device} of ${machine.name}`)
+    const ports = machine.state.links.filter(({master}) => master === device)
+    if (target === pod && ports.length > 0 && ports.every(({hairpin}) => hairpin === false)) return dropped(`bridge ${device} of ${machine.name} does not send a frame back by the port it came from (hairpin mode is off)`)
+    return this.toPod(machine, target, packet)
+  }
+
+  // ---- the answer
+
+  /** Sends the answer back; undefined when the client gets it, else why it is lost. */
+  private answer(arrival: Arrival, request: Packet): End | undefined {
+    const reply = this.newPacket({src: request.dst, sport: request.dport, dst: request.src, dport: request.sport, reply: true})
+    this.enter(arrival.machine, reply)
+    this.walker.hop('reply', `${arrival.listening ? 'the answer' : 'the reset'} starts to ${endpointText(reply.dst, undefined)}`)
+    const back = this.sendAnswer(arrival, reply)
+    if (!isArrival(back)) return back.outcome === 'unknown' ? back : dropped(`the answer is lost: ${back.reason}`)
+    return this.accepted(back, reply)
+  }
+
+  private sendAnswer(arrival: Arrival, reply: Packet): Result {
+    if (arrival.kind === 'pod') return this.fromPod(arrival.machine, arrival.pod!, reply)
+    if (arrival.kind === 'socket') return this.send(arrival.machine, reply, reply.src)
+    return this.answerFromOutside(arrival, reply)
+  }
+
+  private answerFromOutside({machine}: Arrival, reply: Packet): Result {
+    const {dst} = reply
+    if (dst === CLIENT || dst === this.clientAddressOutside()) return this.outside(machine)
+    const device = (to: Machine): string => {
+      const back = to.router(reply.family).lookup(this.walker.chooser, {dst: reply.src, src: undefined, mark: 0, iif: 'lo'})
+      return back.type === 'unicast' && back.device !== '' ? back.device : UNKNOWN_DEVICE
+    }
+    const next = this.world.machineAt(dst)
+    if (next) return this.receive(next, reply, device(next))
+    const pod = this.world.podAt(dst)
+    if (!pod) return unknown(`nobody knows the way from ${endpointText(reply.src, undefined)} to ${formatAddress(dst)}`)
+    if (this.world.hostsRoutePods(reply.family)) return dropped(`${endpointText(reply.src, undefined)} outside the cluster has no route to pod address ${formatAddress(dst)}: it was not masqueraded`)
+    return this.toOtherNode(reply, pod)
+  }
+
+  private clientAddressOutside(): Party | undefined {
+    return this.flow.origin.kind === 'external' ? this.clientAddress : undefined
+  }
+
+  /** The client takes the answer only at its own place and from the address that it wrote to. */
+  private accepted(back: Arrival, reply: Packet): End | undefined {
+    const {origin} = this.flow
+    const home =
+      origin.kind === 'external' ? back.kind === 'external' && reply.dst === this.clientAddress
+      : this.originPod()?.hostNetwork === false ? back.kind === 'pod' && back.pod?.id === this.originPod()?.id
+      : back.kind === 'socket' && back.machine.name === this.originNode() && reply.dst === this.clientAddress
+    if (!home) return dropped(`the answer is lost: it ends at ${back.pod?.id ?? back.machine.name}, where nobody waits for it`)
+    if (reply.src !== this.flow.destination || reply.sport !== this.flow.port) {
+      return dropped(`the answer comes from ${endpointText(reply.src, reply.sport)}, but the client wrote to ${endpointText(this.flow.destination, this.flow.port)}: it bypassed the node that translated, and is ignored`)
+    }
+    return undefined
+  }
+
+  private originPod(): PodPlace | undefined {
+    return this.flow.origin.kind === 'pod' ? this.world.pod(this.flow.origin.pod) : undefined
+  }
+
+  private originNode(): string | undefined {
+    return this.flow.origin.kind === 'node' ? this.flow.origin.node : this.originPod()?.node
+  }
+}
+
+const isLoopbackParty = (party: Party): boolean => party !== CLIENT && isLoopback(party)
+
+/** Packets to the node itself leave by `lo`, whatever device holds the address. */
+const outDevice = (route: RouteResult): string => (route.type === 'local' ? 'lo' : route.device)
+
+function receiverText({kind, address, port, pod, node}: Receiver): string {
+  const at = endpointText(address, port)
+  if (pod !== undefined) return `pod ${pod} (${at}) on ${node}`
+  return kind === 'socket' ? `${at} on ${node}` : `${at} outside the cluster`
+}
+
+/** Which share of new connections each usable real server gets (net/netfilter/ipvs/ip_vs_*.c). */
+function shares({scheduler, realServers}: VirtualServer): number[] {
+  const usable = realServers.filter(({weight}) => weight > 0)
+  const weights = usable.map(({weight}) => weight)
+  if (scheduler === 'fo' || scheduler === 'ovf') {
+    const best = weights.indexOf(Math.max(...weights))
+    return usable.map((_, at) => (at === best ? 1 : 0))
+  }
+  const weighted = ['wrr', 'wlc', 'sed', 'nq', 'mh', 'sh'].includes(scheduler)
+  const total = weighted ? weights.reduce((sum, weight) => sum + weight, 0) : usable.length
+  return weights.map((weight) => (weighted ? weight : 1) / total)
+}

@@ -1,0 +1,297 @@
+import type {IptablesDump} from '../parse/iptables.js'
+import type {Link, LocalAddress, Route} from '../parse/iproute.js'
+import type {VirtualServer} from '../parse/ipvs.js'
+import type {Socket} from '../parse/system.js'
+import type {NodeState, Section} from '../snapshot/node-state.js'
+import {formatAddress, inRange, isLoopback, prefixRange, type Address, type Family, type Range} from '../util/ip.js'
+import type {Chooser} from './explore.js'
+import {findGaps, type Gap} from './gaps.js'
+import {TableProgram} from './iptables-program.js'
+import {Ipsets} from './ipset.js'
+import {NftTableProgram} from './nft-program.js'
+import {NftSets} from './nft-sets.js'
+import {EPHEMERAL, UNKNOWN_DEVICE, type Packet} from './packet.js'
+import {Router} from './router.js'
+import type {Hook, Verdict, Walker} from './walker.js'
+
+/** A chain that a hook runs. */
+export interface BaseChain {
+  readonly name: string
+  readonly type: 'filter' | 'nat' | 'route'
+  readonly priority: number
+  readonly run: (walker: Walker) => Verdict
+}
+
+/** What a machine needs to know of itself where its dumps are silent. */
+export interface MachineHints {
+  /** Addresses that the API gives this node. */
+  readonly addresses: readonly Address[]
+}
+
+const IPTABLES_HOOKS: Readonly<Record<string, {readonly hooks: readonly Hook[]; readonly priority: number}>> = {
+  raw: {hooks: ['PREROUTING', 'OUTPUT'], priority: -300},
+  mangle: {hooks: ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'], priority: -150},
+  nat: {hooks: ['PREROUTING', 'INPUT', 'OUTPUT', 'POSTROUTING'], priority: -100},
+  filter: {hooks: ['INPUT', 'FORWARD', 'OUTPUT'], priority: 0},
+  security: {hooks: ['INPUT', 'FORWARD', 'OUTPUT'], priority: 50},
+}
+
+/** One node's kernel, ready to take packets: hooks, routes, sets, virtual servers, sockets. Built from its dumps on first use. */
+export class Machine {
+  readonly name: string
+  readonly state: NodeState
+  readonly ipsets: Ipsets
+  readonly nftSets: NftSets
+  readonly hints: MachineHints
+  private readonly routers = new Map<Family, Router>()
+  private readonly hooks = new Map<string, readonly BaseChain[]>()
+  private readonly links: ReadonlyMap<string, Link>
+  private virtualServers: ReadonlyMap<string, VirtualServer> | undefined
+  private gapList = new Map<Family, readonly Gap[]>()
+  private readonly bridgeNames: ReadonlySet<string>
+
+  constructor(state: NodeState, hints: MachineHints) {
+    this.name = state.name
+    this.state = state
+    this.hints = hints
+    this.ipsets = new Ipsets(state.ipsets)
+    this.nftSets = new NftSets(state.nft)
+    this.links = new Map(state.links.map((link) => [link.name, link]))
+    this.bridgeNames = new Set(state.links.flatMap(({kind, name, master}) => (kind === 'bridge' ? [name] : master !== undefined ? [master] : [])))
+  }
+
+  get knowsAddresses(): boolean {
+    return this.state.addressSection.state === 'read'
+  }
+
+  get knowsRoutes(): boolean {
+    return this.state.routeSection(4).state === 'read'
+  }
+
+  router(family: Family): Router {
+    let router = this.routers.get(family)
+    if (!router) this.routers.set(family, (router = this.buildRouter(family)))
+    return router
+  }
+
+  private buildRouter(family: Family): Router {
+    const complete = this.state.routeSection(family).state === 'read'
+    const routes = complete ? this.state.routes : this.localRoutes(family)
+    return new Router(family, {node: this.name, routes, rules: this.state.policyRules, complete})
+  }
+
+  /** Where no routes were read: what the addresses alone tell. */
+  private localRoutes(family: Family): Route[] {
+    const loopback = family === 4 ? prefixRange(0x7f000000, 8) : {lo: 1n, hi: 1n}
+    const own = this.ownAddresses(family)
+    return [makeRoute({family, range: loopback, device: 'lo'}), ...own.map(({address, device}) => makeRoute({family, range: {lo: address, hi: address}, device, source: address}))]
+  }
+
+  private ownAddresses(family: Family): {address: Address; device: string}[] {
+    const wanted = family === 4 ? 'number' : 'bigint'
+    const known = this.state.addresses.filter(({address}) => typeof address === wanted)
+    if (this.knowsAddresses) return known.map(({address, device}) => ({address, device}))
+    return this.hints.addresses.filter((address) => typeof address === wanted).map((address) => ({address, device: UNKNOWN_DEVICE}))
+  }
+
+  /** All addresses of the node, its dumps' or, where there are none, the API's. */
+  get addresses(): readonly Address[] {
+    return [...this.ownAddresses(4), ...this.ownAddresses(6)].map(({address}) => address)
+  }
+
+  link(name: string): Link | undefined {
+    return this.links.get(name)
+  }
+
+  isBridge(device: string): boolean {
+    return this.bridgeNames.has(device)
+  }
+
+  deviceHas(device: string, address: Address): boolean {
+    if (device === 'lo' && isLoopback(address)) return true
+    return this.state.addresses.some((own) => own.device === device && own.address === address)
+  }
+
+  /** The device that carries this address. */
+  deviceOf(address: Address): string | undefined {
+    return this.state.addresses.find((own) => own.address === address)?.device
+  }
+
+  private global(device: string, family: Family): LocalAddress[] {
+    return this.state.addresses.filter((own) => own.device === device && typeof own.address === (family === 4 ? 'number' : 'bigint') && own.scope === 'global')
+  }
+
+  /** The first address of a device, as REDIRECT takes it. */
+  deviceAddress(device: string, family: Family): Address | undefined {
+    if (device === 'lo') return family === 4 ? 0x7f000001 : 1n
+    return (this.global(device, family)[0] ?? this.state.addresses.find((own) => own.device === device && typeof own.address === (family === 4 ? 'number' : 'bigint')))?.address
+  }
+
+  /**
+   * The address that MASQUERADE takes: of the outgoing device, in the next hop's network if there is one there, else the
+   * first; a device without a global address borrows from the others (net/ipv4/devinet.c, inet_select_addr).
+   */
+  masqueradeAddress(packet: Packet, chooser: Chooser): Address | undefined {
+    if (packet.oif === UNKNOWN_DEVICE) return this.knowsAddresses ? undefined : this.hints.addresses.find((address) => typeof address === (packet.family === 4 ? 'number' : 'bigint'))
+    const own = this.global(packet.oif, packet.family).filter(({secondary}) => !secondary)
+    const route = this.router(packet.family).lookup(chooser, {dst: packet.dst, src: packet.src, mark: packet.mark, iif: 'lo'})
+    const hop = route.gateway ?? packet.dst
+    if (own.length > 0) return this.selectAddress(own, packet.family, hop === 'client' ? undefined : hop)
+    const others = this.state.links.flatMap(({name}) => this.global(name, packet.family))
+    return others[0]?.address
+  }
+
+  private selectAddress(own: readonly LocalAddress[], family: Family, hop: Address | undefined): Address {
+    const near = hop === undefined ? undefined : own.find(({address, length}) => inRange(hop, prefixRange(address, length)))
+    if (near) return near.address
+    if (family === 6 && hop !== undefined) return [...own].sort((a, b) => commonBits(b.address, hop) - commonBits(a.address, hop))[0]!.address
+    return own[0]!.address
+  }
+
+  /** The source of the node's own packets that leave by a device (inet_select_addr, RFC 6724 for IPv6). */
+  sourceAddress(device: string, family: Family, hop: Address): Address | undefined {
+    const own = this.global(device, family).filter(({secondary}) => !secondary)
+    if (own.length > 0) return this.selectAddress(own, family, hop)
+    const others = this.state.links.flatMap(({name}) => this.global(name, family))
+    if (others[0]) return others[0].address
+    return this.hints.addresses.find((address) => typeof address === (family === 4 ? 'number' : 'bigint'))
+  }
+
+  /** A number; undefined when the snapshot does not hold it. */
+  sysctl(name: string): number | undefined {
+    const text = this.state.sysctl(name)
+    return text === undefined || !/^-?\d+$/.test(text) ? undefined : Number(text)
+  }
+
+  /** The larger of `all` and the device (IN_DEV_MAXCONF), or either of them (IN_DEV_ORCONF). */
+  deviceSysctl(family: Family, device: string, key: string): number | undefined {
+    const values = ['all', device].map((name) => this.sysctl(`net.ipv${family}.conf.${name}.${key}`)).filter((value) => value !== undefined)
+    return values.length > 0 ? Math.max(...values) : undefined
+  }
+
+  forwards(family: Family, device: string): boolean | undefined {
+    const value = family === 6
+      ? this.sysctl('net.ipv6.conf.all.forwarding')
+      : (this.sysctl(`net.ipv4.conf.${device}.forwarding`) ?? this.sysctl('net.ipv4.ip_forward') ?? this.sysctl('net.ipv4.conf.all.forwarding'))
+    return value === undefined ? undefined : value !== 0
+  }
+
+  /** Where the line of a sysctl stands. */
+  sysctlEvidence(name: string): {source: string; line: number; text: string} {
+    return {source: this.state.path('sysctl.txt'), line: this.state.sysctlLine(name) ?? 0, text: `${name} = ${this.state.sysctl(name) ?? '?'}`}
+  }
+
+  /** Bridged frames pass iptables and conntrack only with this (br_netfilter). */
+  bridgeCallsIptables(family: Family): boolean {
+    const value = this.sysctl(family === 4 ? 'net.bridge.bridge-nf-call-iptables' : 'net.bridge.bridge-nf-call-ip6tables')
+    return value === 1
+  }
+
+  get sockets(): readonly Socket[] | undefined {
+    return this.state.sockets
+  }
+
+  virtualServer(packet: Packet): VirtualServer | undefined {
+    this.virtualServers ??= new Map((this.state.ipvs?.virtualServers ?? []).map((server) => [virtualKey(server), server]))
+    if (this.virtualServers.size === 0 || packet.dst === 'client') return undefined
+    return (packet.mark === 0 ? undefined : this.virtualServers.get(`FWM ${packet.mark}`)) ??
+      this.virtualServers.get(`${packet.protocol} ${packet.dst} ${packet.dport}`) ??
+      this.anyPort(`${packet.protocol} ${packet.dst} 0`)
+  }
+
+  /** Port 0 takes every port, for persistent services only (ip_vs_service_find). */
+  private anyPort(key: string): VirtualServer | undefined {
+    const server = this.virtualServers!.get(key)
+    return server?.persistent === undefined ? undefined : server
+  }
+
+  get hasIpvs(): boolean {
+    return (this.state.ipvs?.virtualServers.length ?? 0) > 0
+  }
+
+  gaps(family: Family): readonly Gap[] {
+    let gaps = this.gapList.get(family)
+    if (!gaps) this.gapList.set(family, (gaps = findGaps(this.state, family)))
+    return gaps
+  }
+
+  /** The base chains of a hook, in the order of their priority, of every backend that is loaded. */
+  baseChains(family: Family, hook: Hook): readonly BaseChain[] {
+    const key = `${family} ${hook}`
+    let chains = this.hooks.get(key)
+    if (!chains) {
+      chains = [...this.iptablesChains(family, hook), ...this.nftChains(family, hook)].sort((a, b) => a.priority - b.priority)
+      this.hooks.set(key, chains)
+    }
+    return chains
+  }
+
+  private programs = new Map<string, TableProgram | NftTableProgram>()
+
+  private iptablesChains(family: Family, hook: Hook): BaseChain[] {
+    return this.state.iptables(family).flatMap((dump) => [...dump.tables.values()].flatMap((table): BaseChain[] => {
+      const place = IPTABLES_HOOKS[table.name]
+      if (!place?.hooks.includes(hook) || !table.chains.has(hook)) return []
+      const chain = this.tableProgram(dump, table.name).chain(hook)!
+      const priority = table.name === 'nat' && (hook === 'POSTROUTING' || hook === 'INPUT') ? 100 : place.priority
+      const type = table.name === 'nat' ? 'nat' : table.name === 'mangle' && hook === 'OUTPUT' ? 'route' : 'filter'
+      return [{name: `${dump.backend === 'legacy' ? 'legacy ' : ''}${table.name}/${hook}`, type, priority, run: (walker) => chain.runBase(walker)}]
+    }))
+  }
+
+  private tableProgram(dump: IptablesDump, name: string): TableProgram {
+    const key = `${dump.file} ${name}`
+    let program = this.programs.get(key) as TableProgram | undefined
+    if (!program) this.programs.set(key, (program = new TableProgram(dump, dump.tables.get(name)!)))
+    return program
+  }
+
+  private nftChains(family: Family, hook: Hook): BaseChain[] {
+    return [...(this.state.nft?.tables.values() ?? [])].flatMap((table): BaseChain[] => {
+      if (!(table.family === 'inet' || table.family === (family === 4 ? 'ip' : 'ip6')) || table.flags.includes('dormant')) return []
+      if (this.isIptablesTable(family, table.family, table.name)) return []
+      const key = `nft ${table.family} ${table.name}`
+      let program = this.programs.get(key) as NftTableProgram | undefined
+      if (!program) this.programs.set(key, (program = new NftTableProgram(table)))
+      return [...table.chains.values()].filter((chain) => chain.hook?.toUpperCase() === hook).map((chain) => {
+        const base = program.chain(chain.name)!
+        const type = chain.type === 'nat' || chain.type === 'route' ? chain.type : 'filter'
+        return {name: `${table.family} ${table.name}/${chain.name}`, type, priority: chain.priority ?? 0, run: (walker: Walker) => base.runBase(walker)}
+      })
+    })
+  }
+
+  /** iptables-nft's own tables are in both dumps; iptables-save shows them better. */
+  private isIptablesTable(family: Family, tableFamily: string, name: string): boolean {
+    return tableFamily !== 'inet' && this.state.iptables(family).some((dump) => dump.backend === 'nft' && dump.tables.has(name))
+  }
+
+  /** The part of a packet that a set is asked about, in words. */
+  describe({src, dst, sport, dport}: Packet, flags: readonly string[], protocol: string): string {
+    const address = flags[0] === 'src' ? src : dst
+    const port = flags[0] === 'src' ? sport : dport
+    const host = address === 'client' ? 'the client' : formatAddress(address)
+    return port === EPHEMERAL || flags.length === 1 ? (flags.length === 1 && port !== EPHEMERAL ? `${protocol.toLowerCase()}:${port}` : host) : `${host},${protocol.toLowerCase()}:${port}`
+  }
+
+  /** For reports: how the node's rules were read. */
+  get rulesSection(): Section {
+    return this.state.iptablesSection
+  }
+}
+
+function virtualKey({protocol, address, port, mark}: VirtualServer): string {
+  return protocol === 'FWM' ? `FWM ${mark}` : `${protocol} ${address} ${port}`
+}
+
+function makeRoute({family, range, device, source}: {family: Family; range: Range; device: string; source?: Address}): Route {
+  return {
+    family, type: 'local', destination: range, length: range.lo === range.hi ? (family === 4 ? 32 : 128) : 8, table: 'local', metric: 0, scope: 'host',
+    nextHops: [{device, weight: 1, dead: false}], text: `local ${formatAddress(range.lo)} dev ${device}`, ...(source === undefined ? {} : {source}),
+  }
+}
+
+function commonBits(a: Address, b: Address): number {
+  const difference = BigInt(a) ^ BigInt(b)
+  return difference === 0n ? 128 : 128 - difference.toString(2).length
+}

@@ -1,0 +1,107 @@
+import type {NftElement, NftJson, NftObject, NftRuleset, NftSet} from '../parse/nft.js'
+import {datumKey, exactKey, single, type Datum} from './nft-values.js'
+import type {Walker} from './walker.js'
+
+interface Index {
+  readonly exact: ReadonlyMap<string, NftElement>
+  /** Prefixes, ranges, wildcards: tried one by one. */
+  readonly others: readonly NftElement[]
+  readonly all: readonly NftElement[]
+  readonly set: NftSet | undefined
+}
+
+export type Found = (NftElement & {readonly set?: NftSet}) | {readonly unknown: string}
+
+/** Sets and maps of one node, named and anonymous (net/netfilter/nft_lookup.c). */
+export class NftSets {
+  private readonly ruleset: NftRuleset | undefined
+  private readonly named = new Map<string, Index>()
+  private readonly anonymous = new WeakMap<object, Index>()
+  /** The table whose rule is running: `@name` is looked up there. */
+  table = ''
+
+  constructor(ruleset: NftRuleset | undefined) {
+    this.ruleset = ruleset
+  }
+
+  find(walker: Walker, datum: Datum, reference: NftJson, isMap: boolean): Found | undefined {
+    if (datum.kind === 'break') return undefined
+    if (datum.kind === 'unknown') return {unknown: datum.why}
+    const index = this.indexOf(reference, isMap)
+    if (!index) return {unknown: `set ${String(reference)} is not in the dump`}
+    // what traffic itself adds is not there for a client that comes for the first time
+    if (index.set && isDynamic(index.set)) return undefined
+    const key = datumKey(datum)
+    const hit = key === undefined ? undefined : index.exact.get(key)
+    if (hit) return this.hit(walker, index, hit)
+    for (const element of key === undefined ? index.all : index.others) {
+      const answer = element.key === '*' ? true : single(walker, datum, element.key, `set ${index.set?.name ?? ''}`)
+      if (typeof answer === 'object') return answer
+      if (answer) return this.hit(walker, index, element)
+    }
+    return undefined
+  }
+
+  private hit(walker: Walker, {set}: Index, element: NftElement): Found {
+    if (!set) return element
+    walker.hop('rule', `${elementText(element)} is in ${set.map === undefined ? 'set' : 'map'} ${set.name}`, {
+      where: `${set.family} ${set.table}/@${set.name}`, evidence: {source: this.ruleset!.file, line: element.line || set.line, text: elementText(element)},
+    })
+    return {...element, set}
+  }
+
+  private indexOf(reference: NftJson, isMap: boolean): Index | undefined {
+    if (typeof reference === 'string') return this.namedIndex(reference.replace(/^@/, ''))
+    if (typeof reference !== 'object' || reference === null || Array.isArray(reference)) return undefined
+    let index = this.anonymous.get(reference)
+    if (!index) this.anonymous.set(reference, (index = buildIndex(anonymousElements(reference, isMap), undefined)))
+    return index
+  }
+
+  private namedIndex(name: string): Index | undefined {
+    const key = `${this.table} ${name}`
+    const known = this.named.get(key)
+    if (known) return known
+    const set = this.ruleset?.tables.get(this.table)?.sets.get(name)
+    if (!set) return undefined
+    const index = buildIndex(set.elements, set)
+    this.named.set(key, index)
+    return index
+  }
+}
+
+const isDynamic = (set: NftSet): boolean => set.flags.includes('dynamic') || (set.flags.includes('timeout') && (set.elements.length === 0 || set.elements.some(({expires}) => expires)))
+
+function anonymousElements(reference: NftObject, isMap: boolean): NftElement[] {
+  const items = Array.isArray(reference['set']) ? reference['set'] : []
+  return items.map((item) => {
+    const [keyPart, data] = isMap && Array.isArray(item) ? [item[0] ?? null, item[1] ?? null] : [item, undefined]
+    const elem = typeof keyPart === 'object' && keyPart !== null && !Array.isArray(keyPart) && 'elem' in keyPart ? (keyPart['elem'] as NftObject) : undefined
+    return {key: elem ? (elem['val'] ?? null) : keyPart, ...(data === undefined ? {} : {data}), expires: false, line: 0}
+  })
+}
+
+function buildIndex(elements: readonly NftElement[], set: NftSet | undefined): Index {
+  const exact = new Map<string, NftElement>()
+  const others: NftElement[] = []
+  for (const element of elements) {
+    const key = exactKey(element.key)
+    if (key === undefined) others.push(element)
+    else exact.set(key, element)
+  }
+  // the catch-all comes last
+  others.sort((a, b) => Number(a.key === '*') - Number(b.key === '*'))
+  return {exact, others, all: elements, set}
+}
+
+function elementText({key, data}: NftElement): string {
+  const text = (value: NftJson): string => {
+    if (typeof value !== 'object' || value === null) return String(value)
+    if (Array.isArray(value)) return value.map(text).join(', ')
+    if (Array.isArray(value['concat'])) return value['concat'].map(text).join(' . ')
+    const [name] = Object.keys(value)
+    const target = (value[name!] as NftObject | null)?.['target']
+    return target === undefined ? (value[name!] === null ? name! : JSON.stringify(value)) : `${name} ${String(target)}`
+  }
+  return data === undefined ? text(key) : `${text(key)} : ${text(data)}`
+}

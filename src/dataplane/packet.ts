@@ -1,0 +1,67 @@
+import type {Protocol} from '../model/kube.js'
+import type {Address, Family} from '../util/ip.js'
+
+/** Stands for the client's address where the client is a set; the chooser knows which part of the set is meant. */
+export const CLIENT = 'client'
+export type Party = Address | typeof CLIENT
+
+/** A client's own port, any from 1024 up. */
+export const EPHEMERAL = -1
+
+/** A device that no dump names. `''` is no device at all, as in a hook that has none. */
+export const UNKNOWN_DEVICE = '?'
+
+export type TrackState = 'NEW' | 'ESTABLISHED' | 'INVALID' | 'UNTRACKED'
+
+export interface Tuple {
+  src: Party
+  sport: number
+  dst: Party
+  dport: number
+}
+
+/** An entry of conntrack (include/net/netfilter/nf_conntrack.h): NAT lives in the difference of its two tuples. */
+export interface Connection {
+  readonly original: Tuple
+  /** As seen on replies, before they are translated back. */
+  readonly reply: Tuple
+  /** IPS_DST_NAT, IPS_SRC_NAT */
+  dnat: boolean
+  snat: boolean
+  /** NAT of that direction is set up, maybe to «no change»: later chains are not asked (IPS_*_NAT_DONE). */
+  dstDone: boolean
+  srcDone: boolean
+  mark: number
+}
+
+/** A connection of IPVS (ip_vs_conn): client, virtual server, real server. */
+export interface IpvsConnection {
+  readonly client: {address: Party; port: number}
+  readonly virtual: {address: Address; port: number; text: string}
+  readonly real: {address: Address; port: number}
+}
+
+/** The packet as a node sees it; the walk changes it in place, as the kernel does. */
+export interface Packet extends Tuple {
+  readonly family: Family
+  readonly protocol: Protocol
+  mark: number
+  /** The device it came in by; '' for the node's own. */
+  iif: string
+  oif: string
+  /** The bridge port it came in by, UNKNOWN_DEVICE where no dump tells, '' without a bridge. */
+  physin: string
+  physout: string
+  state: TrackState
+  connection: Connection | undefined
+  /** It runs against the connection's original direction. */
+  replyDirection: boolean
+  /** IPVS has handled it (skb->ipvs_property). */
+  ipvs: IpvsConnection | undefined
+  /** The answer of the endpoint, not the client's packet. */
+  readonly reply: boolean
+}
+
+export const sameTuple = (a: Tuple, b: Tuple): boolean => a.src === b.src && a.dst === b.dst && a.sport === b.sport && a.dport === b.dport
+
+export const PROTOCOL_NUMBER: Readonly<Record<Protocol, number>> = {TCP: 6, UDP: 17, SCTP: 132}

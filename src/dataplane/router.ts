@@ -1,0 +1,182 @@
+import type {PolicyRule, Route} from '../parse/iproute.js'
+import {anyOf, inRange, isLoopback, type Address, type Family, type Range} from '../util/ip.js'
+import type {Chooser} from './explore.js'
+import {CLIENT, UNKNOWN_DEVICE, type Party} from './packet.js'
+
+/** What the routing tables say of a destination. */
+export interface RouteResult {
+  /** As in `ip route`; `none` when no table has an answer. */
+  readonly type: string
+  readonly device: string
+  readonly gateway?: Address
+  /** The route's preferred source. */
+  readonly source?: Address
+  readonly scope: string
+  readonly text: string
+  /** The tables were never read; this is what a working node would do. */
+  readonly assumed: boolean
+}
+
+export interface RouteQuery {
+  readonly dst: Party
+  readonly src: Party | undefined
+  readonly mark: number
+  /** `lo` for the node's own packets (FIB_LOOKUP with LOOPBACK_IFINDEX). */
+  readonly iif: string
+}
+
+interface Table {
+  /** Routes to one address, which are most of the local table. */
+  readonly exact: Map<Address, Route[]>
+  /** The others, longest prefix first, then lowest metric. */
+  readonly prefixes: Route[]
+}
+
+const NO_ROUTE: RouteResult = {type: 'none', device: '', scope: 'global', text: 'no route', assumed: false}
+
+const DEFAULT_RULES: readonly PolicyRule[] = [
+  {priority: 0, table: 'local'}, {priority: 32766, table: 'main'}, {priority: 32767, table: 'default'},
+].map((rule) => ({...rule, family: undefined, not: false, action: 'lookup', unmodelled: [], text: `from all lookup ${rule.table}`}))
+
+/** The routing of one node and family: policy rules, then the longest prefix (net/ipv4/fib_rules.c, fib_trie.c). */
+export class Router {
+  private readonly family: Family
+  private readonly node: string
+  private readonly rules: readonly PolicyRule[]
+  private readonly tables = new Map<string, Table>()
+  /** No rule looks at anything but the destination, so results can be kept. */
+  private readonly simple: boolean
+  private readonly known = new Map<Address, RouteResult>()
+  /** False: there is no dump of routes, answer for other addresses with «somehow». */
+  private readonly complete: boolean
+
+  constructor(family: Family, options: {node: string; routes: readonly Route[]; rules: readonly PolicyRule[]; complete: boolean}) {
+    this.family = family
+    this.node = options.node
+    this.complete = options.complete
+    const own = options.rules.filter((rule) => rule.family === family || rule.family === undefined)
+    this.rules = own.length > 0 ? [...own].sort((a, b) => a.priority - b.priority) : DEFAULT_RULES
+    this.simple = this.rules.every((rule) => !rule.source && !rule.destination && !rule.mark && !rule.inDevice && !rule.outDevice && !rule.not && rule.unmodelled.length === 0)
+    for (const route of options.routes) if (route.family === family) this.add(route)
+    for (const {prefixes} of this.tables.values()) prefixes.sort((a, b) => b.length - a.length || a.metric - b.metric)
+  }
+
+  private add(route: Route): void {
+    let table = this.tables.get(route.table)
+    if (!table) this.tables.set(route.table, (table = {exact: new Map(), prefixes: []}))
+    if (route.destination.lo !== route.destination.hi) return void table.prefixes.push(route)
+    const same = table.exact.get(route.destination.lo)
+    if (same) same.push(route)
+    else table.exact.set(route.destination.lo, [route])
+  }
+
+  lookup(chooser: Chooser, query: RouteQuery): RouteResult {
+    if (!this.simple || query.dst === CLIENT) return this.resolve(chooser, query)
+    const known = this.known.get(query.dst)
+    if (known) return known
+    const result = this.resolve(chooser, query)
+    if (result.text !== MULTIPATH) this.known.set(query.dst, result)
+    return result
+  }
+
+  private resolve(chooser: Chooser, query: RouteQuery): RouteResult {
+    for (let at = 0; at < this.rules.length; at++) {
+      const rule = this.rules[at]!
+      if (!this.applies(chooser, rule, query)) continue
+      if (rule.action === 'goto') {
+        const target = this.rules.findIndex(({priority}) => priority >= (rule.goto ?? Number.POSITIVE_INFINITY))
+        if (target > at) at = target - 1
+        continue
+      }
+      if (rule.action === 'nop') continue
+      if (rule.action !== 'lookup' && rule.action !== 'to_tbl') return {...NO_ROUTE, type: rule.action, text: `rule ${rule.priority}: ${rule.action}`}
+      const route = this.longest(chooser, rule.table ?? 'main', query.dst)
+      if (!route || route.type === 'throw' || (rule.suppressLength !== undefined && route.length <= rule.suppressLength)) continue
+      return this.result(chooser, route)
+    }
+    return this.complete ? NO_ROUTE : {type: 'unicast', device: UNKNOWN_DEVICE, scope: 'global', text: 'routes were not read', assumed: true}
+  }
+
+  private applies(chooser: Chooser, rule: PolicyRule, query: RouteQuery): boolean {
+    const inside = (party: Party | undefined, range: Range): boolean => (party === CLIENT ? chooser.inside(range) : party !== undefined && inRange(party, range))
+    const matches =
+      (!rule.mark || ((query.mark & rule.mark.mask) >>> 0) === ((rule.mark.value & rule.mark.mask) >>> 0)) &&
+      (rule.inDevice === undefined || rule.inDevice === query.iif) &&
+      rule.outDevice === undefined &&
+      (!rule.source || inside(query.src, rule.source)) &&
+      (!rule.destination || inside(query.dst, rule.destination)) &&
+      (rule.unmodelled.length === 0 || chooser.assume(`rule:${this.node}:${rule.priority}:${rule.text}`, [
+        `if ip rule ${rule.priority} (${rule.unmodelled.join(', ')}) does not apply on ${this.node}`, `if ip rule ${rule.priority} (${rule.unmodelled.join(', ')}) applies on ${this.node}`,
+      ]) === false)
+    return matches !== rule.not
+  }
+
+  private longest(chooser: Chooser, name: string, dst: Party): Route | undefined {
+    const table = this.tables.get(name)
+    if (!table) return undefined
+    if (dst === CLIENT) return this.longestForClients(chooser, table)
+    const exact = table.exact.get(dst)
+    if (exact) return exact.reduce((best, route) => (route.metric < best.metric ? route : best))
+    return table.prefixes.find(({destination}) => inRange(dst, destination))
+  }
+
+  /** Parts the clients at every route that only some of them match. */
+  private longestForClients(chooser: Chooser, table: Table): Route | undefined {
+    for (const [address, routes] of table.exact) if (chooser.inside({lo: address, hi: address})) return routes[0]
+    return table.prefixes.find(({destination}) => chooser.inside(destination))
+  }
+
+  private result(chooser: Chooser, route: Route): RouteResult {
+    const alive = route.nextHops.filter(({dead}) => !dead)
+    const base = {type: route.type, scope: route.scope, assumed: false, ...(route.source === undefined ? {} : {source: route.source})}
+    if (alive.length === 0 && route.nextHops.length > 0 && route.type === 'unicast') return {...NO_ROUTE, text: `${route.text} (dead)`}
+    const total = alive.reduce((sum, {weight}) => sum + weight, 0)
+    const hop = alive.length > 1 ? alive[chooser.random(alive.map(({weight}) => weight / total))] : alive[0]
+    return {...base, device: hop?.device ?? '', ...(hop?.gateway === undefined ? {} : {gateway: hop.gateway}), text: alive.length > 1 ? MULTIPATH : route.text}
+  }
+
+  /** The type of an address in the local table alone, as `-m addrtype` and `fib … type` see it (inet_addr_type). */
+  addressType(chooser: Chooser, address: Party): string {
+    if (address !== CLIENT) {
+      const special = specialType(address)
+      if (special) return special
+    }
+    return this.longest(chooser, 'local', address)?.type ?? 'unicast'
+  }
+
+  isLocal(chooser: Chooser, address: Party): boolean {
+    return this.addressType(chooser, address) === 'local'
+  }
+
+  /** The connected or pod route that holds this address, if it leaves by a device without a gateway. */
+  onLinkDevice(address: Address): string | undefined {
+    for (const table of this.tables.values()) {
+      for (const route of table.exact.get(address) ?? []) if (route.type === 'unicast' && route.nextHops[0]?.gateway === undefined) return route.nextHops[0]?.device
+    }
+    return this.tables.get('main')?.prefixes.find((route) => route.type === 'unicast' && route.length > 0 && inRange(address, route.destination) && route.nextHops[0]?.gateway === undefined)?.nextHops[0]?.device
+  }
+
+  /** Is there a route to this address other than the default one? */
+  specificGateway(address: Address): {gateway: Address | undefined; device: string} | undefined {
+    for (const {exact, prefixes} of this.tables.values()) {
+      const route = exact.get(address)?.[0] ?? prefixes.find((candidate) => candidate.length > 0 && inRange(address, candidate.destination))
+      if (route && route.type === 'unicast') return {gateway: route.nextHops[0]?.gateway, device: route.nextHops[0]?.device ?? ''}
+    }
+    return undefined
+  }
+
+  get any(): Range {
+    return anyOf(this.family)
+  }
+}
+
+const MULTIPATH = 'multipath route'
+const MULTICAST4: Range = {lo: 0xe0000000, hi: 0xefffffff}
+
+function specialType(address: Address): string | undefined {
+  if (typeof address === 'bigint') return address >> 120n === 0xffn ? 'multicast' : undefined
+  if (address === 0xffffffff || address < 0x01000000) return 'broadcast'
+  return inRange(address, MULTICAST4) ? 'multicast' : undefined
+}
+
+export {isLoopback}

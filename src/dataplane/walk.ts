@@ -1,0 +1,59 @@
+import type {ClientFates, Fate, Flow, WalkResult} from '../model/trace.js'
+import type {Range} from '../util/ip.js'
+import {Chooser, explore, fold, TooManyUnknowns, type Weighted} from './explore.js'
+import {Journey} from './journey.js'
+import {Walker, type End} from './walker.js'
+import type {World} from './world.js'
+
+interface Way {
+  readonly end: End
+  readonly source: Fate['source']
+  readonly sourceIsClient: boolean
+  readonly hops: Fate['hops']
+}
+
+/** Walks one flow through the nodes' rules, there and back, in every way that it can go. */
+export function walk(world: World, flow: Flow): WalkResult {
+  const clients = flow.origin.kind === 'external' ? flow.origin.ranges : []
+  const notes = new Map<string, string>()
+  const tree = explore(clients, (chooser) => run(world, flow, {chooser, notes}), () => way({outcome: 'unknown', reason: 'too many ways to follow them all'}))
+  const parts = fold(tree, clients, {key: keyOf, unknown: (reasons) => way({outcome: 'unknown', reason: reasons.length > 0 ? `it depends: ${reasons.join('; ')}` : 'it depends'})})
+  return {
+    parts: parts.map(({clients: who, ends, alternatives}): ClientFates => ({clients: clientsOf(flow, who), fates: ends.map(fateOf), alternatives: alternatives.map(fateOf)})),
+    incomplete: [...notes].map(([text, node]) => ({node, reason: text.slice(node.length + 1)})),
+  }
+}
+
+const clientsOf = (flow: Flow, ranges: readonly Range[]): readonly Range[] => (flow.origin.kind === 'external' ? ranges : [])
+
+const way = (end: End): Way => ({end, source: undefined, sourceIsClient: false, hops: []})
+
+function run(world: World, flow: Flow, {chooser, notes}: {chooser: Chooser; notes: Map<string, string>}): Way {
+  const walker = new Walker(chooser)
+  const journey = new Journey(world, flow, walker)
+  let end: End
+  try {
+    end = journey.run()
+  } catch (error) {
+    if (!(error instanceof TooManyUnknowns)) throw error
+    end = {outcome: 'unknown', reason: error.message}
+  }
+  for (const [text, node] of walker.notes) notes.set(text, node)
+  const source = journey.source
+  return {end, source: source === 'client' ? undefined : source, sourceIsClient: source === 'client', hops: walker.hops}
+}
+
+/** Ends that a reader would call the same. */
+function keyOf({end, source, sourceIsClient}: Way): string {
+  const {outcome, receiver} = end
+  if (outcome === 'unknown') return 'unknown'
+  if (outcome !== 'delivered') return `${outcome} ${receiver ? `${receiver.address} ${receiver.port}` : ''}`
+  return `delivered ${receiver!.kind} ${receiver!.address} ${receiver!.port} ${receiver!.node ?? ''} ${sourceIsClient ? 'client' : String(source)}`
+}
+
+function fateOf({value: {end, source, sourceIsClient, hops}, share, assumptions}: Weighted<Way>): Fate {
+  return {
+    outcome: end.outcome, ...(end.receiver ? {receiver: end.receiver} : {}), ...(source === undefined ? {} : {source}), sourceIsClient,
+    share, reason: end.reason, hops, assumptions,
+  }
+}

@@ -1,0 +1,91 @@
+import type {Evidence, Hop, HopKind, Outcome, Receiver} from '../model/trace.js'
+import {inRange, type Range} from '../util/ip.js'
+import type {Chooser} from './explore.js'
+import type {Machine} from './machine.js'
+import {CLIENT, EPHEMERAL, type Packet, type Party} from './packet.js'
+
+export type Hook = 'PREROUTING' | 'INPUT' | 'FORWARD' | 'OUTPUT' | 'POSTROUTING'
+
+/** The packet goes no further. */
+export interface End {
+  readonly outcome: Outcome
+  readonly reason: string
+  readonly receiver?: Receiver
+}
+
+/** What a rule says: go on with the next, leave all chains of this hook function, back to the caller, or the end. */
+export type Verdict = 'continue' | 'accept' | 'return' | End
+
+export const isEnd = (verdict: Verdict | undefined): verdict is End => typeof verdict === 'object'
+
+/** A chain that can be run on a packet. */
+export interface Program {
+  readonly name: string
+  run(walker: Walker): Verdict
+}
+
+const MAX_DEPTH = 64
+
+/** What rules see while they are evaluated: the packet, the node, the hook, and where to ask what nobody knows. */
+export class Walker {
+  readonly chooser: Chooser
+  readonly hops: Hop[] = []
+  readonly notes = new Map<string, string>()
+  packet!: Packet
+  machine!: Machine
+  hook: Hook | '' = ''
+  private depth = 0
+
+  constructor(chooser: Chooser) {
+    this.chooser = chooser
+  }
+
+  hop(kind: HopKind, what: string, extra?: {where?: string; evidence?: Evidence}): void {
+    this.hops.push({node: this.machine.name, kind, what, reply: this.packet.reply, ...(this.hook === '' ? {} : {hook: this.hook}), ...extra})
+  }
+
+  /** Something was taken for granted because nobody asked the node. */
+  note(reason: string): void {
+    this.notes.set(`${this.machine.name} ${reason}`, this.machine.name)
+  }
+
+  /** An open question; `true` is the first answer. Both are walked. */
+  assume(key: string, labels: readonly [string, string]): boolean {
+    const answer = this.chooser.assume(`${this.machine.name}:${key}`, labels)
+    this.hop('assume', answer ? labels[0] : labels[1])
+    return answer
+  }
+
+  /** Does a condition that is not modelled hold? Asked once for each rule and packet. */
+  unknownMatch(where: string, what: string): boolean {
+    return !this.assume(`${where}:${what}:${this.packetKey()}`, [`if ${where} (${what}) does not match`, `if ${where} (${what}) matches`])
+  }
+
+  private packetKey(): string {
+    const {src, sport, dst, dport, reply, mark} = this.packet
+    return `${this.hook} ${src} ${sport} ${dst} ${dport} ${mark} ${reply}`
+  }
+
+  inside(party: Party, range: Range): boolean {
+    return party === CLIENT ? this.chooser.inside(range) : inRange(party, range)
+  }
+
+  /** Port in range? A client's own port is some number from 1024 up. */
+  portInside(port: number, lo: number, hi: number, where: string): boolean {
+    if (port !== EPHEMERAL) return port >= lo && port <= hi
+    if (hi < 1024) return false
+    if (lo <= 1024 && hi === 65535) return true
+    return this.unknownMatch(where, `the client's own port in ${lo}-${hi}`)
+  }
+
+  /** Runs a called chain; a loop that the kernel would refuse to load ends as unknown. */
+  call(program: Program): Verdict {
+    if (++this.depth > MAX_DEPTH) {
+      this.depth = 0
+      return {outcome: 'unknown', reason: `chain ${program.name} calls itself: no kernel loads such rules`}
+    }
+    const verdict = program.run(this)
+    this.depth--
+    return verdict
+  }
+}

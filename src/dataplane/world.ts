@@ -1,0 +1,97 @@
+import type {NodeState} from '../snapshot/node-state.js'
+import {familyOf, inRange, isLoopback, type Address, type Family, type Range} from '../util/ip.js'
+import {Machine} from './machine.js'
+
+/** A pod, as the way of a packet sees it. */
+export interface PodPlace {
+  readonly id: string
+  readonly node: string
+  readonly addresses: readonly Address[]
+  readonly hostNetwork: boolean
+}
+
+/** What the caller knows of the world around the nodes' dumps. */
+export interface WorldFacts {
+  readonly nodes: readonly {readonly state: NodeState; readonly addresses: readonly Address[]; readonly podRanges: readonly Range[]}[]
+  readonly pods: readonly PodPlace[]
+  /** Hosts outside the snapshot that are known to exist (external endpoints). */
+  readonly externals: ReadonlySet<Address>
+  /** Addresses that belong to no host: only translation makes them work. */
+  readonly virtual: ReadonlySet<Address>
+  /** Which pod serves a port of a node's own network, where that is known. */
+  readonly socketPod: (node: string, address: Address, port: number) => string | undefined
+}
+
+/** All machines and who owns which address. */
+export class World {
+  readonly machines: ReadonlyMap<string, Machine>
+  readonly facts: WorldFacts
+  private readonly podByAddress: ReadonlyMap<Address, PodPlace>
+  private readonly podById: ReadonlyMap<string, PodPlace>
+  private readonly machineByAddress: ReadonlyMap<Address, Machine>
+  private routedByHosts = new Map<Family, boolean>()
+
+  constructor(facts: WorldFacts) {
+    this.facts = facts
+    this.machines = new Map(facts.nodes.map(({state, addresses}) => [state.name, new Machine(state, {addresses})]))
+    const podNetwork = facts.pods.filter(({hostNetwork}) => !hostNetwork)
+    this.podByAddress = new Map(podNetwork.flatMap((pod) => pod.addresses.map((address) => [address, pod])))
+    this.podById = new Map(facts.pods.map((pod) => [pod.id, pod]))
+    this.machineByAddress = this.ownAddresses()
+  }
+
+  /** Addresses that are on several machines, or on none for real (Service addresses), name nobody. */
+  private ownAddresses(): Map<Address, Machine> {
+    const owners = new Map<Address, Machine | undefined>()
+    for (const machine of this.machines.values()) {
+      for (const address of machine.addresses) {
+        if (isLoopback(address) || this.facts.virtual.has(address)) continue
+        const known = owners.get(address)
+        owners.set(address, owners.has(address) && known !== machine ? undefined : machine)
+      }
+    }
+    for (const machine of this.machines.values()) for (const address of machine.hints.addresses) owners.set(address, machine)
+    return new Map([...owners].filter((entry): entry is [Address, Machine] => entry[1] !== undefined))
+  }
+
+  pod(id: string): PodPlace | undefined {
+    return this.podById.get(id)
+  }
+
+  podAt(address: Address): PodPlace | undefined {
+    return this.podByAddress.get(address)
+  }
+
+  machineAt(address: Address): Machine | undefined {
+    return this.machineByAddress.get(address)
+  }
+
+  /** The node whose pod range holds the address. */
+  rangeOwner(address: Address): string | undefined {
+    return this.facts.nodes.find(({podRanges}) => podRanges.some((range) => inRange(address, range)))?.state.name
+  }
+
+  /**
+   * Do the nodes themselves carry packets to each other's pods (routes or tunnels from node to node)? Then the network
+   * around them does not know pod addresses, and a packet to one that leaves by a foreign gateway is lost.
+   * Where no node has such a route, the network must know them (cloud routes, flat networks).
+   */
+  hostsRoutePods(family: Family): boolean {
+    let known = this.routedByHosts.get(family)
+    if (known === undefined) this.routedByHosts.set(family, (known = this.findHostRoutes(family)))
+    return known
+  }
+
+  private findHostRoutes(family: Family): boolean {
+    const samples = new Map<string, Address>()
+    for (const pod of this.facts.pods) {
+      const address = pod.addresses.find((candidate) => familyOf(candidate) === family)
+      if (address !== undefined && !pod.hostNetwork && !samples.has(pod.node)) samples.set(pod.node, address)
+    }
+    return [...this.machines.values()].some((machine) => [...samples].some(([node, address]) => {
+      if (node === machine.name) return false
+      const hop = machine.router(family).specificGateway(address)
+      return hop?.gateway !== undefined && this.machineAt(hop.gateway) !== undefined
+    }))
+  }
+}

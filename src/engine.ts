@@ -1,0 +1,83 @@
+import {World, type PodPlace, type WorldFacts} from './dataplane/world.js'
+import type {ClusterState} from './model/kube.js'
+import type {Snapshot} from './snapshot/snapshot.js'
+import {parseAddress, parseRange, type Address} from './util/ip.js'
+
+/** Builds the world that packets walk through. This is the one place where Services tell the data plane which addresses are virtual. */
+export function buildWorld({cluster, nodes}: Snapshot): World {
+  return new World(worldFacts(cluster, nodes))
+}
+
+function worldFacts(cluster: ClusterState, nodes: Snapshot['nodes']): WorldFacts {
+  const apiAddresses = new Map(cluster.nodes.map((node) => [node.name, addressesOf(node.addresses.map(({address}) => address))]))
+  const nodeAddresses = new Set([...apiAddresses.values()].flat())
+  const pods = podPlaces(cluster, nodeAddresses)
+  const podAddresses = new Set(pods.flatMap(({addresses}) => addresses))
+  return {
+    nodes: [...nodes.values()].map((state) => ({
+      state, addresses: apiAddresses.get(state.name) ?? [],
+      podRanges: (cluster.nodes.find(({name}) => name === state.name)?.podCIDRs ?? []).flatMap((cidr) => parseRange(cidr) ?? []),
+    })),
+    pods,
+    externals: externalHosts(cluster, (address) => nodeAddresses.has(address) || podAddresses.has(address)),
+    virtual: new Set(virtualAddresses(cluster).filter((address) => !nodeAddresses.has(address))),
+    socketPod: socketPods(cluster),
+  }
+}
+
+const addressesOf = (texts: readonly string[]): Address[] => texts.flatMap((text) => parseAddress(text) ?? [])
+
+/** Pods that hold addresses; where the API's pods are not in the snapshot, what the endpoints tell of them. */
+function podPlaces(cluster: ClusterState, nodeAddresses: ReadonlySet<Address>): PodPlace[] {
+  if (cluster.pods) {
+    return cluster.pods
+      .filter(({phase, node}) => phase !== 'Succeeded' && phase !== 'Failed' && node !== undefined)
+      .map(({id, node, ips, hostNetwork}) => ({id, node: node!, addresses: addressesOf(ips), hostNetwork}))
+  }
+  const places = new Map<string, PodPlace>()
+  for (const {endpoints, family} of cluster.slices) {
+    for (const {address, node, pod} of endpoints) {
+      const parsed = family === undefined ? undefined : parseAddress(address)
+      const owner = node ?? soleNode(cluster)
+      if (parsed === undefined || owner === undefined || (pod === undefined && node === undefined)) continue
+      const id = pod ?? `pod at ${address}`
+      const known = places.get(id)
+      places.set(id, {id, node: owner, hostNetwork: nodeAddresses.has(parsed), addresses: [...new Set([...(known?.addresses ?? []), parsed])]})
+    }
+  }
+  return [...places.values()]
+}
+
+const soleNode = (cluster: ClusterState): string | undefined => (cluster.nodes.length === 1 ? cluster.nodes[0]!.name : undefined)
+
+/** Endpoints that are neither pods nor nodes: databases outside, the API server. */
+function externalHosts(cluster: ClusterState, known: (address: Address) => boolean): Set<Address> {
+  const ranges = cluster.nodes.flatMap(({podCIDRs}) => podCIDRs.flatMap((cidr) => parseRange(cidr) ?? []))
+  const hosts = new Set<Address>()
+  for (const {endpoints} of [...cluster.slices, ...(cluster.legacyEndpoints ?? [])]) {
+    for (const {address, pod} of endpoints) {
+      const parsed = parseAddress(address)
+      if (parsed === undefined || known(parsed)) continue
+      if (pod !== undefined && cluster.pods !== undefined) continue
+      if (ranges.some(({lo, hi}) => typeof lo === typeof parsed && parsed >= lo && parsed <= hi)) continue
+      hosts.add(parsed)
+    }
+  }
+  return hosts
+}
+
+/** Addresses that only translation makes work. */
+function virtualAddresses(cluster: ClusterState): Address[] {
+  return cluster.services.flatMap((service) => addressesOf([...service.clusterIPs, ...service.externalIPs, ...service.loadBalancer.flatMap(({ip}) => ip ?? [])]))
+}
+
+/** Which pod answers on a port of its node's own network: by its endpoint, else by its declared ports. */
+function socketPods(cluster: ClusterState): WorldFacts['socketPod'] {
+  const byEndpoint = new Map<string, string>()
+  for (const {endpoints, ports} of cluster.slices) {
+    for (const {address, pod} of endpoints) for (const {port} of ports) if (pod !== undefined && port !== undefined) byEndpoint.set(`${parseAddress(address)} ${port}`, pod)
+  }
+  const byNode = new Map<string, string>()
+  for (const {id, node, ports, hostNetwork} of cluster.pods ?? []) if (hostNetwork) for (const {port} of ports) byNode.set(`${node} ${port}`, id)
+  return (node, address, port) => byEndpoint.get(`${address} ${port}`) ?? byNode.get(`${node} ${port}`)
+}

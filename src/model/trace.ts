@@ -1,0 +1,86 @@
+import type {Address, Range} from '../util/ip.js'
+import type {Protocol} from './kube.js'
+
+/** delivered: an endpoint got it and its answer came back · refused: an ICMP reject or a reset came back · dropped: silence. */
+export type Outcome = 'delivered' | 'refused' | 'dropped' | 'unknown'
+export const OUTCOMES: readonly Outcome[] = ['delivered', 'refused', 'dropped', 'unknown']
+
+/** Where a fact stands in a dump. */
+export interface Evidence {
+  /** Path inside the snapshot. */
+  readonly source: string
+  /** 1-based; 0 where the file has no lines to point at. */
+  readonly line: number
+  readonly text: string
+}
+
+export type HopKind = 'enter' | 'rule' | 'policy' | 'nat' | 'mark' | 'route' | 'ipvs' | 'arrive' | 'reply' | 'end' | 'assume' | 'choice'
+
+/** One step of a packet. `what` is a sentence; `evidence` the line of the dump that made it so. */
+export interface Hop {
+  readonly node: string
+  readonly kind: HopKind
+  /** `PREROUTING`, `FORWARD`, … while a hook runs. */
+  readonly hook?: string
+  /** `nat/KUBE-SERVICES#3` */
+  readonly where?: string
+  readonly what: string
+  readonly evidence?: Evidence
+  /** The packet is the answer on its way back. */
+  readonly reply: boolean
+}
+
+/** Who sends: an address or addresses outside the cluster, a node's own process, or a pod. */
+export type Origin =
+  | {readonly kind: 'external'; readonly ranges: readonly Range[]; readonly enter: string}
+  | {readonly kind: 'node'; readonly node: string}
+  | {readonly kind: 'pod'; readonly pod: string}
+
+export interface Flow {
+  readonly origin: Origin
+  readonly destination: Address
+  readonly port: number
+  readonly protocol: Protocol
+  /** Only to ask for the fate of one known connection. */
+  readonly sourcePort?: number
+}
+
+/** Who got the packet. */
+export interface Receiver {
+  readonly address: Address
+  readonly port: number
+  readonly pod?: string
+  readonly node?: string
+  readonly kind: 'pod' | 'socket' | 'external'
+}
+
+/** One way in which a packet can end, with its share of all connections. */
+export interface Fate {
+  readonly outcome: Outcome
+  readonly receiver?: Receiver
+  /** The address that the receiver sees; undefined when it is the client's own and that is a set. */
+  readonly source?: Address
+  readonly sourceIsClient: boolean
+  /** 0 … 1 of the connections of `clients`. */
+  readonly share: number
+  /** The sentence that ended it. */
+  readonly reason: string
+  readonly hops: readonly Hop[]
+  /** Under which assumptions this fate holds; not empty: it is part of an `unknown`. */
+  readonly assumptions: readonly string[]
+}
+
+/** The fates of one part of the clients; shares sum to 1. */
+export interface ClientFates {
+  /** The clients that this holds for; empty for a node or a pod, which have one address. */
+  readonly clients: readonly Range[]
+  readonly fates: readonly Fate[]
+  /** For an unknown end: every alternative with its assumptions. */
+  readonly alternatives: readonly Fate[]
+}
+
+export interface WalkResult {
+  readonly parts: readonly ClientFates[]
+  /** What the walk had to take for granted because nobody asked the node: one sentence each. */
+  readonly incomplete: readonly {readonly node: string; readonly reason: string}[]
+}

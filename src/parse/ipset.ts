@@ -1,0 +1,115 @@
+import type {Problem} from './problem.js'
+
+/** One member of a set, its element split at the commas of its type: `10.0.0.1,tcp:80` → two parts. */
+export interface IpsetEntry {
+  readonly line: number
+  readonly text: string
+  readonly parts: readonly string[]
+  readonly nomatch: boolean
+}
+
+export interface Ipset {
+  readonly name: string
+  /** `hash:ip,port`, `bitmap:port`, `list:set`, … */
+  readonly type: string
+  readonly family: 'inet' | 'inet6'
+  /** Header words with a value: `maxelem` → `65536`, `range` → `0-65535`, `netmask`, `timeout` … */
+  readonly options: ReadonlyMap<string, string>
+  readonly file: string
+  readonly line: number
+  readonly entries: IpsetEntry[]
+  /** How many members the header promises (`ipset list`). */
+  promised?: number
+}
+
+export interface IpsetDump {
+  readonly file: string
+  readonly sets: Map<string, Ipset>
+  readonly problems: Problem[]
+}
+
+const FLAGS = new Set(['counters', 'comment', 'skbinfo', 'forceadd', 'nomatch'])
+
+/** Parses `ipset save`. Source: ipset(8). */
+export function parseIpsetSave(text: string, file: string): IpsetDump {
+  const dump: IpsetDump = {file, sets: new Map(), problems: []}
+  text.split('\n').forEach((raw, at) => {
+    const line = raw.trim()
+    if (line === '' || line.startsWith('#')) return
+    const words = line.split(/\s+/)
+    if (words[0] === 'create' && words.length >= 3) addSet(dump, {name: words[1]!, type: words[2]!, header: words.slice(3), line: at + 1})
+    else if (words[0] === 'add' && words.length >= 3) addEntry(dump, words[1]!, {rest: line.slice(line.indexOf(words[1]!, 4) + words[1]!.length + 1), line: at + 1, text: line})
+    else dump.problems.push({file, line: at + 1, message: 'not a line of ipset save', text: line})
+  })
+  return dump
+}
+
+function addSet(dump: IpsetDump, set: {name: string; type: string; header: readonly string[]; line: number}): Ipset {
+  const options = headerOptions(set.header)
+  const parsed: Ipset = {
+    name: set.name, type: set.type, family: options.get('family') === 'inet6' ? 'inet6' : 'inet',
+    options, file: dump.file, line: set.line, entries: [],
+  }
+  dump.sets.set(set.name, parsed)
+  return parsed
+}
+
+function headerOptions(words: readonly string[]): Map<string, string> {
+  const options = new Map<string, string>()
+  for (let at = 0; at < words.length; at++) {
+    const word = words[at]!
+    if (FLAGS.has(word)) options.set(word, '')
+    else options.set(word, words[++at] ?? '')
+  }
+  return options
+}
+
+function addEntry(dump: IpsetDump, name: string, entry: {rest: string; line: number; text: string}): void {
+  const set = dump.sets.get(name)
+  if (!set) {
+    dump.problems.push({file: dump.file, line: entry.line, message: `member of set ${name}, which the dump does not create`, text: entry.text})
+    return
+  }
+  set.entries.push(parseEntry(entry.rest, entry.line, entry.text))
+}
+
+function parseEntry(rest: string, line: number, text: string): IpsetEntry {
+  const comment = rest.indexOf(' comment "')
+  const words = (comment < 0 ? rest : rest.slice(0, comment)).trim().split(/\s+/)
+  return {line, text, parts: words[0]!.split(','), nomatch: words.includes('nomatch')}
+}
+
+/** Parses `ipset list` (and `list -o plain`), also where header lines are missing. */
+export function parseIpsetList(text: string, file: string): IpsetDump {
+  const dump: IpsetDump = {file, sets: new Map(), problems: []}
+  let name: string | undefined
+  let line0 = 0
+  let type = ''
+  let set: Ipset | undefined
+  text.split('\n').forEach((raw, at) => {
+    const line = raw.trim()
+    if (line === '') return
+    const field = /^(Name|Type|Revision|Header|Size in memory|References|Number of entries|Members): ?(.*)$/.exec(line)
+    if (field?.[1] === 'Name') {
+      name = field[2]!
+      type = ''
+      line0 = at + 1
+      set = undefined
+    } else if (name === undefined) dump.problems.push({file, line: at + 1, message: 'not a line of ipset list', text: line})
+    else if (field?.[1] === 'Type') {
+      type = field[2]!
+      set = addSet(dump, {name, type, header: [], line: line0})
+    } else if (field?.[1] === 'Header' && set) {
+      set = addSet(dump, {name, type, header: field[2]!.split(/\s+/), line: line0})
+    } else if (field?.[1] === 'Number of entries' && set) set.promised = Number(field[2])
+    else if (field) return
+    else if (set) set.entries.push(parseEntry(line, at + 1, line))
+    else dump.problems.push({file, line: at + 1, message: `a member of set ${name}, whose type is not shown`, text: line})
+  })
+  for (const {name: set, promised, entries, line} of dump.sets.values()) {
+    if (promised !== undefined && promised !== entries.length) {
+      dump.problems.push({file, line, message: `set ${set} says ${promised} entries, ${entries.length} are listed: the dump was cut`})
+    }
+  }
+  return dump
+}

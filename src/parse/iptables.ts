@@ -1,0 +1,450 @@
+import type {Problem} from './problem.js'
+import {tokenize, type Token} from './tokens.js'
+
+/** One `--option value…` of a match or a target, with the `!` before it. */
+export interface RuleOption {
+  /** Without its dashes: `dport`, `to-destination`. */
+  readonly name: string
+  readonly not: boolean
+  readonly values: readonly string[]
+}
+
+/** `-m module` with its options, in the order of the dump. */
+export interface RuleMatch {
+  readonly module: string
+  readonly options: RuleOption[]
+}
+
+export interface RuleTarget {
+  readonly name: string
+  /** `-g`: the called chain's end returns to our caller, not to us. */
+  readonly goto: boolean
+  readonly options: RuleOption[]
+}
+
+export interface Negatable {
+  readonly not: boolean
+  readonly value: string
+}
+
+/** One rule, its words sorted but not interpreted. Source: iptables(8), iptables-extensions(8). */
+export interface IptablesRule {
+  readonly table: string
+  readonly chain: string
+  /** 1-based, as `iptables -L --line-numbers` counts. */
+  readonly number: number
+  readonly file: string
+  readonly line: number
+  readonly text: string
+  protocol?: Negatable
+  source?: Negatable
+  destination?: Negatable
+  inInterface?: Negatable
+  outInterface?: Negatable
+  fragment?: Negatable
+  readonly matches: RuleMatch[]
+  target?: RuleTarget
+  /** Why this rule is not understood as a whole; it may do anything then. */
+  problem?: string
+}
+
+export class IptablesChain {
+  readonly table: string
+  readonly name: string
+  /** ACCEPT, DROP: built-in chains only. */
+  policy: string | undefined
+  /** False for a chain that rules mention but no `:CHAIN` line declares (a partial dump). */
+  declared = false
+  /** Its end may be missing: the dump was cut. */
+  cut = false
+  line = 0
+  private readonly pending: {line: number; text: string}[] = []
+  private parsed: IptablesRule[] | undefined
+  private readonly dump: IptablesDump
+
+  constructor(dump: IptablesDump, table: string, name: string) {
+    this.dump = dump
+    this.table = table
+    this.name = name
+  }
+
+  append(line: number, text: string): void {
+    this.pending.push({line, text})
+  }
+
+  get length(): number {
+    return this.parsed?.length ?? this.pending.length
+  }
+
+  /** Rules whose text is not looked into yet: cheap to count and to search. */
+  get texts(): readonly {line: number; text: string}[] {
+    return this.pending
+  }
+
+  /** The rules; parsed when first asked for, because most chains of a large dump are never walked. */
+  get rules(): readonly IptablesRule[] {
+    this.parsed ??= this.pending.map(({line, text}, at) => {
+      const rule = parseRule(text, {table: this.table, chain: this.name, number: at + 1, file: this.dump.file, line})
+      if (rule.problem) this.dump.problems.push({file: this.dump.file, line, message: rule.problem, text})
+      return rule
+    })
+    return this.parsed
+  }
+
+  /** For parsers of other forms (`iptables -L`), whose rules come ready made. */
+  set rules(rules: IptablesRule[]) {
+    this.parsed = rules
+  }
+}
+
+export interface IptablesTable {
+  readonly name: string
+  readonly chains: Map<string, IptablesChain>
+  /** False when the table has no end (`COMMIT`): the dump was cut. */
+  complete: boolean
+}
+
+export interface IptablesDump {
+  readonly file: string
+  /** What the dump says of itself: `iptables-save v1.8.9 (nf_tables)`. */
+  backend?: 'legacy' | 'nft'
+  readonly tables: Map<string, IptablesTable>
+  readonly problems: Problem[]
+}
+
+const COUNTERS = /^\[\d+:\d+\]\s+/
+const HEADERLESS = ''
+
+/** Parses `iptables-save`, with or without `-c`. Rules are parsed when their chain is first walked. */
+export function parseIptablesSave(text: string, file: string): IptablesDump {
+  const dump: IptablesDump = {file, tables: new Map(), problems: []}
+  const reader = new SaveReader(dump)
+  let start = 0
+  let number = 0
+  while (start < text.length) {
+    let end = text.indexOf('\n', start)
+    if (end < 0) end = text.length
+    reader.read(text.charCodeAt(end - 1) === 13 ? text.slice(start, end - 1) : text.slice(start, end), ++number)
+    start = end + 1
+  }
+  reader.finish(number)
+  return dump
+}
+
+class SaveReader {
+  private table: IptablesTable | undefined
+  private chain: IptablesChain | undefined
+  private open: {chain: IptablesChain; line: number; text: string} | undefined
+  private readonly dump: IptablesDump
+
+  constructor(dump: IptablesDump) {
+    this.dump = dump
+  }
+
+  read(raw: string, number: number): void {
+    if (raw.startsWith('-A ') && !raw.includes('"')) return this.rule(raw, number)
+    const line = raw.replace(COUNTERS, '').trim()
+    if (this.open && this.continues(line)) return
+    if (line === '') return
+    if (line.startsWith('-A ') || line.startsWith('--append ') || line.startsWith('-I ')) return this.rule(line, number)
+    this.flush()
+    if (line.startsWith('#')) this.remark(line, number)
+    else if (/^\*[a-z]+$/.test(line)) this.begin(line.slice(1), number)
+    else if (line.startsWith(':')) this.declare(line, number)
+    else if (line === 'COMMIT') this.commit()
+    else if (/^(-P|-N) \S+/.test(line)) this.command(line, number)
+    else this.strange(line, number)
+  }
+
+  finish(number: number): void {
+    this.flush()
+    if (this.table && this.table.name !== HEADERLESS) this.cut(this.table, number, 'the dump ends before COMMIT')
+    const headerless = this.dump.tables.get(HEADERLESS)
+    if (headerless) sortHeaderless(this.dump, headerless)
+  }
+
+  private begin(name: string, number: number): void {
+    if (this.table && this.table.name !== HEADERLESS) this.cut(this.table, number, `table ${this.table.name} has no COMMIT before the next table`)
+    this.table = this.tableNamed(name)
+    this.chain = undefined
+  }
+
+  private tableNamed(name: string): IptablesTable {
+    const known = this.dump.tables.get(name)
+    if (known) return known
+    const table: IptablesTable = {name, chains: new Map(), complete: true}
+    this.dump.tables.set(name, table)
+    return table
+  }
+
+  private cut(table: IptablesTable, line: number, message: string): void {
+    table.complete = false
+    for (const chain of table.chains.values()) chain.cut = true
+    this.dump.problems.push({file: this.dump.file, line, message})
+  }
+
+  private commit(): void {
+    this.table = undefined
+    this.chain = undefined
+  }
+
+  private chainNamed(name: string): IptablesChain {
+    const table = (this.table ??= this.tableNamed(HEADERLESS))
+    let chain = table.chains.get(name)
+    if (!chain) table.chains.set(name, (chain = new IptablesChain(this.dump, table.name, name)))
+    return chain
+  }
+
+  private declare(line: string, number: number): void {
+    const match = /^:(\S+)(?: (\S+))?(?: \[\d+:\d+\])?$/.exec(line)
+    if (!match) return this.strange(line, number)
+    const chain = this.chainNamed(match[1]!)
+    chain.declared = true
+    chain.line = number
+    if (match[2] && match[2] !== '-') chain.policy = match[2]
+  }
+
+  /** `-P CHAIN POLICY` and `-N CHAIN`, as `iptables -S` prints them. */
+  private command(line: string, number: number): void {
+    const [kind, name, policy] = line.split(/\s+/)
+    const chain = this.chainNamed(name!)
+    chain.declared = true
+    chain.line = number
+    if (kind === '-P' && policy) chain.policy = policy
+  }
+
+  private remark(line: string, number: number): void {
+    if (/nf_tables/.test(line)) this.dump.backend = 'nft'
+    else if (/iptables-save v1\.8\.\d+ on|legacy/.test(line)) this.dump.backend ??= 'legacy'
+    const incompatible = /Table `?([a-z]+)'? is incompatible/.exec(line)
+    if (incompatible) this.dump.problems.push({file: this.dump.file, line: number, message: `table ${incompatible[1]} holds native nftables rules that iptables cannot show`, text: line})
+  }
+
+  private rule(line: string, number: number): void {
+    this.flush()
+    const from = line.indexOf(' ') + 1
+    const to = line.indexOf(' ', from)
+    const name = to < 0 ? line.slice(from) : line.slice(from, to)
+    this.chain = this.chainNamed(name)
+    if (line.includes('"') && !tokenize(line).closed) this.open = {chain: this.chain, line: number, text: line}
+    else this.chain.append(number, line)
+  }
+
+  /** Joins a rule that was wrapped inside a quote to its next line. */
+  private continues(line: string): boolean {
+    const open = this.open!
+    if (/^(-A |-I |:|\*|COMMIT$|#)/.test(line) || line === '') return false
+    open.text += ` ${line}`
+    if (tokenize(open.text).closed) {
+      open.chain.append(open.line, open.text)
+      this.open = undefined
+    }
+    return true
+  }
+
+  private flush(): void {
+    if (!this.open) return
+    this.open.chain.append(this.open.line, this.open.text)
+    this.open = undefined
+  }
+
+  /**
+   * A line that is nothing we know. Behind a rule it may be that rule's wrapped end; else, inside a table, it may have
+   * been a rule, so it stays in the chain as one that may do anything.
+   */
+  private strange(line: string, number: number): void {
+    this.dump.problems.push({file: this.dump.file, line: number, message: 'not a line of iptables-save', text: line})
+    if (!this.table || !this.chain) return
+    this.chain.append(number, `-A ${this.chain.name} ${line}`)
+  }
+}
+
+const NAT_ONLY = /-[jg] (DNAT|SNAT|MASQUERADE|REDIRECT|NETMAP)\b/
+const FILTER_ONLY = /-[jg] REJECT\b/
+
+/**
+ * Rules pasted without a `*table` line: a chain's table follows from targets and hooks that exist in one table only,
+ * and from the chains that it calls or is called by.
+ */
+function sortHeaderless(dump: IptablesDump, headerless: IptablesTable): void {
+  dump.tables.delete(HEADERLESS)
+  const tableOf = new Map<string, string>()
+  for (const [name, chain] of headerless.chains) {
+    const texts = chain.texts.map(({text}) => text)
+    if (name === 'PREROUTING' || name === 'POSTROUTING' || texts.some((text) => NAT_ONLY.test(text))) tableOf.set(name, 'nat')
+    else if (name === 'FORWARD' || texts.some((text) => FILTER_ONLY.test(text))) tableOf.set(name, 'filter')
+  }
+  for (let round = 0; round < headerless.chains.size; round++) {
+    const before = tableOf.size
+    for (const [name, chain] of headerless.chains) spreadTable(tableOf, name, chain)
+    if (tableOf.size === before) break
+  }
+  for (const [name, chain] of headerless.chains) {
+    const tableName = tableOf.get(name) ?? dump.tables.keys().next().value ?? 'filter'
+    const table = dump.tables.get(tableName) ?? {name: tableName, chains: new Map<string, IptablesChain>(), complete: true}
+    dump.tables.set(tableName, table)
+    const moved = table.chains.get(name) ?? new IptablesChain(dump, tableName, name)
+    moved.declared ||= chain.declared
+    moved.policy ??= chain.policy
+    for (const {line, text} of chain.texts) moved.append(line, text)
+    table.chains.set(name, moved)
+    dump.problems.push({file: dump.file, line: chain.line || (chain.texts[0]?.line ?? 0), message: `chain ${name} stands outside any *table; taken for table ${tableName}`})
+  }
+}
+
+function spreadTable(tableOf: Map<string, string>, name: string, chain: IptablesChain): void {
+  for (const {text} of chain.texts) {
+    const called = /-[jg] (\S+)/.exec(text)?.[1]
+    if (!called) continue
+    const mine = tableOf.get(name)
+    const theirs = tableOf.get(called)
+    if (mine && !theirs) tableOf.set(called, mine)
+    if (theirs && !mine) tableOf.set(name, theirs)
+  }
+}
+
+type Place = Pick<IptablesRule, 'table' | 'chain' | 'number' | 'file' | 'line'>
+
+const BASIC: Record<string, 'protocol' | 'source' | 'destination' | 'inInterface' | 'outInterface'> = {
+  '-p': 'protocol', '--protocol': 'protocol', '--proto': 'protocol',
+  '-s': 'source', '--source': 'source', '--src': 'source',
+  '-d': 'destination', '--destination': 'destination', '--dst': 'destination',
+  '-i': 'inInterface', '--in-interface': 'inInterface',
+  '-o': 'outInterface', '--out-interface': 'outInterface',
+}
+
+/** Options of the protocol's own match, which may stand anywhere behind `-p`. */
+const PORT_OPTIONS = new Set(['dport', 'sport', 'destination-port', 'source-port', 'tcp-flags', 'syn', 'tcp-option', 'chunk-types', 'icmp-type', 'icmpv6-type'])
+
+/** Parses the words of one rule; what cannot be placed makes `problem`, nothing is dropped. */
+export function parseRule(text: string, place: Place): IptablesRule {
+  const {tokens, closed} = tokenize(text)
+  const rule: IptablesRule = {...place, text, matches: []}
+  if (!closed) rule.problem = 'the rule ends inside a quote: the dump was cut or wrapped here'
+  new RuleReader(rule, tokens).read()
+  return rule
+}
+
+class RuleReader {
+  private at = 2
+  private holder: {options: RuleOption[]} | undefined
+  private readonly rule: IptablesRule
+  private readonly tokens: readonly Token[]
+
+  constructor(rule: IptablesRule, tokens: readonly Token[]) {
+    this.rule = rule
+    this.tokens = tokens
+  }
+
+  read(): void {
+    while (this.at < this.tokens.length) {
+      const not = this.take('!')
+      const token = this.tokens[this.at]
+      if (!token) return this.fail('the rule ends after "!"')
+      this.at++
+      this.option(token, not)
+    }
+  }
+
+  private option(token: Token, not: boolean): void {
+    const word = token.text
+    const basic = token.quoted ? undefined : BASIC[word]
+    if (basic) this.basic(basic, word, not)
+    else if (word === '-m' || word === '--match') this.match(word)
+    else if (word === '-j' || word === '-g' || word === '--jump' || word === '--goto') this.target(word)
+    else if (word === '-f' || word === '--fragment') this.rule.fragment = {not, value: ''}
+    else if (word === '-c' || word === '--set-counters') this.at += 2
+    else if (word === '-4' || word === '-6') return
+    else if (word.startsWith('--') && !token.quoted) this.extension(word.slice(2), not)
+    else this.fail(`"${word}" is not understood`)
+  }
+
+  private basic(field: (typeof BASIC)[string], word: string, not: boolean): void {
+    const negated = this.take('!') || not
+    const value = this.value(word)
+    if (value !== undefined) this.rule[field] = {not: negated, value}
+  }
+
+  private match(word: string): void {
+    const module = this.value(word)
+    if (module === undefined) return
+    const match: RuleMatch = {module, options: []}
+    this.rule.matches.push(match)
+    this.holder = match
+  }
+
+  private target(word: string): void {
+    const name = this.value(word)
+    if (name === undefined) return
+    this.rule.target = {name, goto: word === '-g' || word === '--goto', options: []}
+    this.holder = this.rule.target
+  }
+
+  private extension(name: string, not: boolean): void {
+    const negated = this.take('!') || not
+    const values: string[] = []
+    while (this.at < this.tokens.length) {
+      const next = this.tokens[this.at]!
+      if (!next.quoted && (next.text === '!' || (next.text.startsWith('-') && !/^-?\d/.test(next.text.slice(1))))) break
+      if (next.text.startsWith('[unsupported')) break
+      values.push(next.text)
+      this.at++
+    }
+    this.holderOf(name).options.push({name, not: negated, values})
+  }
+
+  private holderOf(name: string): {options: RuleOption[]} {
+    if (this.holder && !(PORT_OPTIONS.has(name) && this.holder !== this.rule.target)) return this.holder
+    if (this.holder === this.rule.target && this.holder && !PORT_OPTIONS.has(name)) return this.holder
+    const module = this.rule.protocol?.value ?? ''
+    const known = this.rule.matches.find((match) => match.module === module)
+    if (known) return known
+    const implicit: RuleMatch = {module, options: []}
+    this.rule.matches.push(implicit)
+    return implicit
+  }
+
+  private take(word: string): boolean {
+    const token = this.tokens[this.at]
+    if (!token || token.quoted || token.text !== word) return false
+    this.at++
+    return true
+  }
+
+  private value(option: string): string | undefined {
+    const token = this.tokens[this.at]
+    if (!token || (!token.quoted && /^(-[a-zA-Z]|--.|!)/.test(token.text))) {
+      this.fail(`${option} has no value`)
+      return undefined
+    }
+    this.at++
+    return token.text
+  }
+
+  private fail(message: string): void {
+    this.rule.problem ??= message
+  }
+}
+
+/** Writes a rule back as iptables-save would; `parseRule(printRule(x))` gives `x` again. */
+export function printRule(rule: IptablesRule): string {
+  const words = ['-A', rule.chain]
+  const negatable = (flag: string, field: Negatable | undefined): void => {
+    if (field) words.push(...(field.not ? ['!'] : []), flag, ...(field.value === '' ? [] : [field.value]))
+  }
+  negatable('-s', rule.source)
+  negatable('-d', rule.destination)
+  negatable('-i', rule.inInterface)
+  negatable('-o', rule.outInterface)
+  negatable('-p', rule.protocol)
+  negatable('-f', rule.fragment)
+  for (const {module, options} of rule.matches) words.push('-m', module, ...options.flatMap(printOption))
+  if (rule.target) words.push(rule.target.goto ? '-g' : '-j', rule.target.name, ...rule.target.options.flatMap(printOption))
+  return words.join(' ')
+}
+
+function printOption({name, not, values}: RuleOption): string[] {
+  return [...(not ? ['!'] : []), `--${name}`, ...values.map(quote)]
+}
+
+const quote = (value: string): string => (/^[\w@%+=:,./-]+$/.test(value) && !value.startsWith('-') ? value : `"${value.replaceAll(/["\\]/g, '\\$&')}"`)

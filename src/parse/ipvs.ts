@@ -1,0 +1,154 @@
+import {parseAddress, type Address} from '../util/ip.js'
+import type {Problem} from './problem.js'
+
+export type ForwardMethod = 'Masq' | 'Route' | 'Tunnel' | 'Local'
+
+export interface RealServer {
+  readonly address: Address
+  readonly port: number
+  readonly forward: ForwardMethod
+  readonly weight: number
+  readonly active?: number
+  readonly inactive?: number
+  readonly line: number
+  readonly text: string
+}
+
+/** A virtual server: by address and port, or by firewall mark. Source: ipvsadm(8). */
+export interface VirtualServer {
+  readonly protocol: 'TCP' | 'UDP' | 'SCTP' | 'FWM'
+  readonly address?: Address
+  readonly port?: number
+  readonly mark?: number
+  readonly scheduler: string
+  /** Seconds; a client sticks to its real server that long. */
+  readonly persistent?: number
+  readonly file: string
+  readonly line: number
+  readonly text: string
+  readonly realServers: RealServer[]
+}
+
+export interface IpvsDump {
+  readonly file: string
+  readonly virtualServers: VirtualServer[]
+  readonly problems: Problem[]
+}
+
+const FORWARD: Record<string, ForwardMethod> = {masq: 'Masq', route: 'Route', tunnel: 'Tunnel', local: 'Local'}
+
+/** Parses `ipvsadm -Ln` (with or without headers). A name instead of a number is a problem: without `-n` addresses are lost. */
+export function parseIpvsList(text: string, file: string): IpvsDump {
+  const dump: IpvsDump = {file, virtualServers: [], problems: []}
+  text.split('\n').forEach((raw, at) => readListLine(dump, raw.trim(), at + 1))
+  return dump
+}
+
+const LIST_HEADER = /^(IP Virtual Server|Prot LocalAddress|-> RemoteAddress|--$)/
+
+function readListLine(dump: IpvsDump, line: string, number: number): void {
+  if (line === '' || LIST_HEADER.test(line)) return
+  const words = line.split(/\s+/)
+  if (/^(TCP|UDP|SCTP|FWM)$/.test(words[0]!)) return addVirtual(dump, words, {line: number, text: line})
+  if (words[0] === '->') return addReal(dump, words, {line: number, text: line})
+  dump.problems.push({file: dump.file, line: number, message: 'not a line of ipvsadm -Ln', text: line})
+}
+
+function addVirtual(dump: IpvsDump, words: readonly string[], place: {line: number; text: string}): void {
+  const protocol = words[0] as VirtualServer['protocol']
+  const persistentAt = words.indexOf('persistent')
+  const service = protocol === 'FWM' ? {mark: Number(words[1])} : endpointOf(words[1] ?? '')
+  if (!service || (service.mark !== undefined && Number.isNaN(service.mark))) {
+    dump.problems.push({file: dump.file, line: place.line, message: `the virtual server's address "${words[1] ?? ''}" is not numeric`, text: place.text})
+    return
+  }
+  dump.virtualServers.push({
+    protocol, ...service, scheduler: words[2] ?? '',
+    ...(persistentAt > 0 ? {persistent: Number(words[persistentAt + 1])} : {}),
+    file: dump.file, ...place, realServers: [],
+  })
+}
+
+function endpointOf(text: string): {address: Address; port: number; mark?: number} | undefined {
+  const colon = text.lastIndexOf(':')
+  const address = parseAddress(text.slice(0, colon))
+  const port = Number(text.slice(colon + 1))
+  return address === undefined || colon < 0 || Number.isNaN(port) ? undefined : {address, port}
+}
+
+function addReal(dump: IpvsDump, words: readonly string[], place: {line: number; text: string}): void {
+  const service = dump.virtualServers.at(-1)
+  const endpoint = endpointOf(words[1] ?? '')
+  const forward = FORWARD[(words[2] ?? '').toLowerCase()]
+  const weight = Number(words[3])
+  if (!service || !endpoint || !forward || Number.isNaN(weight)) {
+    dump.problems.push({file: dump.file, line: place.line, message: service ? 'a real server that is not understood' : 'a real server without its virtual server', text: place.text})
+    return
+  }
+  service.realServers.push({
+    address: endpoint.address, port: endpoint.port, forward, weight, ...place,
+    ...(words[4] === undefined ? {} : {active: Number(words[4])}),
+    ...(words[5] === undefined ? {} : {inactive: Number(words[5])}),
+  })
+}
+
+const FORWARD_FLAG: Record<string, ForwardMethod> = {'-m': 'Masq', '-g': 'Route', '-i': 'Tunnel'}
+
+/** Parses `ipvsadm -Sn`. */
+export function parseIpvsSave(text: string, file: string): IpvsDump {
+  const dump: IpvsDump = {file, virtualServers: [], problems: []}
+  text.split('\n').forEach((raw, at) => {
+    const line = raw.trim()
+    if (line === '') return
+    const words = line.split(/\s+/)
+    const place = {line: at + 1, text: line}
+    if (words[0] === '-A') saveVirtual(dump, words, place)
+    else if (words[0] === '-a') saveReal(dump, words, place)
+    else dump.problems.push({file, ...place, message: 'not a line of ipvsadm -Sn'})
+  })
+  return dump
+}
+
+const SAVE_PROTOCOL: Record<string, VirtualServer['protocol']> = {'-t': 'TCP', '-u': 'UDP', '--sctp-service': 'SCTP', '-f': 'FWM'}
+
+function saveVirtual(dump: IpvsDump, words: readonly string[], place: {line: number; text: string}): void {
+  const protocol = SAVE_PROTOCOL[words[1] ?? '']
+  const value = (flag: string): string | undefined => (words.includes(flag) ? words[words.indexOf(flag) + 1] : undefined)
+  const service = protocol === 'FWM' ? {mark: Number(words[2])} : endpointOf(words[2] ?? '')
+  if (!protocol || !service) {
+    dump.problems.push({file: dump.file, ...place, message: 'a virtual server that is not understood'})
+    return
+  }
+  const persistent = value('-p')
+  dump.virtualServers.push({
+    protocol, ...service, scheduler: value('-s') ?? 'wlc',
+    ...(words.includes('-p') ? {persistent: Number(persistent ?? 300)} : {}),
+    file: dump.file, ...place, realServers: [],
+  })
+}
+
+function saveReal(dump: IpvsDump, words: readonly string[], place: {line: number; text: string}): void {
+  const service = dump.virtualServers.at(-1)
+  const endpoint = endpointOf(words[words.indexOf('-r') + 1] ?? '')
+  const flag = words.find((word) => word in FORWARD_FLAG)
+  const weight = words.includes('-w') ? Number(words[words.indexOf('-w') + 1]) : 1
+  if (!service || !endpoint || !flag || Number.isNaN(weight)) {
+    dump.problems.push({file: dump.file, ...place, message: service ? 'a real server that is not understood' : 'a real server without its virtual server'})
+    return
+  }
+  service.realServers.push({address: endpoint.address, port: endpoint.port, forward: FORWARD_FLAG[flag]!, weight, ...place})
+}
+
+/** Parses `/proc/net/ip_vs`: addresses and ports in hexadecimal (net/netfilter/ipvs/ip_vs_ctl.c, ip_vs_info_seq_show). */
+export function parseProcIpvs(text: string, file: string): IpvsDump {
+  const decimal = text.split('\n').map((line) =>
+    line
+      .replace(/\b([0-9A-F]{8}):([0-9A-F]{4})\b/g, (_, host: string, port: string) => `${hexIPv4(host)}:${Number.parseInt(port, 16)}`)
+      .replace(/\[([0-9a-f:]+)\]:([0-9A-F]{4})\b/gi, (_, host: string, port: string) => `[${host}]:${Number.parseInt(port, 16)}`)
+      .replace(/^FWM\s+([0-9A-F]{8})/, (_, mark: string) => `FWM ${Number.parseInt(mark, 16)}`)
+      .replace(/persistent (\d+).*$/, (_, jiffies: string) => `persistent ${Math.round(Number(jiffies) / 1000)}`),
+  )
+  return parseIpvsList(decimal.join('\n'), file)
+}
+
+const hexIPv4 = (hex: string): string => [0, 2, 4, 6].map((at) => Number.parseInt(hex.slice(at, at + 2), 16)).join('.')

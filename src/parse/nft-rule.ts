@@ -1,0 +1,375 @@
+import {parseAddress} from '../util/ip.js'
+import type {NftJson, NftObject} from './nft.js'
+
+interface Word {
+  readonly text: string
+  readonly quoted: boolean
+}
+
+function wordsOf(text: string): Word[] {
+  return [...text.matchAll(/"((?:[^"\\]|\\.)*)"|[{}(),;]|[^\s{}(),;"]+/g)].map(([whole, inner]) => ({text: inner ?? whole, quoted: inner !== undefined}))
+}
+
+class NotUnderstood extends Error {}
+
+const PAYLOAD = new Set(['ip', 'ip6', 'tcp', 'udp', 'th', 'sctp', 'udplite', 'dccp', 'icmp', 'icmpv6', 'ether', 'arp', 'vlan', 'igmp', 'ah', 'esp', 'comp'])
+/** Meta keys that nft prints without `meta`. */
+const BARE_META = new Set(['iif', 'oif', 'iifname', 'oifname', 'iiftype', 'oiftype', 'iifgroup', 'oifgroup', 'mark', 'skuid', 'skgid', 'pkttype', 'rtclassid', 'cgroup', 'ibrname', 'obrname', 'nftrace'])
+const OPERATORS = new Set(['==', '!=', '<', '>', '<=', '>='])
+const BINARY = new Set(['&', '|', '^', '<<', '>>'])
+const NAT_FLAGS = new Set(['random', 'fully-random', 'persistent'])
+const FIB_RESULTS = new Set(['type', 'oif', 'oifname', 'check'])
+
+/** Reads the words of one rule, or the members of one set, in the language of nft(8). */
+export class NftRuleReader {
+  private at = 0
+  private comment: string | undefined
+  private readonly words: readonly Word[]
+
+  constructor(text: string) {
+    this.words = wordsOf(text)
+  }
+
+  rule(): {statements: NftObject[]; comment?: string; problem?: string} {
+    const statements: NftObject[] = []
+    try {
+      while (this.at < this.words.length) {
+        const statement = this.statement()
+        if (statement) statements.push(statement)
+      }
+    } catch (error) {
+      if (!(error instanceof NotUnderstood)) throw error
+      return {statements, problem: error.message}
+    }
+    return {statements, ...(this.comment === undefined ? {} : {comment: this.comment})}
+  }
+
+  elements(): {value: NftJson[]; problem?: string} {
+    try {
+      return {value: this.set()}
+    } catch (error) {
+      if (!(error instanceof NotUnderstood)) throw error
+      return {value: [], problem: error.message}
+    }
+  }
+
+  private get word(): string | undefined {
+    const word = this.words[this.at]
+    return word?.quoted ? undefined : word?.text
+  }
+
+  private peek(ahead: number): string | undefined {
+    return this.words[this.at + ahead]?.text
+  }
+
+  private next(): string {
+    const word = this.words[this.at++]
+    if (!word) throw new NotUnderstood('the rule ends too early')
+    return word.text
+  }
+
+  private take(text: string): boolean {
+    if (this.word !== text) return false
+    this.at++
+    return true
+  }
+
+  private expect(text: string): void {
+    if (!this.take(text)) throw new NotUnderstood(`"${this.peek(0) ?? 'the end'}" where "${text}" should be`)
+  }
+
+  private statement(): NftObject | undefined {
+    const word = this.word
+    switch (word) {
+      case undefined: throw new NotUnderstood(`"${this.peek(0)!}" is not understood`)
+      case 'accept': case 'drop': case 'return': case 'continue': case 'notrack':
+        this.at++
+        return {[word]: null}
+      case 'jump': case 'goto':
+        this.at++
+        return {[word]: {target: this.next()}}
+      case 'counter': return this.counter()
+      case 'comment':
+        this.at++
+        this.comment = this.next()
+        return undefined
+      case 'reject': return this.reject()
+      case 'dnat': case 'snat': return this.nat(word)
+      case 'masquerade': case 'redirect': return this.port(word)
+      case 'update': case 'add': case 'delete': return this.setStatement(word)
+      case 'limit': case 'log': case 'quota': case 'queue': case 'tproxy': case 'synproxy': case 'dup': case 'fwd': case 'flow': case 'last':
+        return this.opaque(word)
+      case 'xt': {
+        this.at++
+        const type = this.next()
+        return {xt: {type, name: this.next()}}
+      }
+      default: return this.matchOrMangle()
+    }
+  }
+
+  private counter(): NftObject {
+    this.at++
+    if (this.take('name')) return {counter: this.next()}
+    if (this.take('packets')) {
+      this.at++
+      this.expect('bytes')
+      this.at++
+    }
+    return {counter: null}
+  }
+
+  private reject(): NftObject {
+    this.at++
+    if (!this.take('with')) return {reject: null}
+    if (this.take('tcp')) {
+      this.expect('reset')
+      return {reject: {type: 'tcp reset'}}
+    }
+    const type = this.next()
+    this.take('type')
+    return {reject: {type, expr: this.next()}}
+  }
+
+  /** `dnat [ip] [addr . port] to EXPRESSION[:PORT] [flags]` */
+  private nat(kind: string): NftObject {
+    this.at++
+    const body: NftObject = {}
+    if (this.word === 'ip' || this.word === 'ip6') body['family'] = this.next()
+    if (this.take('prefix')) body['type_flags'] = 'prefix'
+    if (this.take('addr')) {
+      this.expect('.')
+      this.expect('port')
+      body['type_flags'] = 'concat'
+    }
+    if (!this.take('to')) throw new NotUnderstood(`${kind} without "to"`)
+    this.natTarget(body)
+    this.natFlags(body)
+    return {[kind]: body}
+  }
+
+  private natTarget(body: NftObject): void {
+    const word = this.word ?? ''
+    const port = /^(.*):(\d+(?:-\d+)?)$/.exec(word)
+    if (port && (port[1] === '' || (port[1]!.startsWith('[') && port[1]!.endsWith(']')) || !port[1]!.includes(':'))) {
+      this.at++
+      if (port[1] !== '') body['addr'] = valueOf(port[1]!.replace(/^\[|\]$/g, ''))
+      body['port'] = valueOf(port[2]!)
+      return
+    }
+    body['addr'] = this.expression()
+    if (this.word?.startsWith(':')) {
+      const text = this.next().slice(1)
+      body['port'] = text === '' ? this.expression() : valueOf(text)
+    }
+  }
+
+  private natFlags(body: NftObject): void {
+    const flags: NftJson[] = []
+    while (this.word !== undefined && (NAT_FLAGS.has(this.word) || (this.word === ',' && flags.length > 0))) if (this.next() !== ',') flags.push(this.words[this.at - 1]!.text)
+    if (flags.length > 0) body['flags'] = flags
+  }
+
+  private port(kind: string): NftObject {
+    this.at++
+    const body: NftObject = {}
+    if (this.take('to')) {
+      const text = this.next()
+      body['port'] = text === ':' ? this.expression() : valueOf(text.replace(/^:/, ''))
+    }
+    this.natFlags(body)
+    return {[kind]: Object.keys(body).length > 0 ? body : null}
+  }
+
+  private setStatement(op: string): NftObject {
+    this.at++
+    const set = this.next()
+    this.expect('{')
+    const elem = this.expression()
+    while (this.word !== '}' && this.at < this.words.length) {
+      if (this.word === ':') {
+        this.at++
+        const data = this.expression()
+        this.skipTo('}')
+        return {map: {op, elem, data, map: set}}
+      }
+      this.at++
+    }
+    this.expect('}')
+    return {set: {op, elem, set}}
+  }
+
+  private skipTo(text: string): void {
+    while (this.at < this.words.length && this.next() !== text);
+  }
+
+  /** Statements whose own words end where a word begins that can start a statement. */
+  private opaque(kind: string): NftObject {
+    const from = this.at++
+    while (this.at < this.words.length && !(this.words[this.at]!.quoted === false && /^(accept|drop|return|continue|jump|goto|counter|comment|reject|meta|ip|ip6|tcp|udp|ct|dnat|snat|masquerade|redirect|log|queue)$/.test(this.word!))) this.at++
+    return {[kind]: this.words.slice(from + 1, this.at).map(({text}) => text).join(' ')}
+  }
+
+  private matchOrMangle(): NftObject {
+    const left = this.expression()
+    if (this.take('set')) return {mangle: {key: left, value: this.expression()}}
+    if (this.take('vmap')) return {vmap: {key: left, data: this.word === '{' ? {set: this.set()} : this.next()}}
+    if (this.take('/')) return this.flagsMask(left)
+    const operator = this.word
+    if (operator !== undefined && OPERATORS.has(operator)) {
+      this.at++
+      return {match: {op: operator, left, right: this.right()}}
+    }
+    const right = this.right()
+    if (this.take('/')) return {match: {op: '==', left: {'&': [left, this.right()]}, right}}
+    return {match: {op: isFlags(left) ? 'in' : '==', left, right}}
+  }
+
+  private flagsMask(left: NftJson): NftObject {
+    const value = this.right()
+    return {match: {op: '==', left: {'&': [left, this.right()]}, right: value}}
+  }
+
+  private right(): NftJson {
+    const first = this.expression()
+    if (this.word !== ',') return first
+    const list = [first]
+    while (this.take(',')) list.push(this.expression())
+    return list
+  }
+
+  /** Concatenations, then bit operations, then `map`. */
+  private expression(): NftJson {
+    let value = this.primary()
+    if (this.word === '.') {
+      const parts = [value]
+      while (this.take('.')) parts.push(this.primary())
+      value = {concat: parts}
+    }
+    while (this.word !== undefined && BINARY.has(this.word)) {
+      const operator = this.next()
+      value = {[operator]: [value, this.primary()]}
+    }
+    if (this.take('map')) value = {map: {key: value, data: this.word === '{' ? {set: this.set()} : this.next()}}
+    return value
+  }
+
+  private primary(): NftJson {
+    const current = this.words[this.at]
+    if (!current) throw new NotUnderstood('the rule ends too early')
+    if (current.quoted) return this.next()
+    const word = current.text
+    if (word === '{') return {set: this.set()}
+    if (this.take('(')) {
+      const inner = this.right()
+      this.expect(')')
+      return inner
+    }
+    if (PAYLOAD.has(word) && this.peek(1) !== undefined && !/^(==|!=|[,}.:]|accept|drop)$/.test(this.peek(1)!)) return this.payload()
+    if (word === 'meta') {
+      this.at++
+      return {meta: {key: this.next()}}
+    }
+    if (BARE_META.has(word)) return {meta: {key: this.next()}}
+    if (word === 'ct') return this.ct()
+    if (word === 'fib') return this.fib()
+    if (word === 'numgen') return this.numgen()
+    if (word === 'jhash' || word === 'symhash') return this.hash(word)
+    if (word === 'socket' || word === 'rt' || word === 'osf' || word === 'ipsec' || word === 'exthdr') {
+      this.at++
+      return {[word]: {key: this.next()}}
+    }
+    if (word === 'goto' || word === 'jump') {
+      this.at++
+      return {[word]: {target: this.next()}}
+    }
+    if (/^(accept|drop|return|continue)$/.test(word)) return {[this.next()]: null}
+    if (/^[,;})]$/.test(word) || OPERATORS.has(word)) throw new NotUnderstood(`"${word}" is not understood`)
+    return valueOf(this.next())
+  }
+
+  private payload(): NftJson {
+    const protocol = this.next()
+    const field = this.next()
+    if (field === 'option') {
+      const name = this.next()
+      return {'tcp option': {name, field: this.word === undefined || this.word === 'set' ? '' : this.next()}}
+    }
+    return {payload: {protocol, field}}
+  }
+
+  private ct(): NftJson {
+    this.at++
+    const body: NftObject = {}
+    if (this.word === 'original' || this.word === 'reply') body['dir'] = this.next()
+    if (this.word === 'ip' || this.word === 'ip6') body['family'] = this.next()
+    body['key'] = this.next()
+    if (body['key'] === 'count') throw new NotUnderstood('ct count is not modelled')
+    return {ct: body}
+  }
+
+  private fib(): NftJson {
+    this.at++
+    const flags = [this.next()]
+    while (this.take('.')) flags.push(this.next())
+    const result = this.next()
+    if (!FIB_RESULTS.has(result)) throw new NotUnderstood(`fib ${result} is not understood`)
+    return {fib: {result, flags}}
+  }
+
+  private numgen(): NftJson {
+    this.at++
+    const mode = this.next()
+    this.expect('mod')
+    const mod = Number(this.next())
+    return {numgen: {mode, mod, offset: this.take('offset') ? Number(this.next()) : 0}}
+  }
+
+  private hash(kind: string): NftJson {
+    this.at++
+    const expr = kind === 'jhash' ? this.expression() : null
+    this.expect('mod')
+    const mod = Number(this.next())
+    if (this.take('seed')) this.at++
+    return {[kind]: {mod, offset: this.take('offset') ? Number(this.next()) : 0, expr}}
+  }
+
+  /** `{ a, b timeout 1h comment "x", k : v }` in the shapes of the JSON form. */
+  private set(): NftJson[] {
+    this.expect('{')
+    const items: NftJson[] = []
+    while (!this.take('}')) {
+      items.push(this.element())
+      if (!this.take(',') && this.word !== '}') throw new NotUnderstood(`"${this.peek(0) ?? 'the end'}" inside a set is not understood`)
+    }
+    return items
+  }
+
+  private element(): NftJson {
+    const attributes: NftObject = {}
+    const val = this.expression()
+    while (this.word === 'timeout' || this.word === 'expires' || this.word === 'comment' || this.word === 'counter') {
+      const name = this.next()
+      if (name !== 'counter') attributes[name] = this.next()
+      else if (this.take('packets')) this.at += 3
+    }
+    const key = Object.keys(attributes).length > 0 ? {elem: {val, ...attributes}} : val
+    return this.take(':') ? [key, this.expression()] : key
+  }
+}
+
+const isFlags = (left: NftJson): boolean =>
+  typeof left === 'object' && left !== null && !Array.isArray(left) && (['state', 'status'].includes(String((left['ct'] as NftObject | undefined)?.['key'])) || (left['payload'] as NftObject | undefined)?.['field'] === 'flags')
+
+/** A constant: number, hexadecimal, range, prefix, address or word. */
+function valueOf(word: string): NftJson {
+  if (/^\d+$/.test(word)) return Number(word)
+  if (/^0x[\da-f]+$/i.test(word)) return Number(word)
+  const range = /^(\d+)-(\d+)$/.exec(word)
+  if (range) return {range: [Number(range[1]), Number(range[2])]}
+  const prefix = /^([\da-f:.]+)\/(\d+)$/i.exec(word)
+  if (prefix && parseAddress(prefix[1]!) !== undefined) return {prefix: {addr: prefix[1]!, len: Number(prefix[2])}}
+  const ends = word.split('-')
+  if (ends.length === 2 && parseAddress(ends[0]!) !== undefined && parseAddress(ends[1]!) !== undefined) return {range: [ends[0]!, ends[1]!]}
+  return word
+}

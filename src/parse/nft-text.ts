@@ -1,0 +1,164 @@
+import {NftRuleReader} from './nft-rule.js'
+import {elementOf, PRIORITY_NAMES, tableOf, type NftChain, type NftJson, type NftRuleset, type NftTable} from './nft.js'
+
+interface Line {
+  readonly number: number
+  readonly text: string
+}
+
+/** Parses `nft list ruleset` text (`-a` handles included) into the shapes of the JSON form. */
+export function parseNftText(text: string, file: string): NftRuleset {
+  const ruleset: NftRuleset = {file, tables: new Map(), problems: [], cut: false}
+  const lines = text.split('\n').map((raw, at): Line => ({number: at + 1, text: raw.trim()}))
+  new TextReader(ruleset, lines).read()
+  return ruleset
+}
+
+/** Gives the rules of a JSON dump the lines and words of the text dump, and what only the text tells (dormant tables). */
+export function locateNftRules(ruleset: NftRuleset, text: string, file: string): void {
+  const located = parseNftText(text, file)
+  for (const [key, table] of ruleset.tables) {
+    const other = located.tables.get(key)
+    if (!other) continue
+    for (const flag of other.flags) if (!table.flags.includes(flag)) table.flags.push(flag)
+    for (const [name, chain] of table.chains) locateChain(chain, other.chains.get(name))
+    for (const [name, set] of table.sets) set.line = other.sets.get(name)?.line ?? 0
+  }
+  ruleset.file = file
+}
+
+function locateChain(chain: NftChain, other: NftChain | undefined): void {
+  if (!other || other.rules.length !== chain.rules.length) return
+  chain.line = other.line
+  chain.rules.forEach((rule, at) => {
+    const {file, line, text} = other.rules[at]!
+    Object.assign(rule, {file, line, text})
+  })
+}
+
+class TextReader {
+  private at = 0
+  private readonly ruleset: NftRuleset
+  private readonly lines: readonly Line[]
+
+  constructor(ruleset: NftRuleset, lines: readonly Line[]) {
+    this.ruleset = ruleset
+    this.lines = lines
+  }
+
+  read(): void {
+    while (this.at < this.lines.length) {
+      const line = this.lines[this.at++]!
+      const head = /^table (?:(ip|ip6|inet|arp|bridge|netdev) )?(\S+) \{/.exec(line.text)
+      if (head) this.table(tableOf(this.ruleset, head[1] ?? 'ip', head[2]!))
+      else if (line.text !== '' && !line.text.startsWith('#')) this.problem(line, 'not a line of nft list ruleset')
+    }
+  }
+
+  private problem(line: Line, message: string): void {
+    this.ruleset.problems.push({file: this.ruleset.file, line: line.number, message, text: line.text})
+  }
+
+  private cut(): void {
+    this.ruleset.cut = true
+    this.ruleset.problems.push({file: this.ruleset.file, line: this.lines.length, message: 'the dump ends inside a block: it was cut'})
+  }
+
+  private table(table: NftTable): void {
+    while (this.at < this.lines.length) {
+      const line = this.lines[this.at++]!
+      if (line.text === '}') return
+      const head = /^(chain|set|map|meter) (\S+) \{/.exec(line.text)
+      if (head?.[1] === 'chain') this.chain(table, head[2]!, line)
+      else if (head) this.set(table, head[1]!, {name: head[2]!, line})
+      else if (/^flags /.test(line.text)) table.flags.push(...words(line.text.slice(6)))
+      else if (/^(flowtable|ct (?:helper|timeout|expectation)|counter|quota|limit|secmark|synproxy) .*\{/.test(line.text)) this.skipBlock(line)
+      else if (line.text !== '' && !/^(#|comment )/.test(line.text)) this.problem(line, 'not understood inside a table')
+    }
+    this.cut()
+  }
+
+  private skipBlock(line: Line): void {
+    if (line.text.endsWith('}')) return
+    while (this.at < this.lines.length) if (this.lines[this.at++]!.text.endsWith('}')) return
+    this.cut()
+  }
+
+  private chain(table: NftTable, name: string, head: Line): void {
+    let chain: NftChain = {family: table.family, table: table.name, name, rules: [], line: head.number}
+    table.chains.set(name, chain)
+    while (this.at < this.lines.length) {
+      const line = this.lines[this.at++]!
+      if (line.text === '}') return
+      const base = /^type (\S+) hook (\S+)(?: device "?([^" ;]+)"?)? priority ([^;]+);(?: policy (\w+);)?/.exec(line.text)
+      if (base) {
+        chain = {...chain, type: base[1]!, hook: base[2]!, priority: priorityOf(base[4]!), policy: base[5] ?? 'accept', ...(base[3] ? {device: base[3]} : {})}
+        table.chains.set(name, chain)
+      } else if (line.text !== '' && !/^#/.test(line.text) && !(chain.rules.length === 0 && /^comment "/.test(line.text))) this.rule(chain, line)
+    }
+    this.cut()
+  }
+
+  private rule(chain: NftChain, first: Line): void {
+    let text = first.text
+    while (unbalanced(text) && this.at < this.lines.length) text += ` ${this.lines[this.at++]!.text}`
+    const handle = /# handle (\d+)$/.exec(text)
+    const read = new NftRuleReader(handle ? text.slice(0, handle.index).trim() : text).rule()
+    if (read.problem) this.problem(first, read.problem)
+    chain.rules.push({
+      family: chain.family, table: chain.table, chain: chain.name, number: chain.rules.length + 1, statements: read.statements,
+      file: this.ruleset.file, line: first.number, text, ...(handle ? {handle: Number(handle[1])} : {}),
+      ...(read.comment === undefined ? {} : {comment: read.comment}), ...(read.problem ? {problem: read.problem} : {}),
+    })
+  }
+
+  private set(table: NftTable, kind: string, {name, line: head}: {name: string; line: Line}): void {
+    let types: string[] = []
+    let map: string | undefined
+    let flags: string[] = []
+    let elements: string | undefined
+    let elementsLine = head
+    let closed = false
+    while (this.at < this.lines.length && !closed) {
+      const line = this.lines[this.at++]!
+      const type = /^(?:type|typeof) (.+?)(?: : (.+))?$/.exec(line.text)
+      if (line.text === '}') closed = true
+      else if (type && !line.text.startsWith('elements')) [types, map] = [type[1]!.split(' . '), type[2]]
+      else if (line.text.startsWith('flags ')) flags = words(line.text.slice(6))
+      else if (line.text.startsWith('elements = ')) {
+        elementsLine = line
+        elements = line.text.slice(11)
+        while (unbalanced(elements) && this.at < this.lines.length) elements += ` ${this.lines[this.at++]!.text}`
+      }
+    }
+    if (!closed) this.cut()
+    const isMap = kind === 'map'
+    const read = elements === undefined ? {value: [] as NftJson[]} : new NftRuleReader(elements).elements()
+    if ('problem' in read && read.problem) this.problem(elementsLine, read.problem)
+    table.sets.set(name, {
+      family: table.family, table: table.name, name, types, flags, line: elementsLine.number, ...(map === undefined ? {} : {map: map.trim()}),
+      elements: read.value.map((item) => ({...elementOf(item, isMap), line: elementsLine.number})),
+    })
+  }
+}
+
+const words = (text: string): string[] => text.replace(/;$/, '').split(/[\s,]+/).filter(Boolean)
+
+function unbalanced(text: string): boolean {
+  let depth = 0
+  let quoted = false
+  for (const char of text) {
+    if (char === '"') quoted = !quoted
+    else if (!quoted && char === '{') depth++
+    else if (!quoted && char === '}') depth--
+  }
+  return depth > 0
+}
+
+/** `dstnat - 10`, `filter`, `-100`. */
+function priorityOf(text: string): number {
+  const match = /^([a-z]+)?\s*(?:([+-])\s*)?(\d+)?$/.exec(text.trim())
+  if (!match) return Number.NaN
+  const base = match[1] === undefined ? 0 : (PRIORITY_NAMES[match[1]] ?? Number.NaN)
+  return base + Number(match[3] ?? 0) * (match[2] === '-' ? -1 : 1)
+}

@@ -1,0 +1,103 @@
+import {readdirSync, readFileSync, statSync} from 'node:fs'
+import {join} from 'node:path'
+import {SvcTraceError} from '../model/errors.js'
+import {snapshotFromFiles, type Snapshot} from './snapshot.js'
+
+/** Larger members of an archive are refused: no dump of a node is that big. */
+const MAX_FILE = 512 * 1024 * 1024
+const MAX_TOTAL = 4 * 1024 * 1024 * 1024
+
+/** Files that are only read where a more exact form of the same dump is missing. */
+const SECOND_CHOICE: Readonly<Record<string, string>> = {
+  'iptables-nat-L.txt': 'iptables-save.txt', 'ipset-list.txt': 'ipset-save.txt', 'ipvsadm-Ln.txt': 'ipvsadm-Sn.txt', 'proc-net-ip_vs.txt': 'ipvsadm-Sn.txt',
+}
+
+/** Loads a snapshot from a folder or a `.tar.gz` in the layout of docs/snapshot.md. */
+export async function loadSnapshot(path: string): Promise<Snapshot> {
+  const kind = kindOf(path)
+  const files = kind === 'folder' ? readFolder(path) : await readArchive(path)
+  const snapshot = snapshotFromFiles(files)
+  if (snapshot.nodes.size === 0 && snapshot.cluster.services.length === 0) {
+    const [problem] = snapshot.problems
+    throw new SvcTraceError('BadSnapshot', `${path} is not a snapshot: it has neither nodes/ nor api/services.json${problem ? ` (${problem.file}: ${problem.message})` : ''}`, 'see docs/snapshot.md for the layout, or take one with: kubectl svc-trace snapshot -f FILE')
+  }
+  return snapshot
+}
+
+function kindOf(path: string): 'folder' | 'archive' {
+  try {
+    return statSync(path).isDirectory() ? 'folder' : 'archive'
+  } catch (error) {
+    throw new SvcTraceError('BadSnapshot', `cannot read snapshot ${path}: ${(error as NodeJS.ErrnoException).code === 'ENOENT' ? 'no such file or folder' : (error as Error).message}`, undefined, {cause: error})
+  }
+}
+
+function readFolder(root: string): Map<string, string> {
+  const files = new Map<string, string>()
+  const readInto = (folder: string, prefix: string): void => {
+    const names = entries(join(root, folder))
+    for (const {name, isFile} of names) {
+      if (!isFile) continue
+      const better = SECOND_CHOICE[name]
+      if (better !== undefined && names.some((other) => other.name === better) && sizeOf(join(root, folder, better)) > 0) continue
+      files.set(`${prefix}${name}`, readFileSync(join(root, folder, name), 'utf8'))
+    }
+  }
+  for (const {name} of entries(root).filter(({isFile, name: file}) => isFile && file === 'snapshot.json')) files.set(name, readFileSync(join(root, name), 'utf8'))
+  readInto('api', 'api/')
+  for (const {name, isFile} of entries(join(root, 'nodes'))) {
+    if (isFile) continue
+    files.set(`nodes/${name}/.`, '')
+    readInto(join('nodes', name), `nodes/${name}/`)
+  }
+  return files
+}
+
+function entries(folder: string): {name: string; isFile: boolean}[] {
+  try {
+    return readdirSync(folder, {withFileTypes: true}).filter((entry) => entry.isFile() || entry.isDirectory()).map((entry) => ({name: entry.name, isFile: entry.isFile()}))
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+    throw error
+  }
+}
+
+const sizeOf = (path: string): number => statSync(path).size
+
+/** Only plain files at known places are taken; anything else in the archive is passed over. */
+async function readArchive(path: string): Promise<Map<string, string>> {
+  const {Parser} = await import('tar')
+  const {createReadStream} = await import('node:fs')
+  const files = new Map<string, string>()
+  let total = 0
+  await new Promise<void>((resolve, reject) => {
+    const bad = (message: string): void => reject(new SvcTraceError('BadSnapshot', `${path} is not a snapshot archive: ${message}`, 'it should be a .tar.gz as "kubectl svc-trace snapshot -f" writes it'))
+    const source = createReadStream(path)
+    const parser = new Parser({
+      strict: false,
+      onReadEntry: (entry) => {
+        const name = placeOf(entry.path)
+        total += entry.size
+        if (total > MAX_TOTAL || entry.size > MAX_FILE) {
+          source.destroy()
+          return bad(`${entry.path} is too large`)
+        }
+        if (entry.type !== 'File' || name === undefined) return entry.resume()
+        const chunks: Buffer[] = []
+        entry.on('data', (chunk: Buffer) => chunks.push(chunk))
+        entry.on('end', () => files.set(name, Buffer.concat(chunks).toString('utf8')))
+      },
+    })
+    parser.on('end', () => resolve())
+    parser.on('error', (error: Error) => bad(error.message))
+    source.on('error', (error) => bad(error.message))
+    source.pipe(parser as unknown as NodeJS.WritableStream)
+  })
+  return files
+}
+
+/** `./any/api/x.json` → `api/x.json`; undefined for names that lead elsewhere. */
+function placeOf(name: string): string | undefined {
+  if (name.split('/').includes('..')) return undefined
+  return /(?:^|\/)(snapshot\.json|api\/[\w.-]+|nodes\/[^/\0]+\/[\w.-]+)$/.exec(name)?.[1]
+}

@@ -1,0 +1,264 @@
+import {parseIpsetList, parseIpsetSave, type IpsetDump} from '../parse/ipset.js'
+import {
+  parseAddresses, parseBridgeFdb, parseLinks, parseNeighbours, parsePolicyRules, parseRoutes,
+  type BridgeEntry, type Link, type LocalAddress, type Neighbour, type PolicyRule, type Route,
+} from '../parse/iproute.js'
+import {parseIptablesList} from '../parse/iptables-list.js'
+import {parseIptablesSave, type IptablesDump} from '../parse/iptables.js'
+import {parseIpvsList, parseIpvsSave, parseProcIpvs, type IpvsDump} from '../parse/ipvs.js'
+import {parseNftJson, type NftRuleset} from '../parse/nft.js'
+import {locateNftRules, parseNftText} from '../parse/nft-text.js'
+import type {Problem} from '../parse/problem.js'
+import {parseConntrack, parseSockets, parseSysctl, type ConntrackEntry, type Socket} from '../parse/system.js'
+import type {Family} from '../util/ip.js'
+
+/**
+ * How a section of a node's dump stands (design.md, "Snapshot layout"):
+ * `read`: asked and answered, maybe with nothing · `absent`: the facility isn't on the node, so nothing is there ·
+ * `unreadable`: asked, and the answer is missing or cut · `never-asked`: the snapshot says nothing of it.
+ */
+export type SectionState = 'read' | 'absent' | 'unreadable' | 'never-asked'
+
+export interface Section {
+  readonly state: SectionState
+  readonly file: string
+  /** For `absent` and `unreadable`: what the command said. */
+  readonly reason?: string
+}
+
+const ABSENT = /not found|no such file|can't initialize|cannot initialize|could not (?:initialize|find)|protocol not (?:available|supported)|not supported|no such device|module .* not found|unknown device|does not exist|address family not supported/i
+
+/** Everything that one node said. Dumps are parsed when first asked for, and once. */
+export class NodeState {
+  readonly name: string
+  readonly problems: Problem[] = []
+  private readonly files: ReadonlyMap<string, string>
+  private readonly codes: ReadonlyMap<string, number>
+  private readonly memo = new Map<string, unknown>()
+
+  /** `files`: name inside the node's folder → text. */
+  constructor(name: string, files: ReadonlyMap<string, string>) {
+    this.name = name
+    this.files = files
+    this.codes = readCodes(files.get('rc.txt'))
+  }
+
+  /** A file's path inside the snapshot, as evidence names it. */
+  path(file: string): string {
+    return `nodes/${this.name}/${file}`
+  }
+
+  text(file: string): string | undefined {
+    return this.files.get(file)
+  }
+
+  /** The state of the first of these files that was asked for. */
+  section(...files: readonly string[]): Section {
+    let last: Section | undefined
+    for (const file of files) {
+      const section = this.fileSection(file)
+      if (section.state === 'read') return section
+      if (section.state !== 'never-asked' && (last === undefined || last.state === 'absent')) last = section
+    }
+    return last ?? {state: 'never-asked', file: files[0]!}
+  }
+
+  private fileSection(file: string): Section {
+    const code = this.codes.get(file)
+    const there = this.files.has(file)
+    if (there && (code === undefined || code === 0)) return {state: 'read', file}
+    if (code === undefined) return {state: 'never-asked', file}
+    const stderr = this.files.get(`${file}.stderr`)?.trim() ?? ''
+    const reason = stderr === '' ? `rc=${code}` : `rc=${code}: ${stderr.split('\n').at(-1)!}`
+    if (code === 0) return {state: 'unreadable', file, reason: 'asked for, but the answer is not in the snapshot'}
+    const absent = code === 127 || ABSENT.test(stderr) || (file.startsWith('proc-') && code === 1 && stderr === '')
+    return {state: absent ? 'absent' : 'unreadable', file, reason}
+  }
+
+  private once<T>(key: string, make: () => T): T {
+    if (!this.memo.has(key)) this.memo.set(key, make())
+    return this.memo.get(key) as T
+  }
+
+  /** Parses the first file that was read, and keeps its problems. */
+  private parse<T extends {problems: Problem[]}>(forms: readonly (readonly [string, (text: string, file: string) => T])[]): T | undefined {
+    for (const [file, parser] of forms) {
+      const text = this.files.get(file)
+      if (text === undefined || this.section(file).state !== 'read') continue
+      const parsed = parser(text, this.path(file))
+      this.problems.push(...parsed.problems)
+      return parsed
+    }
+    return undefined
+  }
+
+  /** The iptables rules of a family, one dump for each backend that has any. */
+  iptables(family: Family): readonly IptablesDump[] {
+    return this.once(`iptables${family}`, () => {
+      const prefix = family === 4 ? 'iptables' : 'ip6tables'
+      const dumps = [`${prefix}-nft-save.txt`, `${prefix}-legacy-save.txt`].flatMap((file) => {
+        const dump = this.parseSave(file)
+        if (dump) dump.backend = file.includes('legacy') ? 'legacy' : 'nft'
+        return dump ? [dump] : []
+      })
+      const main = this.mainSave(prefix, dumps)
+      return main ? [...dumps, main] : dumps
+    })
+  }
+
+  private parseSave(file: string): IptablesDump | undefined {
+    const text = this.files.get(file)
+    if (text === undefined || text.trim() === '' || this.section(file).state !== 'read') return undefined
+    const dump = parseIptablesSave(text, this.path(file))
+    this.problems.push(...dump.problems)
+    return dump
+  }
+
+  /** `iptables-save.txt` repeats one of the two backend files; it counts only where that one is missing. */
+  private mainSave(prefix: string, dumps: readonly IptablesDump[]): IptablesDump | undefined {
+    const dump = this.parseSave(`${prefix}-save.txt`)
+    if (dump) {
+      const backend = this.backendOfMain(dump)
+      dump.backend = backend
+      return dumps.some((other) => other.backend === backend) ? undefined : dump
+    }
+    if (prefix === 'ip6tables' || dumps.length > 0) return undefined
+    return this.parse([['iptables-nat-L.txt', parseIptablesList]])
+  }
+
+  private backendOfMain(dump: IptablesDump): 'legacy' | 'nft' {
+    if (dump.backend) return dump.backend
+    return /nf_tables/.test(this.files.get('backend.txt') ?? '') ? 'nft' : 'legacy'
+  }
+
+  get iptablesSection(): Section {
+    return this.section('iptables-save.txt', 'iptables-nft-save.txt', 'iptables-legacy-save.txt', 'iptables-nat-L.txt')
+  }
+
+  iptablesSectionOf(family: Family): Section {
+    return family === 4 ? this.iptablesSection : this.section('ip6tables-save.txt', 'ip6tables-nft-save.txt', 'ip6tables-legacy-save.txt')
+  }
+
+  get nft(): NftRuleset | undefined {
+    return this.once('nft', () => {
+      const json = this.parse([['nft.json', parseNftJson]])
+      const text = this.files.get('nft.txt')
+      if (!json || json.problems.length > 0) return this.parse([['nft.txt', parseNftText]]) ?? json
+      if (text !== undefined) locateNftRules(json, text, this.path('nft.txt'))
+      return json
+    })
+  }
+
+  get nftSection(): Section {
+    return this.section('nft.json', 'nft.txt')
+  }
+
+  get ipsets(): IpsetDump | undefined {
+    return this.once('ipsets', () => this.parse([['ipset-save.txt', parseIpsetSave], ['ipset-list.txt', parseIpsetList]]))
+  }
+
+  get ipsetSection(): Section {
+    return this.section('ipset-save.txt', 'ipset-list.txt')
+  }
+
+  get ipvs(): IpvsDump | undefined {
+    return this.once('ipvs', () => this.parse([['ipvsadm-Sn.txt', parseIpvsSave], ['ipvsadm-Ln.txt', parseIpvsList], ['proc-net-ip_vs.txt', parseProcIpvs]]))
+  }
+
+  get ipvsSection(): Section {
+    return this.section('ipvsadm-Sn.txt', 'ipvsadm-Ln.txt', 'proc-net-ip_vs.txt')
+  }
+
+  get links(): readonly Link[] {
+    return this.once('links', () => this.parse([['ip-link.json', parseLinks], ['ip-addr.json', parseLinks]])?.value ?? [])
+  }
+
+  get addresses(): readonly LocalAddress[] {
+    return this.once('addresses', () => this.parse([['ip-addr.json', parseAddresses]])?.value ?? [])
+  }
+
+  get addressSection(): Section {
+    return this.section('ip-addr.json')
+  }
+
+  get routes(): readonly Route[] {
+    return this.once('routes', () => {
+      const v4 = this.parse([['ip-route.json', (text: string, file: string) => parseRoutes(text, file)]])?.value ?? []
+      const v6 = this.parse([['ip-route6.json', (text: string, file: string) => parseRoutes(text, file, 6)]])?.value ?? []
+      return [...v4.filter(({family}) => family === 4 || v6.length === 0), ...v6]
+    })
+  }
+
+  routeSection(family: Family): Section {
+    return family === 4 ? this.section('ip-route.json') : this.section('ip-route6.json', 'ip-route.json')
+  }
+
+  get policyRules(): readonly PolicyRule[] {
+    return this.once('rules', () => [
+      ...(this.parse([['ip-rule.json', (text: string, file: string) => parsePolicyRules(text, file, 4)]])?.value ?? []),
+      ...(this.parse([['ip-rule6.json', (text: string, file: string) => parsePolicyRules(text, file, 6)]])?.value ?? []),
+    ])
+  }
+
+  get neighbours(): readonly Neighbour[] {
+    return this.once('neighbours', () => this.parse([['ip-neigh.json', parseNeighbours]])?.value ?? [])
+  }
+
+  get bridgeFdb(): readonly BridgeEntry[] {
+    return this.once('fdb', () => this.parse([['bridge-fdb.json', parseBridgeFdb]])?.value ?? [])
+  }
+
+  private get sysctls(): ReadonlyMap<string, {value: string; line: number}> {
+    return this.once('sysctl', () => this.parseSysctls())
+  }
+
+  private parseSysctls(): ReadonlyMap<string, {value: string; line: number}> {
+    const text = this.files.get('sysctl.txt')
+    if (text === undefined) return new Map()
+    const {value, problems} = parseSysctl(text, this.path('sysctl.txt'))
+    this.problems.push(...problems)
+    return value
+  }
+
+  sysctl(name: string): string | undefined {
+    return this.sysctls.get(name)?.value
+  }
+
+  sysctlLine(name: string): number | undefined {
+    return this.sysctls.get(name)?.line
+  }
+
+  get sysctlNames(): Iterable<string> {
+    return this.sysctls.keys()
+  }
+
+  get sockets(): readonly Socket[] | undefined {
+    return this.once('sockets', () => this.parse([['ss.txt', parseSockets]])?.value)
+  }
+
+  get conntrack(): readonly ConntrackEntry[] {
+    return this.once('conntrack', () => [
+      ...(this.parse([['conntrack.txt', parseConntrack]])?.value ?? []),
+      ...(this.parse([['conntrack6.txt', parseConntrack]])?.value ?? []),
+    ])
+  }
+
+  /** `iptables`, `ipvs`, `nftables`, `userspace`, as kube-proxy itself says at /proxyMode. */
+  get proxyMode(): string | undefined {
+    const text = this.files.get('proxymode.txt')?.trim()
+    return text !== undefined && this.section('proxymode.txt').state === 'read' && /^[a-z]+$/.test(text) ? text : undefined
+  }
+
+  get proxyVersion(): string | undefined {
+    return /v\d+\.\d+\.\d+\S*/.exec(this.files.get('kube-proxy-version.txt') ?? '')?.[0]
+  }
+}
+
+function readCodes(text: string | undefined): Map<string, number> {
+  const codes = new Map<string, number>()
+  for (const line of (text ?? '').split('\n')) {
+    const match = /^(\S+) rc=(\d+)$/.exec(line.trim())
+    if (match) codes.set(match[1]!, Number(match[2]))
+  }
+  return codes
+}

@@ -1,0 +1,56 @@
+import type {ClusterState} from '../model/kube.js'
+import type {Problem} from '../parse/problem.js'
+import {readCluster} from './cluster.js'
+import {NodeState} from './node-state.js'
+
+/** What `snapshot.json` says of how and when a snapshot was taken. */
+export interface SnapshotInfo {
+  readonly tool?: string
+  readonly taken?: string
+  /** Nodes that were asked and didn't answer: name → why. */
+  readonly unread: Readonly<Record<string, string>>
+  /** API lists that could not be read: resource → why. */
+  readonly forbidden: Readonly<Record<string, string>>
+  /** Nodes that were left out on purpose. */
+  readonly skipped: readonly string[]
+  /** Node → how it was read (`ssh`, `openssh`, `exec`, `local`). */
+  readonly via: Readonly<Record<string, string>>
+}
+
+/** The hub: everything right of it is a pure function of this. */
+export interface Snapshot {
+  readonly info: SnapshotInfo
+  readonly cluster: ClusterState
+  readonly nodes: ReadonlyMap<string, NodeState>
+  readonly problems: readonly Problem[]
+}
+
+/** Files of a snapshot by their path inside it (`api/services.json`, `nodes/a/ss.txt`). */
+export type SnapshotFiles = ReadonlyMap<string, string>
+
+/** Turns files into a snapshot. A broken file is a problem of its own and takes nothing else down. */
+export function snapshotFromFiles(files: SnapshotFiles): Snapshot {
+  const problems: Problem[] = []
+  const info = readInfo(files.get('snapshot.json'), problems)
+  const cluster = readCluster((path) => files.get(path), problems)
+  const byNode = new Map<string, Map<string, string>>()
+  for (const [path, text] of files) {
+    const match = /^nodes\/([^/]+)\/([^/]+)$/.exec(path)
+    if (!match) continue
+    const node = byNode.get(match[1]!) ?? new Map<string, string>()
+    byNode.set(match[1]!, node.set(match[2]!, text))
+  }
+  const nodes = new Map([...byNode].map(([name, own]) => [name, new NodeState(name, own)]))
+  return {info, cluster, nodes, problems}
+}
+
+function readInfo(text: string | undefined, problems: Problem[]): SnapshotInfo {
+  const empty: SnapshotInfo = {unread: {}, forbidden: {}, skipped: [], via: {}}
+  if (text === undefined) return empty
+  try {
+    return {...empty, ...(JSON.parse(text) as Partial<SnapshotInfo>)}
+  } catch (error) {
+    problems.push({file: 'snapshot.json', line: 0, message: `not valid JSON: ${(error as Error).message}`})
+    return empty
+  }
+}
