@@ -1,7 +1,7 @@
 import {World, type PodPlace, type WorldFacts} from './dataplane/world.js'
 import type {ClusterState} from './model/kube.js'
 import type {Snapshot} from './snapshot/snapshot.js'
-import {parseAddress, parseRange, type Address} from './util/ip.js'
+import {familyOf, parseAddress, parseRange, prefixRange, type Address, type Family, type Range} from './util/ip.js'
 
 /** Builds the world that packets walk through. This is the one place where Services tell the data plane which addresses are virtual. */
 export function buildWorld({cluster, nodes}: Snapshot): World {
@@ -21,6 +21,7 @@ function worldFacts(cluster: ClusterState, nodes: Snapshot['nodes']): WorldFacts
     pods,
     externals: externalHosts(cluster, (address) => nodeAddresses.has(address) || podAddresses.has(address)),
     virtual: new Set(virtualAddresses(cluster).filter((address) => !nodeAddresses.has(address))),
+    virtualRanges: serviceRanges(cluster),
     socketPod: socketPods(cluster),
   }
 }
@@ -69,6 +70,24 @@ function externalHosts(cluster: ClusterState, known: (address: Address) => boole
 /** Addresses that only translation makes work. */
 function virtualAddresses(cluster: ClusterState): Address[] {
   return cluster.services.flatMap((service) => addressesOf([...service.clusterIPs, ...service.externalIPs, ...service.loadBalancer.flatMap(({ip}) => ip ?? [])]))
+}
+
+/** Fewer cluster IPs than this say too little about the range that they come from. */
+const ENOUGH_CLUSTER_IPS = 8
+const WIDEST: Readonly<Record<Family, number>> = {4: 12, 6: 48}
+
+/** The Services' address ranges: as ServiceCIDR objects tell, else the smallest prefix that holds all cluster IPs. */
+function serviceRanges(cluster: ClusterState): Range[] {
+  const told = (cluster.raw['servicecidrs'] ?? []).flatMap(({spec}) => (Array.isArray(spec?.['cidrs']) ? spec['cidrs'] : [])).flatMap((cidr) => parseRange(String(cidr)) ?? [])
+  if (told.length > 0) return told
+  const all = cluster.services.flatMap(({clusterIPs}) => addressesOf(clusterIPs))
+  return ([4, 6] as const).flatMap((family) => {
+    const own = all.filter((address) => familyOf(address) === family).sort((a, b) => (a < b ? -1 : 1))
+    if (own.length < ENOUGH_CLUSTER_IPS) return []
+    const width = family === 4 ? 32 : 128
+    const length = width - (BigInt(own[0]!) ^ BigInt(own.at(-1)!)).toString(2).length
+    return length < WIDEST[family] ? [] : [prefixRange(own[0]!, length)]
+  })
 }
 
 /** Which pod answers on a port of its node's own network: by its endpoint, else by its declared ports. */

@@ -2,7 +2,7 @@ import {walk} from './dataplane/walk.js'
 import type {World} from './dataplane/world.js'
 import type {Protocol} from './model/kube.js'
 import type {Fate, Flow, Origin, Outcome, WalkResult} from './model/trace.js'
-import {countAddresses, formatAddress, formatEndpoint, formatRange, parseAddress, parseEndpoint, parseRange} from './util/ip.js'
+import {countAddresses, formatAddress, formatEndpoint, formatRange, parseEndpoint, parseRange} from './util/ip.js'
 
 /** One packet as a line of `simulate` gives it (design.md, "simulate"). */
 export interface SimulatePacket {

@@ -1,7 +1,6 @@
 import type {Protocol} from '../model/kube.js'
-import type {Address} from '../util/ip.js'
 import type {BaseChain, Machine} from './machine.js'
-import {sameTuple, type Connection, type IpvsConnection, type Packet} from './packet.js'
+import {sameTuple, type Connection, type IpvsConnection, type Packet, type Tuple} from './packet.js'
 import {isEnd, type End, type Hook, type Walker} from './walker.js'
 
 const CONNTRACK = -200
@@ -44,7 +43,7 @@ export function runHook(walker: Walker, hook: Hook, options: HookOptions): HookR
   walker.hook = hook
   const {machine, packet} = walker
   const chains = machine.baseChains(packet.family, hook).filter(({type}) => type !== 'nat')
-  const steps: {priority: number; run: () => HookResult}[] = chains.map((chain) => ({priority: chain.priority, run: () => endOf(chain, walker)}))
+  const steps: {priority: number; run: () => HookResult}[] = groupsOf(chains).map((group) => ({priority: group[0]!.priority, run: () => runFilters(walker, hook, group)}))
   const add = (priority: number | undefined, run: () => HookResult): void => {
     if (priority !== undefined) steps.push({priority, run})
   }
@@ -66,11 +65,59 @@ function endOf(chain: BaseChain, walker: Walker): End | undefined {
   return isEnd(verdict) ? verdict : undefined
 }
 
+/** Chains of equal priority, in the order of the dump. */
+function groupsOf(chains: readonly BaseChain[]): BaseChain[][] {
+  const groups: BaseChain[][] = []
+  for (const chain of chains) {
+    const last = groups.at(-1)
+    if (last?.[0]?.priority === chain.priority) last.push(chain)
+    else groups.push([chain])
+  }
+  return groups
+}
+
+/**
+ * Filter chains of the same priority run in the order of their registration, which no dump shows. That matters when
+ * two of them would end the packet in different ways.
+ */
+function runFilters(walker: Walker, hook: Hook, group: readonly BaseChain[]): End | undefined {
+  for (let at = 0; at < group.length; at++) {
+    const before = save(walker)
+    const end = endOf(group[at]!, walker)
+    if (end) return at + 1 < group.length ? firstToEnd(walker, {hook, before, end, chain: group[at]!, others: group.slice(at + 1)}) : end
+  }
+  return undefined
+}
+
+interface Ending {
+  readonly hook: Hook
+  readonly before: Saved
+  readonly end: End
+  readonly chain: BaseChain
+  readonly others: readonly BaseChain[]
+}
+
+function firstToEnd(walker: Walker, {hook, before, end, chain, others}: Ending): End {
+  const after = save(walker)
+  for (const other of others) {
+    load(walker, before)
+    const otherEnd = endOf(other, walker)
+    if (!otherEnd || otherEnd.outcome === end.outcome) continue
+    const otherAfter = save(walker)
+    const first = walker.assume(`order:${hook}:${chain.name}:${other.name}`, [`if ${chain.name} runs before ${other.name}`, `if ${other.name} runs before ${chain.name}`])
+    load(walker, first ? after : otherAfter)
+    return first ? end : otherEnd
+  }
+  load(walker, after)
+  return end
+}
+
 /** nf_conntrack_in: finds the packet's connection or begins one. */
 function track(walker: Walker, options: HookOptions): undefined {
   const {packet, machine} = walker
   if (packet.state === 'UNTRACKED' || packet.connection) return undefined
   const list = options.tracking.of(machine)
+  if (packet.about) return trackError(packet, packet.about, list)
   for (const connection of list) {
     const reply = sameTuple(connection.reply, packet)
     if (!reply && !sameTuple(connection.original, packet)) continue
@@ -89,6 +136,15 @@ function track(walker: Walker, options: HookOptions): undefined {
   packet.connection = connection
   packet.replyDirection = false
   packet.state = 'NEW'
+  return undefined
+}
+
+/** An ICMP error belongs to the connection of the packet that it is about (nf_conntrack_inet_error). */
+function trackError(packet: Packet, about: Tuple, list: readonly Connection[]): undefined {
+  const connection = list.find(({reply}) => sameTuple(reply, about))
+  packet.connection = connection
+  packet.replyDirection = connection !== undefined
+  packet.state = connection ? 'RELATED' : 'INVALID'
   return undefined
 }
 
@@ -140,8 +196,10 @@ function translate(walker: Walker, hook: Hook): End | undefined {
 
 function restore(walker: Walker, side: 'src' | 'dst', connection: Connection): void {
   const {packet} = walker
-  if (side === 'dst') [packet.dst, packet.dport] = [connection.original.src, connection.original.sport]
-  else [packet.src, packet.sport] = [connection.original.dst, connection.original.dport]
+  for (const tuple of packet.about ? [packet, packet.about] : [packet]) {
+    if (side === 'dst') [tuple.dst, tuple.dport] = [connection.original.src, connection.original.sport]
+    else [tuple.src, tuple.sport] = [connection.original.dst, connection.original.dport]
+  }
 }
 
 /** A second pass (loopback), or an entry from the dump: the translation is there already. */
@@ -203,42 +261,42 @@ interface Saved {
   readonly dst: Packet['dst']
   readonly dport: number
   readonly mark: number
-  readonly connection: Connection
+  readonly connection: Connection | undefined
   readonly hops: Walker['hops']
 }
 
 function save({packet, hops}: Walker): Saved {
   const {src, sport, dst, dport, mark} = packet
-  const connection = packet.connection!
-  return {src, sport, dst, dport, mark, connection: {...connection, original: {...connection.original}, reply: {...connection.reply}}, hops: [...hops]}
+  const {connection} = packet
+  return {src, sport, dst, dport, mark, connection: connection && {...connection, original: {...connection.original}, reply: {...connection.reply}}, hops: [...hops]}
 }
 
 function load(walker: Walker, saved: Saved): void {
   const {src, sport, dst, dport, mark} = saved
   Object.assign(walker.packet, {src, sport, dst, dport, mark})
-  const connection = walker.packet.connection!
-  const {dnat, snat, dstDone, srcDone, mark: connmark} = saved.connection
-  Object.assign(connection.reply, saved.connection.reply)
-  Object.assign(connection, {dnat, snat, dstDone, srcDone, mark: connmark})
+  const {connection} = walker.packet
+  if (connection && saved.connection) {
+    const {dnat, snat, dstDone, srcDone, mark: connmark} = saved.connection
+    Object.assign(connection.reply, saved.connection.reply)
+    Object.assign(connection, {dnat, snat, dstDone, srcDone, mark: connmark})
+  }
   walker.hops.length = 0
   walker.hops.push(...saved.hops)
 }
 
-const effect = ({src, sport, dst, dport, mark, connection}: Saved): string => [src, sport, dst, dport, mark, connection.dstDone, connection.srcDone, connection.mark].join(' ')
+const effect = ({src, sport, dst, dport, mark, connection}: Saved): string => [src, sport, dst, dport, mark, connection?.dstDone, connection?.srcDone, connection?.mark].join(' ')
 const differs = (a: Saved, b: Saved): boolean => effect(a) !== effect(b)
 const sameEffect = (a: Attempt, b: Attempt): boolean => !a.end && !b.end && effect(a.after) === effect(b.after)
 
 /** The real server's answer gets the virtual server's address back (ip_vs_out). */
 function ipvsReply(walker: Walker, tracking: Tracking): undefined {
   const {packet, machine} = walker
+  const seen = packet.about ?? packet
   const connection = tracking.ipvsOf(machine).find(({client, real}) =>
-    real.address === packet.src && real.port === packet.sport && client.address === packet.dst && client.port === packet.dport)
+    real.address === seen.src && real.port === seen.sport && client.address === seen.dst && client.port === seen.dport)
   if (!connection) return undefined
-  packet.src = connection.virtual.address
-  packet.sport = connection.virtual.port
+  for (const tuple of packet.about ? [packet, packet.about] : [packet]) [tuple.src, tuple.sport] = [connection.virtual.address, connection.virtual.port]
   packet.ipvs = connection
   walker.hop('ipvs', `IPVS gives the answer its virtual server's address back`)
   return undefined
 }
-
-export const addressText = (address: Address | 'client', format: (address: Address) => string): string => (address === 'client' ? 'the client' : format(address))

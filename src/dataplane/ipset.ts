@@ -1,6 +1,6 @@
 import type {Ipset, IpsetDump, IpsetEntry} from '../parse/ipset.js'
 import {parseRange, type Range} from '../util/ip.js'
-import {CLIENT, PROTOCOL_NUMBER, UNKNOWN_DEVICE, type Packet, type Party} from './packet.js'
+import {CLIENT, protocolNumber, UNKNOWN_DEVICE, type Packet, type Party} from './packet.js'
 import type {Walker} from './walker.js'
 
 /** The dimensions of a set type: `hash:ip,port,net` has three. */
@@ -136,7 +136,7 @@ function portKey(part: string, type: string): string {
 function exactPart(dimension: Dimension, flag: string, packet: Packet, type: string): string {
   if (dimension === 'port') {
     const port = flag === 'src' ? packet.sport : packet.dport
-    return type.startsWith('bitmap:') ? String(port) : `${PROTOCOL_NUMBER[packet.protocol]}:${port}`
+    return type.startsWith('bitmap:') ? String(port) : `${protocolNumber(packet)}:${port}`
   }
   if (dimension === 'iface') return flag === 'src' ? packet.iif : packet.oif
   if (dimension === 'mark') return `0x${packet.mark.toString(16).padStart(8, '0')}`

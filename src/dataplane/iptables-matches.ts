@@ -1,6 +1,6 @@
 import type {IptablesRule, RuleMatch, RuleOption} from '../parse/iptables.js'
 import {maskLength, parseAddress, parseRange, prefixRange, type Range} from '../util/ip.js'
-import {CLIENT, PROTOCOL_NUMBER, UNKNOWN_DEVICE, type Packet, type Tuple} from './packet.js'
+import {CLIENT, protocolNumber, UNKNOWN_DEVICE, type Packet, type Tuple} from './packet.js'
 import type {Walker} from './walker.js'
 
 /** Does the packet meet the condition? May ask the walker about what no dump tells. */
@@ -117,7 +117,7 @@ const STATUS: Readonly<Record<string, (packet: Packet) => boolean>> = {
 
 const conntrack: Module = {
   ctstate,
-  ctproto: ([protocol]) => ({packet}) => packet.connection !== undefined && [packet.protocol.toLowerCase(), String(PROTOCOL_NUMBER[packet.protocol])].includes((protocol ?? '').toLowerCase()),
+  ctproto: ([protocol]) => ({packet}) => packet.connection !== undefined && [packet.protocol.toLowerCase(), String(protocolNumber(packet))].includes((protocol ?? '').toLowerCase()),
   ctorigsrc: tupleTest(({original}) => original.src), ctorigdst: tupleTest(({original}) => original.dst),
   ctreplsrc: tupleTest(({reply}) => reply.src), ctrepldst: tupleTest(({reply}) => reply.dst),
   ctorigsrcport: tuplePort(({original}) => original.sport), ctorigdstport: tuplePort(({original}) => original.dport),
@@ -212,7 +212,7 @@ function ipvs(options: readonly RuleOption[]): Test | Unmodelled {
 
 function ipvsField({packet}: Walker, name: string, value: string): boolean {
   const {virtual} = packet.ipvs!
-  if (name === 'vproto') return [String(PROTOCOL_NUMBER[packet.protocol]), packet.protocol.toLowerCase()].includes(value.toLowerCase())
+  if (name === 'vproto') return [String(protocolNumber(packet)), packet.protocol.toLowerCase()].includes(value.toLowerCase())
   if (name === 'vport') return virtual.port === Number(value)
   if (name === 'vdir') return value.toUpperCase() === (packet.replyDirection ? 'REPLY' : 'ORIGINAL')
   const range = parseRange(value)
@@ -236,7 +236,17 @@ const physdev: Module = {
   'physdev-is-bridged': () => ({packet}) => packet.physin !== '' && packet.physout !== '',
 }
 
-const icmp: Module = () => never
+const otherProtocol: Module = () => never
+
+/** An ICMP error about a Service's packet is «destination unreachable». */
+const icmp: Module = (options) => {
+  const type = options.find(({name}) => name === 'icmp-type' || name === 'icmpv6-type')
+  const wanted = type?.values[0] ?? 'any'
+  const known = /^(any|3|1|destination-unreachable)$/.test(wanted) || (/^\d+$/.test(wanted) && wanted !== '3' && wanted !== '1') || /^(echo-|redirect|time-exceeded|ttl-|router-|neighbou?r-|packet-too-big|parameter-problem|timestamp-|source-quench)/.test(wanted)
+  if (!known) return {unmodelled: `ICMP type ${wanted}`}
+  const unreachable = /^(any|destination-unreachable)$/.test(wanted)
+  return ({packet}) => packet.protocol === 'ICMP' && (unreachable || wanted === (packet.family === 4 ? '3' : '1')) !== (type?.not ?? false)
+}
 
 /** Strict or loose reverse path lookup as a rule (net/ipv4/netfilter/ipt_rpfilter.c). */
 function rpfilter(options: readonly RuleOption[]): Test {
@@ -272,7 +282,7 @@ export const MATCHES: Readonly<Record<string, Module>> = {
   },
   iprange: {'src-range': ([text]) => rangeTest(({src}) => src, text ?? ''), 'dst-range': ([text]) => rangeTest(({dst}) => dst, text ?? '')},
   statistic, recent, set: ipset, ipvs, physdev, rpfilter, policy,
-  icmp, icmp6: icmp, icmpv6: icmp, ah: icmp, esp: icmp, dccp: icmp,
+  icmp, icmp6: icmp, icmpv6: icmp, 'ipv6-icmp': icmp, ah: otherProtocol, esp: otherProtocol, dccp: otherProtocol,
   nfacct: {'nfacct-name': ignore},
 }
 
@@ -313,5 +323,6 @@ export function basicTests(rule: IptablesRule, where: string): (Test | Unmodelle
 function protocolTest(value: string): Test {
   const wanted = value.toLowerCase()
   if (wanted === 'all' || wanted === '0') return always
-  return ({packet}) => wanted === packet.protocol.toLowerCase() || wanted === String(PROTOCOL_NUMBER[packet.protocol])
+  const icmpName = wanted === 'icmp' || wanted === 'icmpv6' || wanted === 'ipv6-icmp'
+  return ({packet}) => (packet.protocol === 'ICMP' ? icmpName : wanted === packet.protocol.toLowerCase()) || wanted === String(protocolNumber(packet))
 }

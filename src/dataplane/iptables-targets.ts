@@ -64,7 +64,8 @@ const connmark: Build = (options) => {
 
 const reject: Build = (options) => {
   const kind = option(options, 'reject-with')?.values[0] ?? 'icmp-port-unreachable'
-  return (walker, where) => ({outcome: 'refused', reason: `${where} on ${walker.machine.name} rejects it with ${kind}`})
+  const notice = kind === 'tcp-reset' || kind === 'tcp-rst' ? 'tcp reset' : 'icmp'
+  return (walker, where) => ({outcome: 'refused', reason: `${where} on ${walker.machine.name} rejects it with ${kind}`, notice})
 }
 
 /** `10.0.0.1-10.0.0.9:80-90`, `[fd00::1]:80`, `:80`. */

@@ -4,7 +4,7 @@ import {familyOf, formatAddress, inRange, isLoopback, prefixRange, type Address}
 import {runHook, Tracking, type HookOptions} from './hooks.js'
 import type {Machine} from './machine.js'
 import {endpointText} from './nat.js'
-import {CLIENT, EPHEMERAL, UNKNOWN_DEVICE, type Packet, type Party} from './packet.js'
+import {CLIENT, EPHEMERAL, UNKNOWN_DEVICE, type Packet, type Party, type Tuple} from './packet.js'
 import type {RouteResult} from './router.js'
 import type {End, Walker} from './walker.js'
 import type {PodPlace, World} from './world.js'
@@ -19,13 +19,19 @@ interface Arrival {
 }
 
 type Result = Arrival | End
+
+/** The bridge that a packet is on, and the pod whose port it came in by. */
+interface BridgeWay {
+  readonly device: string
+  readonly pod: PodPlace
+}
 const isArrival = (result: Result): result is Arrival => 'kind' in result
 
 /** No sane way is longer; a longer one is a loop. */
 const MAX_NODES = 12
 
 const dropped = (reason: string): End => ({outcome: 'dropped', reason})
-const refused = (reason: string): End => ({outcome: 'refused', reason})
+const refused = (reason: string, notice?: End['notice']): End => ({outcome: 'refused', reason, ...(notice ? {notice} : {})})
 const unknown = (reason: string): End => ({outcome: 'unknown', reason})
 
 /** One packet's way there and its answer's way back, through every node on it. */
@@ -48,7 +54,7 @@ export class Journey {
   run(): End {
     const request = this.newPacket({src: CLIENT, sport: this.flow.sourcePort ?? EPHEMERAL, dst: this.flow.destination, dport: this.flow.port, reply: false})
     const arrival = this.depart(request)
-    if (!isArrival(arrival)) return arrival
+    if (!isArrival(arrival)) return arrival.notice ? this.tellClient(arrival, arrival.notice, request) : arrival
     this.source = request.src
     const receiver = this.receiver(arrival, request)
     this.visits = 0
@@ -58,9 +64,9 @@ export class Journey {
     return {outcome: 'delivered', reason: `delivered to ${receiverText(receiver)}`, receiver}
   }
 
-  private newPacket(tuple: {src: Party; sport: number; dst: Party; dport: number; reply: boolean}): Packet {
+  private newPacket(tuple: Tuple & {reply: boolean; about?: Tuple; protocol?: Packet['protocol']}): Packet {
     return {
-      ...tuple, family: familyOf(this.flow.destination), protocol: this.flow.protocol, mark: 0, iif: '', oif: '', physin: '', physout: '',
+      about: undefined, family: familyOf(this.flow.destination), protocol: this.flow.protocol, ...tuple, mark: 0, iif: '', oif: '', physin: '', physout: '',
       state: 'NEW', connection: undefined, replyDirection: false, ipvs: undefined,
     }
   }
@@ -116,7 +122,8 @@ export class Journey {
     if (source === undefined) {
       const own = this.sourceFor(machine, packet, route)
       if (own === undefined) return unknown(`nobody knows which address ${machine.name} sends from: its addresses are not in the snapshot`)
-      this.clientAddress = packet.src = own
+      packet.src = own
+      if (!packet.reply) this.clientAddress = own
     } else packet.src = source
     packet.iif = ''
     packet.oif = outDevice(route)
@@ -227,16 +234,18 @@ export class Journey {
   }
 
   private forward(machine: Machine, packet: Packet, route: RouteResult): Result {
-    if (machine.forwards(packet.family, packet.iif) === false) {
-      const name = packet.family === 4 ? 'net.ipv4.ip_forward' : 'net.ipv6.conf.all.forwarding'
-      this.walker.hop('end', `${machine.name} does not forward`, {evidence: machine.sysctlEvidence(name)})
-      return dropped(`${machine.name} does not forward packets that come in by ${packet.iif}: ${name} is 0`)
-    }
+    if (machine.forwards(packet.family, packet.iif) === false) return this.notForwarded(machine, packet)
     const end = this.routeEnd(machine, packet, route)
-    if (end) return end
+    if (end) return end.outcome === 'refused' ? {...end, notice: 'icmp'} : end
     packet.oif = outDevice(route)
     this.walker.hop('route', route.text)
     return this.hook('FORWARD', packet) ?? this.leave(machine, packet, route)
+  }
+
+  private notForwarded(machine: Machine, packet: Packet): End {
+    const name = packet.family === 4 ? 'net.ipv4.ip_forward' : 'net.ipv6.conf.all.forwarding'
+    this.walker.hop('end', `${machine.name} does not forward`, {evidence: machine.sysctlEvidence(name)})
+    return dropped(`${machine.name} does not forward packets that come in by ${packet.iif}: ${name} is 0`)
   }
 
   /** POSTROUTING and out. */
@@ -307,7 +316,7 @@ export class Journey {
     if (!server) return undefined
     this.walker.hop('ipvs', server.text, {where: 'ipvs', evidence: {source: server.file, line: server.line, text: server.text}})
     const usable = server.realServers.filter(({weight}) => weight > 0)
-    if (usable.length === 0) return refused(`virtual server ${server.text} on ${machine.name} has no real server${server.realServers.length > 0 ? ' with a weight above 0' : ''}`)
+    if (usable.length === 0) return refused(`virtual server ${server.text} on ${machine.name} has no real server${server.realServers.length > 0 ? ' with a weight above 0' : ''}`, 'icmp')
     const real = usable[this.walker.chooser.random(shares(server))]!
     this.walker.hop('ipvs', real.text, {where: 'ipvs', evidence: {source: server.file, line: real.line, text: real.text}})
     if (real.forward === 'Tunnel' || real.forward === 'Route') return unknown(`IPVS forwarding method ${real.forward} on ${machine.name} is not modelled`)
@@ -367,7 +376,7 @@ export class Journey {
     const podDevice = machine.isBridge(device) || machine.link(device)?.kind === 'veth'
     if (pod && !podDevice) return this.toOtherNode(packet, pod)
     if (this.isOutside(dst)) return this.outside(machine)
-    if (this.world.facts.virtual.has(dst)) return this.virtualLost(machine, dst)
+    if (this.world.isVirtual(dst)) return this.virtualLost(machine, dst)
     if (podDevice || this.world.rangeOwner(dst) === machine.name) return dropped(`nobody has the address ${formatAddress(dst)}: ${machine.name} sends it to ${device}, and no pod there answers`)
     return unknown(`${formatAddress(dst)}, reached by ${device} of ${machine.name}, is in no part of the snapshot`)
   }
@@ -388,7 +397,7 @@ export class Journey {
     const other = this.world.machineAt(dst)
     if (other && other !== machine) return this.receive(other, packet, other.deviceOf(dst) ?? UNKNOWN_DEVICE)
     if (this.isOutside(dst)) return this.outside(machine)
-    if (this.world.facts.virtual.has(dst)) return this.virtualLost(machine, dst)
+    if (this.world.isVirtual(dst)) return this.virtualLost(machine, dst)
     if (this.world.rangeOwner(dst) !== undefined) return dropped(`nobody has the address ${formatAddress(dst)}; it leaves ${machine.name} by ${route.text}`)
     return unknown(`${formatAddress(dst)}, reached from ${machine.name} by ${route.text}, is in no part of the snapshot`)
   }
@@ -441,18 +450,18 @@ export class Journey {
   }
 
   /** A frame for the bridge itself. With br_netfilter PREROUTING runs first, and a translated packet may stay on the bridge. */
-  private viaBridge(machine: Machine, packet: Packet, {device, pod}: {device: string; pod: PodPlace}): Result {
+  private viaBridge(machine: Machine, packet: Packet, {device, pod}: BridgeWay): Result {
     if (!machine.bridgeCallsIptables(packet.family)) return this.receive(machine, packet, device)
     const before = packet.dst
     const stopped = this.bridgePrerouting(machine, packet, device)
     if (stopped) return stopped
     if (packet.dst === before || packet.dst === CLIENT) return this.routeIn(machine, packet)
     const route = machine.router(packet.family).lookup(this.walker.chooser, {dst: packet.dst, src: packet.src, mark: packet.mark, iif: device})
-    return route.type === 'unicast' && route.device === device ? this.bridgeForward(machine, packet, {device, pod}) : this.routeIn(machine, packet)
+    return route.type === 'unicast' && route.device === device ? this.bridgeForward(machine, packet, {device, pod, translated: true}) : this.routeIn(machine, packet)
   }
 
   /** A frame from one pod to another on the same bridge. */
-  private bridged(machine: Machine, packet: Packet, {device, pod}: {device: string; pod: PodPlace}): Result {
+  private bridged(machine: Machine, packet: Packet, {device, pod}: BridgeWay): Result {
     if (!machine.bridgeCallsIptables(packet.family)) {
       this.walker.hop('route', `bridged on ${device} of ${machine.name}, past iptables and conntrack (bridge-nf-call-iptables is not 1)`)
       return this.bridgeDeliver(machine, packet, {device, pod})
@@ -460,9 +469,9 @@ export class Journey {
     const before = packet.dst
     const stopped = this.bridgePrerouting(machine, packet, device)
     if (stopped) return stopped
-    if (packet.dst === before) return this.bridgeForward(machine, packet, {device, pod})
+    if (packet.dst === before) return this.bridgeForward(machine, packet, {device, pod, translated: false})
     const route = machine.router(packet.family).lookup(this.walker.chooser, {dst: packet.dst, src: packet.src, mark: packet.mark, iif: device})
-    return route.type === 'unicast' && route.device === device ? this.bridgeForward(machine, packet, {device, pod}) : this.routeIn(machine, packet)
+    return route.type === 'unicast' && route.device === device ? this.bridgeForward(machine, packet, {device, pod, translated: true}) : this.routeIn(machine, packet)
   }
 
   private bridgePrerouting(machine: Machine, packet: Packet, device: string): Result | undefined {
@@ -473,15 +482,19 @@ export class Journey {
     return this.hidden(machine, packet) ?? this.hook('PREROUTING', packet)
   }
 
-  /** Bridged and maybe translated: FORWARD and POSTROUTING see it, ip_forward does not matter (br_nf_pre_routing_finish). */
-  private bridgeForward(machine: Machine, packet: Packet, {device, pod}: {device: string; pod: PodPlace}): Result {
+  /**
+   * On the bridge FORWARD and POSTROUTING see it. A plain frame needs no ip_forward; a translated one is routed first,
+   * and that lookup fails without it (br_nf_pre_routing_finish).
+   */
+  private bridgeForward(machine: Machine, packet: Packet, {device, pod, translated}: BridgeWay & {translated: boolean}): Result {
+    if (translated && machine.forwards(packet.family, device) === false) return this.notForwarded(machine, packet)
     packet.oif = device
     packet.physout = UNKNOWN_DEVICE
     this.walker.hop('route', `stays on bridge ${device}`)
     return this.hook('FORWARD', packet) ?? this.hook('POSTROUTING', packet) ?? this.bridgeDeliver(machine, packet, {device, pod})
   }
 
-  private bridgeDeliver(machine: Machine, packet: Packet, {device, pod}: {device: string; pod: PodPlace}): Result {
+  private bridgeDeliver(machine: Machine, packet: Packet, {device, pod}: BridgeWay): Result {
     this.enter(machine, packet)
     const target = this.world.podAt(packet.dst as Address)
     if (!target || target.node !== machine.name) return dropped(`nobody has the address ${endpointText(packet.dst, undefined)} on bridge ${device} of ${machine.name}`)
@@ -494,12 +507,36 @@ export class Journey {
 
   /** Sends the answer back; undefined when the client gets it, else why it is lost. */
   private answer(arrival: Arrival, request: Packet): End | undefined {
-    const reply = this.newPacket({src: request.dst, sport: request.dport, dst: request.src, dport: request.sport, reply: true})
+    const tuple = answerTo(request)
+    if (!arrival.listening && request.protocol === 'UDP') return this.noticeBack(arrival.machine, request, 'icmp')
+    const reply = this.newPacket({...tuple, reply: true})
     this.enter(arrival.machine, reply)
     this.walker.hop('reply', `${arrival.listening ? 'the answer' : 'the reset'} starts to ${endpointText(reply.dst, undefined)}`)
     const back = this.sendAnswer(arrival, reply)
     if (!isArrival(back)) return back.outcome === 'unknown' ? back : dropped(`the answer is lost: ${back.reason}`)
     return this.accepted(back, reply)
+  }
+
+  /** A refusal on the way counts only when the client hears of it. */
+  private tellClient(end: End, notice: NonNullable<End['notice']>, request: Packet): End {
+    const {machine} = this.walker
+    const lost = this.noticeBack(machine, request, notice)
+    if (!lost) return {outcome: end.outcome, reason: end.reason}
+    return lost.outcome === 'unknown' ? lost : dropped(`${end.reason}, but the client does not hear of it: ${lost.reason}`)
+  }
+
+  /** An ICMP error or a reset from the node that refuses; it belongs to the refused packet's connection (nf_ct_attach). */
+  private noticeBack(machine: Machine, request: Packet, notice: NonNullable<End['notice']>): End | undefined {
+    const tuple = answerTo(request)
+    const icmp = notice === 'icmp'
+    const packet = this.newPacket({...tuple, ...(icmp ? {sport: 0, dport: 0, about: {...tuple}, protocol: 'ICMP' as const} : {}), reply: true})
+    if (request.connection) Object.assign(packet, {connection: request.connection, replyDirection: !request.replyDirection, state: 'RELATED'})
+    this.enter(machine, packet)
+    this.walker.hop('reply', `${icmp ? 'an ICMP error' : 'a reset'} starts to ${endpointText(packet.dst, undefined)}`)
+    const local = machine.router(packet.family).isLocal(this.walker.chooser, request.dst)
+    const back = this.send(machine, packet, icmp && !local ? undefined : request.dst)
+    if (!isArrival(back)) return back.outcome === 'unknown' ? back : dropped(`the answer is lost: ${back.reason}`)
+    return this.accepted(back, packet)
   }
 
   private sendAnswer(arrival: Arrival, reply: Packet): Result {
@@ -535,8 +572,9 @@ export class Journey {
       : this.originPod()?.hostNetwork === false ? back.kind === 'pod' && back.pod?.id === this.originPod()?.id
       : back.kind === 'socket' && back.machine.name === this.originNode() && reply.dst === this.clientAddress
     if (!home) return dropped(`the answer is lost: it ends at ${back.pod?.id ?? back.machine.name}, where nobody waits for it`)
-    if (reply.src !== this.flow.destination || reply.sport !== this.flow.port) {
-      return dropped(`the answer comes from ${endpointText(reply.src, reply.sport)}, but the client wrote to ${endpointText(this.flow.destination, this.flow.port)}: it bypassed the node that translated, and is ignored`)
+    const seen = reply.about ?? reply
+    if (seen.src !== this.flow.destination || seen.sport !== this.flow.port) {
+      return dropped(`the answer comes from ${endpointText(seen.src, seen.sport)}, but the client wrote to ${endpointText(this.flow.destination, this.flow.port)}: it bypassed the node that translated, and is ignored`)
     }
     return undefined
   }
@@ -549,6 +587,8 @@ export class Journey {
     return this.flow.origin.kind === 'node' ? this.flow.origin.node : this.originPod()?.node
   }
 }
+
+const answerTo = ({src, sport, dst, dport}: Packet): Tuple => ({src: dst, sport: dport, dst: src, dport: sport})
 
 const isLoopbackParty = (party: Party): boolean => party !== CLIENT && isLoopback(party)
 

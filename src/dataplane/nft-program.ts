@@ -29,7 +29,7 @@ export const STATEMENTS: Readonly<Record<string, Runner>> = {
   continue: goOn,
   jump: (walker, body, context) => call(walker, body as NftObject, context, false),
   goto: (walker, body, context) => call(walker, body as NftObject, context, true),
-  reject: (walker, body, {where}) => ({outcome: 'refused', reason: `${where} on ${walker.machine.name} rejects it${isObject(body) && body['expr'] ? ` with ${String(body['expr'])}` : ''}`}),
+  reject: (walker, body, {where}) => ({outcome: 'refused', reason: `${where} on ${walker.machine.name} rejects it${isObject(body) && body['expr'] ? ` with ${String(body['expr'])}` : ''}`, notice: isObject(body) && body['type'] === 'tcp reset' ? 'tcp reset' : 'icmp'}),
   mangle: (walker, body, context) => mangle(walker, body as NftObject, context),
   dnat: (walker, body, {where}) => nat(walker, body as NftObject, {where, destination: true}),
   snat: (walker, body, {where}) => nat(walker, body as NftObject, {where, destination: false}),

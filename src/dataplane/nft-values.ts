@@ -1,7 +1,7 @@
 import type {NftJson, NftObject} from '../parse/nft.js'
 import {parseAddress, parseRange, prefixRange, type Address, type Range} from '../util/ip.js'
 import {hasState} from './iptables-matches.js'
-import {CLIENT, EPHEMERAL, PROTOCOL_NUMBER, UNKNOWN_DEVICE, type Packet, type Party} from './packet.js'
+import {CLIENT, EPHEMERAL, protocolNumber, UNKNOWN_DEVICE, type Packet, type Party} from './packet.js'
 import type {Walker} from './walker.js'
 
 /** What an expression yields for a packet. `kind` says how constants on the other side are to be read. */
@@ -74,7 +74,9 @@ function payload(packet: Packet, body: NftObject): Datum {
   const field = String(body['field'])
   if (protocol === 'ip' || protocol === 'ip6') return networkField(packet, protocol, field)
   const l4 = packet.protocol.toLowerCase()
-  if (protocol !== 'th' && protocol in PROTOCOLS && protocol !== l4) return BREAK
+  if (protocol !== 'th' && protocol in PROTOCOLS && protocol !== l4 && !(protocol.startsWith('icmp') && l4 === 'icmp')) return BREAK
+  if (protocol.startsWith('icmp') && field === 'type') return {kind: 'name', value: 'destination-unreachable'}
+  if (packet.protocol === 'ICMP' && protocol === 'th') return BREAK
   if (protocol === 'th' || protocol === l4) {
     if (field === 'dport') return {kind: 'port', port: packet.dport}
     if (field === 'sport') return {kind: 'port', port: packet.sport}
@@ -87,7 +89,7 @@ function networkField(packet: Packet, protocol: 'ip' | 'ip6', field: string): Da
   if ((protocol === 'ip') !== (packet.family === 4)) return BREAK
   if (field === 'saddr') return {kind: 'address', party: packet.src}
   if (field === 'daddr') return {kind: 'address', party: packet.dst}
-  if (field === 'protocol' || field === 'nexthdr') return {kind: 'protocol', value: PROTOCOL_NUMBER[packet.protocol]}
+  if (field === 'protocol' || field === 'nexthdr') return {kind: 'protocol', value: protocolNumber(packet)}
   if (field === 'version') return {kind: 'number', value: packet.family}
   return unknown(`${protocol} ${field}`)
 }
@@ -95,7 +97,7 @@ function networkField(packet: Packet, protocol: 'ip' | 'ip6', field: string): Da
 function meta(walker: Walker, key: string): Datum {
   const {packet} = walker
   switch (key) {
-    case 'l4proto': return {kind: 'protocol', value: PROTOCOL_NUMBER[packet.protocol]}
+    case 'l4proto': return {kind: 'protocol', value: protocolNumber(packet)}
     case 'mark': return {kind: 'number', value: packet.mark}
     case 'nfproto': return {kind: 'number', value: packet.family === 4 ? 2 : 10}
     case 'protocol': return {kind: 'number', value: packet.family === 4 ? 0x0800 : 0x86dd}
@@ -118,7 +120,7 @@ function conntrack(packet: Packet, body: NftObject): Datum {
     case 'status': return {kind: 'flags', has: (name) => statusOf(packet, name)}
     case 'mark': return {kind: 'number', value: connection.mark}
     case 'direction': return {kind: 'number', value: packet.replyDirection ? 1 : 0}
-    case 'protocol': return {kind: 'protocol', value: PROTOCOL_NUMBER[packet.protocol]}
+    case 'protocol': return {kind: 'protocol', value: protocolNumber(packet)}
     case 'l3proto': return {kind: 'number', value: packet.family === 4 ? 2 : 10}
     case 'saddr': return {kind: 'address', party: tuple.src}
     case 'daddr': return {kind: 'address', party: tuple.dst}

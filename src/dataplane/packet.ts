@@ -11,7 +11,10 @@ export const EPHEMERAL = -1
 /** A device that no dump names. `''` is no device at all, as in a hook that has none. */
 export const UNKNOWN_DEVICE = '?'
 
-export type TrackState = 'NEW' | 'ESTABLISHED' | 'INVALID' | 'UNTRACKED'
+export type TrackState = 'NEW' | 'ESTABLISHED' | 'RELATED' | 'INVALID' | 'UNTRACKED'
+
+/** What is on the wire: a Service's protocol, or an ICMP error about it. */
+export type WireProtocol = Protocol | 'ICMP'
 
 export interface Tuple {
   src: Party
@@ -44,7 +47,7 @@ export interface IpvsConnection {
 /** The packet as a node sees it; the walk changes it in place, as the kernel does. */
 export interface Packet extends Tuple {
   readonly family: Family
-  readonly protocol: Protocol
+  readonly protocol: WireProtocol
   mark: number
   /** The device it came in by; '' for the node's own. */
   iif: string
@@ -60,8 +63,13 @@ export interface Packet extends Tuple {
   ipvs: IpvsConnection | undefined
   /** The answer of the endpoint, not the client's packet. */
   readonly reply: boolean
+  /** An ICMP error: the tuple that an answer to the packet it is about would have, translated as it goes. */
+  readonly about: Tuple | undefined
 }
 
 export const sameTuple = (a: Tuple, b: Tuple): boolean => a.src === b.src && a.dst === b.dst && a.sport === b.sport && a.dport === b.dport
 
 export const PROTOCOL_NUMBER: Readonly<Record<Protocol, number>> = {TCP: 6, UDP: 17, SCTP: 132}
+
+/** As in the IP header. */
+export const protocolNumber = ({protocol, family}: Pick<Packet, 'protocol' | 'family'>): number => (protocol === 'ICMP' ? (family === 4 ? 1 : 58) : PROTOCOL_NUMBER[protocol])

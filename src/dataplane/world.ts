@@ -18,6 +18,8 @@ export interface WorldFacts {
   readonly externals: ReadonlySet<Address>
   /** Addresses that belong to no host: only translation makes them work. */
   readonly virtual: ReadonlySet<Address>
+  /** Ranges from which such addresses are taken. */
+  readonly virtualRanges: readonly Range[]
   /** Which pod serves a port of a node's own network, where that is known. */
   readonly socketPod: (node: string, address: Address, port: number) => string | undefined
 }
@@ -64,6 +66,11 @@ export class World {
 
   machineAt(address: Address): Machine | undefined {
     return this.machineByAddress.get(address)
+  }
+
+  /** Does the address belong to no host? */
+  isVirtual(address: Address): boolean {
+    return this.facts.virtual.has(address) || this.facts.virtualRanges.some((range) => inRange(address, range))
   }
 
   /** The node whose pod range holds the address. */
