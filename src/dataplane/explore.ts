@@ -151,8 +151,10 @@ export interface Part<T> {
 }
 
 export interface FoldRules<T> {
-  /** Two leaves with the same key are the same end. */
+  /** Two leaves with the same key are the same end and are shown as one. */
   readonly key: (value: T) => string
+  /** Coarser: when all answers to an open question lead to the same fates, it did not matter. */
+  readonly fate: (value: T) => string
   /** The leaf that stands for «it depends». */
   readonly unknown: (reasons: readonly string[]) => T
 }
@@ -209,15 +211,23 @@ function decide<T>(parts: readonly Part<T>[], labels: readonly string[], rules: 
 
 const isOpen = <T>(end: Weighted<T>, rules: FoldRules<T>): boolean => rules.key(end.value) === rules.key(rules.unknown([]))
 
-function sameEnds<T>(a: Part<T>, b: Part<T>, {key}: FoldRules<T>): boolean {
-  const shares = new Map(a.ends.map((end) => [key(end.value), end.share]))
-  return a.ends.length === b.ends.length && b.ends.every((end) => Math.abs((shares.get(key(end.value)) ?? -1) - end.share) < 1e-9)
+function sameEnds<T>(a: Part<T>, b: Part<T>, {fate}: FoldRules<T>): boolean {
+  const [first, second] = [fateShares(a, fate), fateShares(b, fate)]
+  return first.size === second.size && [...second].every(([key, share]) => Math.abs((first.get(key) ?? -1) - share) < 1e-9)
 }
+
+function fateShares<T>({ends}: Part<T>, fate: (value: T) => string): Map<string, number> {
+  const shares = new Map<string, number>()
+  for (const end of ends) shares.set(fate(end.value), (shares.get(fate(end.value)) ?? 0) + end.share)
+  return shares
+}
+
+const sameKeys = <T>(a: Part<T>, b: Part<T>, rules: FoldRules<T>): boolean => sameEnds(a, b, {...rules, fate: rules.key})
 
 function mergeParts<T>(parts: readonly Part<T>[], rules: FoldRules<T>): Part<T>[] {
   const merged: Part<T>[] = []
   for (const part of parts) {
-    const at = merged.findIndex((known) => sameEnds(known, part, rules))
+    const at = merged.findIndex((known) => sameKeys(known, part, rules))
     if (at < 0) merged.push(part)
     else merged[at] = {...merged[at]!, clients: normalizeRanges([...merged[at]!.clients, ...part.clients])}
   }

@@ -85,7 +85,7 @@ export class ChainProgram implements Program {
     const where = `${this.owner.table.name}/${this.chain.name} policy`
     const evidence = {source: this.owner.dump.file, line: this.chain.line, text: `:${this.chain.name} ${policy}`}
     walker.hop('policy', `policy ${policy} of ${this.owner.table.name}/${this.chain.name}`, {where, evidence})
-    return {outcome: 'dropped', reason: `the policy ${policy} of ${this.owner.table.name}/${this.chain.name} on ${walker.machine.name} drops it`}
+    return {outcome: 'dropped', cause: 'policy', reason: `the policy ${policy} of ${this.owner.table.name}/${this.chain.name} on ${walker.machine.name} drops it`}
   }
 
   private afterCut(walker: Walker): Verdict {

@@ -1,5 +1,5 @@
 import type {VirtualServer} from '../parse/ipvs.js'
-import type {Flow, Receiver} from '../model/trace.js'
+import type {Cause, Flow, Receiver} from '../model/trace.js'
 import {familyOf, formatAddress, inRange, isLoopback, prefixRange, type Address} from '../util/ip.js'
 import {runHook, Tracking, type HookOptions} from './hooks.js'
 import type {Machine} from './machine.js'
@@ -30,9 +30,9 @@ const isArrival = (result: Result): result is Arrival => 'kind' in result
 /** No sane way is longer; a longer one is a loop. */
 const MAX_NODES = 12
 
-const dropped = (reason: string): End => ({outcome: 'dropped', reason})
-const refused = (reason: string, notice?: End['notice']): End => ({outcome: 'refused', reason, ...(notice ? {notice} : {})})
-const unknown = (reason: string): End => ({outcome: 'unknown', reason})
+const dropped = (cause: Cause, reason: string): End => ({outcome: 'dropped', cause, reason})
+const refused = (cause: Cause, reason: string): End => ({outcome: 'refused', cause, reason})
+const unknown = (reason: string): End => ({outcome: 'unknown', cause: 'unknown', reason})
 
 /** One packet's way there and its answer's way back, through every node on it. */
 export class Journey {
@@ -43,6 +43,8 @@ export class Journey {
   private visits = 0
   /** The address that the client's packet left with. */
   private clientAddress: Party = CLIENT
+  /** A frame went from pod to pod without iptables and conntrack. */
+  private pastConntrack = false
   source: Party | undefined
 
   constructor(world: World, flow: Flow, walker: Walker) {
@@ -60,8 +62,8 @@ export class Journey {
     this.visits = 0
     const lost = this.answer(arrival, request)
     if (lost) return {...lost, receiver}
-    if (!arrival.listening) return refused(`nothing listens on ${endpointText(request.dst, request.dport)} of ${arrival.machine.name}`)
-    return {outcome: 'delivered', reason: `delivered to ${receiverText(receiver)}`, receiver}
+    if (!arrival.listening) return refused('no-listener', `nothing listens on ${endpointText(request.dst, request.dport)} of ${arrival.machine.name}`)
+    return {outcome: 'delivered', cause: 'delivered', reason: `delivered to ${receiverText(receiver)}`, receiver}
   }
 
   private newPacket(tuple: Tuple & {reply: boolean; about?: Tuple; protocol?: Packet['protocol']}): Packet {
@@ -95,7 +97,7 @@ export class Journey {
     if (!machine) return unknown(`node ${pod.node}, where pod ${pod.id} runs, was not read`)
     if (pod.hostNetwork) return this.send(machine, packet, undefined)
     const address = pod.addresses.find((candidate) => familyOf(candidate) === packet.family)
-    if (address === undefined) return refused(`pod ${pod.id} has no IPv${packet.family} address`)
+    if (address === undefined) return refused('no-address', `pod ${pod.id} has no IPv${packet.family} address`)
     this.clientAddress = packet.src = address
     return this.fromPod(machine, pod, packet)
   }
@@ -134,10 +136,10 @@ export class Journey {
 
   private sendRouted(machine: Machine, packet: Packet, before: RouteResult): Result {
     const again = this.routeOut(machine, packet, packet.src)
-    if ('outcome' in again) return again.outcome === 'refused' ? dropped(again.reason) : again
+    if ('outcome' in again) return again.outcome === 'refused' ? dropped('route', again.reason) : again
     const route = again
     if (isLoopbackParty(packet.src) && route.type !== 'local' && machine.deviceSysctl(packet.family, route.device, 'route_localnet') !== 1 && packet.family === 4) {
-      return dropped(`${machine.name} does not let 127.0.0.0/8 out by ${route.device}: route_localnet is not set`)
+      return dropped('loopback', `${machine.name} does not let 127.0.0.0/8 out by ${route.device}: route_localnet is not set`)
     }
     if (before.device !== route.device || before.gateway !== route.gateway) this.walker.hop('route', route.text)
     return this.leave(machine, packet, route)
@@ -151,9 +153,9 @@ export class Journey {
   /** What a route without a way out does to a packet that the node itself sends. */
   private routeEnd(machine: Machine, {dst}: Packet, route: RouteResult): End | undefined {
     const text = `${machine.name} → ${endpointText(dst, undefined)}: ${route.text}`
-    if (route.type === 'none') return refused(`${text} (network unreachable)`)
-    if (route.type === 'unreachable' || route.type === 'prohibit') return refused(text)
-    if (route.type === 'blackhole') return dropped(text)
+    if (route.type === 'none') return refused('route', `${text} (network unreachable)`)
+    if (route.type === 'unreachable' || route.type === 'prohibit') return refused('route', text)
+    if (route.type === 'blackhole') return dropped('route', text)
     if (route.type === 'multicast' || route.type === 'broadcast') return unknown(`${text}: a ${route.type} destination is not modelled`)
     return undefined
   }
@@ -174,7 +176,7 @@ export class Journey {
   }
 
   private receive(machine: Machine, packet: Packet, device: string): Result {
-    if (++this.visits > MAX_NODES) return dropped(`the packet goes round in circles between the nodes (last at ${machine.name})`)
+    if (++this.visits > MAX_NODES) return dropped('loop', `the packet goes round in circles between the nodes (last at ${machine.name})`)
     this.arriveAt(machine, packet, device)
     this.walker.hop('enter', `${packet.reply ? 'the answer' : 'the packet'} comes in by ${device === UNKNOWN_DEVICE ? 'a device that no dump names' : device}`)
     const hidden = this.hidden(machine, packet)
@@ -215,11 +217,11 @@ export class Journey {
   private martian(machine: Machine, packet: Packet, route: RouteResult): End | undefined {
     const {src, dst, iif, family} = packet
     if ((isLoopbackParty(dst) || isLoopbackParty(src)) && (family === 6 || machine.deviceSysctl(4, iif, 'route_localnet') !== 1)) {
-      return dropped(`${machine.name} drops a loopback address that comes in by ${iif}${family === 4 ? ' (route_localnet is not set)' : ''}`)
+      return dropped('loopback', `${machine.name} drops a loopback address that comes in by ${iif}${family === 4 ? ' (route_localnet is not set)' : ''}`)
     }
     if (family === 6 || src === CLIENT || iif === UNKNOWN_DEVICE) return undefined
     if (machine.addresses.includes(src) && machine.deviceSysctl(4, iif, 'accept_local') !== 1) {
-      return dropped(`${machine.name} drops a packet from outside with its own address ${formatAddress(src)} as source (a martian)`)
+      return dropped('martian', `${machine.name} drops a packet from outside with its own address ${formatAddress(src)} as source (a martian)`)
     }
     return route.type === 'none' ? undefined : this.reversePath(machine, packet)
   }
@@ -230,7 +232,7 @@ export class Journey {
     const useMark = machine.deviceSysctl(4, packet.iif, 'src_valid_mark') === 1
     const back = machine.router(4).lookup(this.walker.chooser, {dst: packet.src, src: packet.dst, mark: useMark ? packet.mark : 0, iif: 'lo'})
     if (back.assumed || (back.type === 'unicast' && (filter === 2 || back.device === packet.iif))) return undefined
-    return dropped(`rp_filter=${filter} on ${packet.iif} of ${machine.name}: ${endpointText(packet.src, undefined)} is reached by ${back.device || back.text}, not by ${packet.iif}`)
+    return dropped('reverse-path', `rp_filter=${filter} on ${packet.iif} of ${machine.name}: ${endpointText(packet.src, undefined)} is reached by ${back.device || back.text}, not by ${packet.iif}`)
   }
 
   private forward(machine: Machine, packet: Packet, route: RouteResult): Result {
@@ -245,7 +247,7 @@ export class Journey {
   private notForwarded(machine: Machine, packet: Packet): End {
     const name = packet.family === 4 ? 'net.ipv4.ip_forward' : 'net.ipv6.conf.all.forwarding'
     this.walker.hop('end', `${machine.name} does not forward`, {evidence: machine.sysctlEvidence(name)})
-    return dropped(`${machine.name} does not forward packets that come in by ${packet.iif}: ${name} is 0`)
+    return dropped('not-forwarded', `${machine.name} does not forward packets that come in by ${packet.iif}: ${name} is 0`)
   }
 
   /** POSTROUTING and out. */
@@ -316,7 +318,7 @@ export class Journey {
     if (!server) return undefined
     this.walker.hop('ipvs', server.text, {where: 'ipvs', evidence: {source: server.file, line: server.line, text: server.text}})
     const usable = server.realServers.filter(({weight}) => weight > 0)
-    if (usable.length === 0) return refused(`virtual server ${server.text} on ${machine.name} has no real server${server.realServers.length > 0 ? ' with a weight above 0' : ''}`, 'icmp')
+    if (usable.length === 0) return {...refused('no-real-server', `virtual server ${server.text} on ${machine.name} has no real server${server.realServers.length > 0 ? ' with a weight above 0' : ''}`), notice: 'icmp'}
     const real = usable[this.walker.chooser.random(shares(server))]!
     this.walker.hop('ipvs', real.text, {where: 'ipvs', evidence: {source: server.file, line: real.line, text: real.text}})
     if (real.forward === 'Tunnel' || real.forward === 'Route') return unknown(`IPVS forwarding method ${real.forward} on ${machine.name} is not modelled`)
@@ -330,7 +332,7 @@ export class Journey {
   private ipvsSend(machine: Machine, packet: Packet): Result | undefined {
     const {real} = packet.ipvs!
     const route = machine.router(packet.family).lookup(this.walker.chooser, {dst: real.address, src: undefined, mark: packet.mark, iif: 'lo'})
-    if (route.type !== 'local' && isLoopbackParty(packet.src)) return dropped(`IPVS on ${machine.name} sends nothing from 127.0.0.0/8 to another host`)
+    if (route.type !== 'local' && isLoopbackParty(packet.src)) return dropped('loopback', `IPVS on ${machine.name} sends nothing from 127.0.0.0/8 to another host`)
     packet.dst = real.address
     packet.dport = real.port
     const tracked = machine.sysctl('net.ipv4.vs.conntrack')
@@ -353,7 +355,7 @@ export class Journey {
 
   private transmit(machine: Machine, packet: Packet, route: RouteResult): Result {
     const link = machine.link(route.device)
-    if (link && !link.up) return dropped(`device ${route.device} of ${machine.name} is down`)
+    if (link && !link.up) return dropped('device', `device ${route.device} of ${machine.name} is down`)
     const hop: Party = route.gateway ?? packet.dst
     if (packet.dst === CLIENT) return this.outside(machine)
     if (hop === CLIENT) return this.outside(machine)
@@ -377,7 +379,7 @@ export class Journey {
     if (pod && !podDevice) return this.toOtherNode(packet, pod)
     if (this.isOutside(dst)) return this.outside(machine)
     if (this.world.isVirtual(dst)) return this.virtualLost(machine, dst)
-    if (podDevice || this.world.rangeOwner(dst) === machine.name) return dropped(`nobody has the address ${formatAddress(dst)}: ${machine.name} sends it to ${device}, and no pod there answers`)
+    if (podDevice || this.world.rangeOwner(dst) === machine.name) return dropped('nobody', `nobody has the address ${formatAddress(dst)}: ${machine.name} sends it to ${device}, and no pod there answers`)
     return unknown(`${formatAddress(dst)}, reached by ${device} of ${machine.name}, is in no part of the snapshot`)
   }
 
@@ -386,7 +388,7 @@ export class Journey {
   }
 
   private virtualLost(machine: Machine, address: Address): End {
-    return dropped(`the packet leaves ${machine.name} still addressed to ${formatAddress(address)}, a Service address that nobody out there owns`)
+    return dropped('untranslated', `the packet leaves ${machine.name} still addressed to ${formatAddress(address)}, a Service address that nobody out there owns`)
   }
 
   /** By a gateway that is no node of the snapshot. */
@@ -398,14 +400,14 @@ export class Journey {
     if (other && other !== machine) return this.receive(other, packet, other.deviceOf(dst) ?? UNKNOWN_DEVICE)
     if (this.isOutside(dst)) return this.outside(machine)
     if (this.world.isVirtual(dst)) return this.virtualLost(machine, dst)
-    if (this.world.rangeOwner(dst) !== undefined) return dropped(`nobody has the address ${formatAddress(dst)}; it leaves ${machine.name} by ${route.text}`)
+    if (this.world.rangeOwner(dst) !== undefined) return dropped('nobody', `nobody has the address ${formatAddress(dst)}; it leaves ${machine.name} by ${route.text}`)
     return unknown(`${formatAddress(dst)}, reached from ${machine.name} by ${route.text}, is in no part of the snapshot`)
   }
 
   private podBeyond(machine: Machine, packet: Packet, {pod, route}: {pod: PodPlace; route: RouteResult}): Result {
     if (route.assumed && pod.node === machine.name) return this.toPod(machine, pod, packet)
     if (!route.assumed && this.world.hostsRoutePods(packet.family)) {
-      return dropped(`${machine.name} has no route to pod ${pod.id} on ${pod.node}: the packet leaves by ${route.text}, a gateway that knows no pods (other nodes route pods by their nodes)`)
+      return dropped('pod-route', `${machine.name} has no route to pod ${pod.id} on ${pod.node}: the packet leaves by ${route.text}, a gateway that knows no pods (other nodes route pods by their nodes)`)
     }
     return this.toOtherNode(packet, pod)
   }
@@ -420,8 +422,8 @@ export class Journey {
   // ---- pods
 
   private toPod(machine: Machine, pod: PodPlace, packet: Packet): Result {
-    if (isLoopbackParty(packet.src)) return dropped(`pod ${pod.id} drops a packet from ${endpointText(packet.src, undefined)}: a loopback address from outside`)
-    if (packet.src !== CLIENT && pod.addresses.includes(packet.src)) return dropped(`pod ${pod.id} gets a packet with its own address as source and drops it: hairpin traffic needs masquerade`)
+    if (isLoopbackParty(packet.src)) return dropped('not-masqueraded', `pod ${pod.id} drops a packet from ${endpointText(packet.src, undefined)}: a loopback address from outside`)
+    if (packet.src !== CLIENT && pod.addresses.includes(packet.src)) return dropped('hairpin', `pod ${pod.id} gets a packet with its own address as source and drops it: hairpin traffic needs masquerade`)
     this.walker.hop('arrive', `pod ${pod.id} gets it from ${endpointText(packet.src, undefined)}`)
     return {kind: 'pod', machine, pod, listening: true}
   }
@@ -437,7 +439,7 @@ export class Journey {
   }
 
   private toSelf(machine: Machine, pod: PodPlace, packet: Packet): Result {
-    if (packet.reply) return dropped(`pod ${pod.id} answers itself inside its own network; the client's connection never sees it`)
+    if (packet.reply) return dropped('hairpin', `pod ${pod.id} answers itself inside its own network; the client's connection never sees it`)
     return {kind: 'pod', machine, pod, listening: true}
   }
 
@@ -463,6 +465,7 @@ export class Journey {
   /** A frame from one pod to another on the same bridge. */
   private bridged(machine: Machine, packet: Packet, {device, pod}: BridgeWay): Result {
     if (!machine.bridgeCallsIptables(packet.family)) {
+      this.pastConntrack = true
       this.walker.hop('route', `bridged on ${device} of ${machine.name}, past iptables and conntrack (bridge-nf-call-iptables is not 1)`)
       return this.bridgeDeliver(machine, packet, {device, pod})
     }
@@ -475,7 +478,7 @@ export class Journey {
   }
 
   private bridgePrerouting(machine: Machine, packet: Packet, device: string): Result | undefined {
-    if (++this.visits > MAX_NODES) return dropped(`the packet goes round in circles between the nodes (last at ${machine.name})`)
+    if (++this.visits > MAX_NODES) return dropped('loop', `the packet goes round in circles between the nodes (last at ${machine.name})`)
     this.arriveAt(machine, packet, device)
     packet.physin = UNKNOWN_DEVICE
     this.walker.hop('enter', `${packet.reply ? 'the answer' : 'the packet'} comes in by a port of ${device}`)
@@ -497,9 +500,9 @@ export class Journey {
   private bridgeDeliver(machine: Machine, packet: Packet, {device, pod}: BridgeWay): Result {
     this.enter(machine, packet)
     const target = this.world.podAt(packet.dst as Address)
-    if (!target || target.node !== machine.name) return dropped(`nobody has the address ${endpointText(packet.dst, undefined)} on bridge ${device} of ${machine.name}`)
+    if (!target || target.node !== machine.name) return dropped('nobody', `nobody has the address ${endpointText(packet.dst, undefined)} on bridge ${device} of ${machine.name}`)
     const ports = machine.state.links.filter(({master}) => master === device)
-    if (target === pod && ports.length > 0 && ports.every(({hairpin}) => hairpin === false)) return dropped(`bridge ${device} of ${machine.name} does not send a frame back by the port it came from (hairpin mode is off)`)
+    if (target === pod && ports.length > 0 && ports.every(({hairpin}) => hairpin === false)) return dropped('hairpin-mode', `bridge ${device} of ${machine.name} does not send a frame back by the port it came from (hairpin mode is off)`)
     return this.toPod(machine, target, packet)
   }
 
@@ -513,7 +516,7 @@ export class Journey {
     this.enter(arrival.machine, reply)
     this.walker.hop('reply', `${arrival.listening ? 'the answer' : 'the reset'} starts to ${endpointText(reply.dst, undefined)}`)
     const back = this.sendAnswer(arrival, reply)
-    if (!isArrival(back)) return back.outcome === 'unknown' ? back : dropped(`the answer is lost: ${back.reason}`)
+    if (!isArrival(back)) return back.outcome === 'unknown' ? back : {...dropped(back.cause ?? 'rule', `the answer is lost: ${back.reason}`), onReply: true}
     return this.accepted(back, reply)
   }
 
@@ -521,8 +524,8 @@ export class Journey {
   private tellClient(end: End, notice: NonNullable<End['notice']>, request: Packet): End {
     const {machine} = this.walker
     const lost = this.noticeBack(machine, request, notice)
-    if (!lost) return {outcome: end.outcome, reason: end.reason}
-    return lost.outcome === 'unknown' ? lost : dropped(`${end.reason}, but the client does not hear of it: ${lost.reason}`)
+    if (!lost) return {outcome: end.outcome, reason: end.reason, ...(end.cause ? {cause: end.cause} : {})}
+    return lost.outcome === 'unknown' ? lost : dropped(end.cause ?? 'rule', `${end.reason}, but the client does not hear of it: ${lost.reason}`)
   }
 
   /** An ICMP error or a reset from the node that refuses; it belongs to the refused packet's connection (nf_ct_attach). */
@@ -535,7 +538,7 @@ export class Journey {
     this.walker.hop('reply', `${icmp ? 'an ICMP error' : 'a reset'} starts to ${endpointText(packet.dst, undefined)}`)
     const local = machine.router(packet.family).isLocal(this.walker.chooser, request.dst)
     const back = this.send(machine, packet, icmp && !local ? undefined : request.dst)
-    if (!isArrival(back)) return back.outcome === 'unknown' ? back : dropped(`the answer is lost: ${back.reason}`)
+    if (!isArrival(back)) return back.outcome === 'unknown' ? back : {...dropped(back.cause ?? 'rule', `the answer is lost: ${back.reason}`), onReply: true}
     return this.accepted(back, packet)
   }
 
@@ -556,7 +559,7 @@ export class Journey {
     if (next) return this.receive(next, reply, device(next))
     const pod = this.world.podAt(dst)
     if (!pod) return unknown(`nobody knows the way from ${endpointText(reply.src, undefined)} to ${formatAddress(dst)}`)
-    if (this.world.hostsRoutePods(reply.family)) return dropped(`${endpointText(reply.src, undefined)} outside the cluster has no route to pod address ${formatAddress(dst)}: it was not masqueraded`)
+    if (this.world.hostsRoutePods(reply.family)) return dropped('pod-route', `${endpointText(reply.src, undefined)} outside the cluster has no route to pod address ${formatAddress(dst)}: it was not masqueraded`)
     return this.toOtherNode(reply, pod)
   }
 
@@ -571,10 +574,10 @@ export class Journey {
       origin.kind === 'external' ? back.kind === 'external' && reply.dst === this.clientAddress
       : this.originPod()?.hostNetwork === false ? back.kind === 'pod' && back.pod?.id === this.originPod()?.id
       : back.kind === 'socket' && back.machine.name === this.originNode() && reply.dst === this.clientAddress
-    if (!home) return dropped(`the answer is lost: it ends at ${back.pod?.id ?? back.machine.name}, where nobody waits for it`)
+    if (!home) return dropped('bypass', `the answer is lost: it ends at ${back.pod?.id ?? back.machine.name}, where nobody waits for it`)
     const seen = reply.about ?? reply
     if (seen.src !== this.flow.destination || seen.sport !== this.flow.port) {
-      return dropped(`the answer comes from ${endpointText(seen.src, seen.sport)}, but the client wrote to ${endpointText(this.flow.destination, this.flow.port)}: it bypassed the node that translated, and is ignored`)
+      return dropped(this.pastConntrack ? 'bridge-nf' : 'bypass', `the answer comes from ${endpointText(seen.src, seen.sport)}, but the client wrote to ${endpointText(this.flow.destination, this.flow.port)}: it bypassed the node that translated, and is ignored`)
     }
     return undefined
   }

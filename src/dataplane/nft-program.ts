@@ -40,7 +40,12 @@ export const STATEMENTS: Readonly<Record<string, Runner>> = {
     return 'continue'
   },
   limit: open('limit'), quota: open('quota'), 'ct count': open('ct count'), meter: open('meter'),
-  counter: goOn, log: goOn, set: goOn, map: goOn, 'ct helper': goOn, 'ct timeout': goOn, 'ct expectation': goOn, last: goOn, flow: goOn, dup: goOn,
+  counter: goOn, log: goOn, map: goOn,
+  set: (walker, body, {where, rule}) => {
+    walker.hop('rule', `remembers it in ${String((body as NftObject)['set'])}`, {where, evidence: {source: rule.file, line: rule.line, text: rule.text}})
+    return 'continue'
+  },
+  'ct helper': goOn, 'ct timeout': goOn, 'ct expectation': goOn, last: goOn, flow: goOn, dup: goOn,
   xt: (walker, body, context) => xtStatement(walker, body as NftObject, context),
 }
 
@@ -207,7 +212,7 @@ export class NftChainProgram implements Program {
     const {family, name} = this.owner.table
     const where = `${family} ${name}/${this.chain.name} policy`
     walker.hop('policy', `policy drop of ${family} ${name}/${this.chain.name}`, {where, evidence: {source: this.chain.rules[0]?.file ?? '', line: this.chain.line, text: 'policy drop'}})
-    return {outcome: 'dropped', reason: `the policy drop of ${family} ${name}/${this.chain.name} on ${walker.machine.name} drops it`}
+    return {outcome: 'dropped', cause: 'policy', reason: `the policy drop of ${family} ${name}/${this.chain.name} on ${walker.machine.name} drops it`}
   }
 
   private runRule(walker: Walker, rule: NftRule): Step {

@@ -1,4 +1,4 @@
-import type {Evidence, Hop, HopKind, Outcome, Receiver} from '../model/trace.js'
+import type {Cause, Evidence, Hop, HopKind, Outcome, Receiver} from '../model/trace.js'
 import {inRange, type Range} from '../util/ip.js'
 import type {Chooser} from './explore.js'
 import type {Machine} from './machine.js'
@@ -10,6 +10,10 @@ export type Hook = 'PREROUTING' | 'INPUT' | 'FORWARD' | 'OUTPUT' | 'POSTROUTING'
 export interface End {
   readonly outcome: Outcome
   readonly reason: string
+  /** What kind of thing ended it; `rule` where nothing else is said. */
+  readonly cause?: Cause
+  /** It was the answer that was lost. */
+  readonly onReply?: boolean
   readonly receiver?: Receiver
   /** Somebody on the way says no to the client; whether the client hears it, is another walk. */
   readonly notice?: 'icmp' | 'tcp reset'

@@ -30,6 +30,20 @@ export interface Hop {
   readonly reply: boolean
 }
 
+/** What kind of thing ended a packet's way; `checks/` turn it into a finding. */
+export type Cause =
+  | 'delivered' | 'unknown'
+  /** A rule or a policy of a chain. */
+  | 'rule' | 'policy'
+  /** ip_forward, rp_filter, route_localnet, a martian source. */
+  | 'not-forwarded' | 'reverse-path' | 'loopback' | 'martian'
+  | 'route' | 'pod-route' | 'device' | 'loop'
+  /** It leaves the cluster still addressed to a Service. */
+  | 'untranslated'
+  | 'nobody' | 'no-listener' | 'no-address' | 'no-real-server'
+  /** The answer went past the node that translated; a pod got its own address as source; a source that nobody out there can answer. */
+  | 'bypass' | 'bridge-nf' | 'hairpin' | 'hairpin-mode' | 'not-masqueraded'
+
 /** Who sends: an address or addresses outside the cluster, a node's own process, or a pod. */
 export type Origin =
   | {readonly kind: 'external'; readonly ranges: readonly Range[]; readonly enter: string}
@@ -65,6 +79,9 @@ export interface Fate {
   readonly share: number
   /** The sentence that ended it. */
   readonly reason: string
+  readonly cause: Cause
+  /** It was the answer that was lost. */
+  readonly onReply: boolean
   readonly hops: readonly Hop[]
   /** Under which assumptions this fate holds; not empty: it is part of an `unknown`. */
   readonly assumptions: readonly string[]

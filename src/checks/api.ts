@@ -1,0 +1,120 @@
+import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
+import {isProxied, servesFamily} from '../intent/promise.js'
+import type {ClusterState, Pod, Service, ServicePort} from '../model/kube.js'
+import {formatEndpoint, parseAddress} from '../util/ip.js'
+import {codeInfo, type CodeName} from './codes.js'
+import type {Finding, Severity} from './finding.js'
+
+/** What the API's objects alone tell about one Service. */
+export function checkService(cluster: ClusterState, service: Service): Finding[] {
+  if (service.type === 'ExternalName') return []
+  return [...endpointFindings(cluster, service), ...loadBalancerFindings(cluster, service), ...disagreement(cluster, service)]
+}
+
+interface Extra {
+  readonly port?: ServicePort
+  readonly severity?: Severity
+  readonly file?: string
+  readonly text?: string
+}
+
+export function apiFinding(name: CodeName, service: Service, message: string, {port, severity, file, text}: Extra = {}): Finding {
+  const info = codeInfo(name)
+  return {
+    code: info.code, name, severity: severity ?? info.severity, service: service.id, services: [service.id], frontends: [], origins: [],
+    ...(port ? {port: `${port.port}/${port.protocol}`} : {}), message, evidence: [{source: `api/${file ?? 'services.json'}`, line: 0, text: text ?? `${service.id}`}], fix: info.fix,
+  }
+}
+
+function selected(cluster: ClusterState, service: Service): Pod[] | undefined {
+  if (!cluster.pods || !service.selector) return undefined
+  const wanted = Object.entries(service.selector)
+  return cluster.pods.filter(({namespace, labels, phase}) => namespace === service.namespace && phase !== 'Succeeded' && phase !== 'Failed' && wanted.every(([key, value]) => labels[key] === value))
+}
+
+/** All endpoints of a port, in every family of the Service. */
+function portEndpoints(cluster: ClusterState, service: Service, port: ServicePort): ServiceEndpoint[] {
+  return ([4, 6] as const).flatMap((family) => (service.headless || servesFamily(service, family) ? endpointsOf(cluster, service, {port, family}) : []))
+}
+
+function endpointFindings(cluster: ClusterState, service: Service): Finding[] {
+  const pods = selected(cluster, service)
+  if (pods?.length === 0) return [apiFinding('nothing-selected', service, `no pod in ${service.namespace} has the labels ${selectorText(service)} of ${service.id}`, {text: `selector: ${selectorText(service)}`})]
+  return service.ports.flatMap((port) => portFindings(cluster, service, {port, pods}))
+}
+
+const selectorText = ({selector}: Service): string => Object.entries(selector ?? {}).map(([key, value]) => `${key}=${value}`).join(',')
+
+function portFindings(cluster: ClusterState, service: Service, {port, pods}: {port: ServicePort; pods: readonly Pod[] | undefined}): Finding[] {
+  const endpoints = portEndpoints(cluster, service, port)
+  if (typeof port.targetPort === 'string' && pods && !pods.some(({ports}) => ports.some(({name}) => name === port.targetPort))) {
+    return [apiFinding('named-port-missing', service, `no selected pod of ${service.id} has a container port named "${port.targetPort}"`, {port})]
+  }
+  if (endpoints.length === 0) return [apiFinding('no-endpoints', service, `${service.id} has no endpoint for port ${port.port}/${port.protocol}`, {port, file: 'endpointslices.json'})]
+  return [...readiness(service, port, {endpoints, pods}), ...undeclared(service, port, pods), ...gone(cluster, service, endpoints)]
+}
+
+function readiness(service: Service, port: ServicePort, {endpoints, pods}: {endpoints: readonly ServiceEndpoint[]; pods: readonly Pod[] | undefined}): Finding[] {
+  const waiting = endpoints.filter(({ready}) => !ready)
+  if (waiting.length === 0) return []
+  const names = waiting.slice(0, 3).map((endpoint) => describe(endpoint, pods)).join('; ')
+  const more = waiting.length > 3 ? ` and ${waiting.length - 3} more` : ''
+  const usable = endpoints.some(({ready, serving, terminating}) => ready || (serving && terminating))
+  if (usable) return [apiFinding('not-ready-endpoints', service, `${waiting.length} of ${endpoints.length} endpoints of ${service.id} are not ready: ${names}${more}`, {port, file: 'endpointslices.json'})]
+  return [apiFinding('no-ready-endpoint', service, `none of the ${endpoints.length} endpoints of ${service.id} is ready: ${names}${more}`, {port, file: 'endpointslices.json'})]
+}
+
+function describe({pod, address, port}: ServiceEndpoint, pods: readonly Pod[] | undefined): string {
+  const reason = pods?.find(({id}) => id === pod)?.notReadyReason
+  return `${pod ?? formatEndpoint(address, port)}${reason ? ` (${reason})` : ''}`
+}
+
+function undeclared(service: Service, port: ServicePort, pods: readonly Pod[] | undefined): Finding[] {
+  if (typeof port.targetPort !== 'number' || !pods || pods.every(({ports}) => ports.length === 0)) return []
+  if (pods.some(({ports}) => ports.some((own) => own.port === port.targetPort && own.protocol === port.protocol))) return []
+  return [apiFinding('target-port-undeclared', service, `targetPort ${port.targetPort}/${port.protocol} of ${service.id} is declared by none of its ${pods.length} pods (they declare ${declared(pods)})`, {port})]
+}
+
+const declared = (pods: readonly Pod[]): string => [...new Set(pods.flatMap(({ports}) => ports.map(({port, protocol}) => `${port}/${protocol}`)))].slice(0, 5).join(', ')
+
+/** Endpoints whose pod does not exist or has another address. */
+function gone(cluster: ClusterState, service: Service, endpoints: readonly ServiceEndpoint[]): Finding[] {
+  if (!cluster.pods) return []
+  const pods = new Map(cluster.pods.map((pod) => [pod.id, pod]))
+  return endpoints.flatMap(({pod, address, port}) => {
+    if (pod === undefined) return []
+    const owner = pods.get(pod)
+    if (owner?.ips.some((ip) => parseAddress(ip) === address)) return []
+    return [apiFinding('endpoint-without-pod', service, `endpoint ${formatEndpoint(address, port)} of ${service.id} names pod ${pod}, ${owner ? `whose address is ${owner.ips.join(', ') || 'not set'}` : 'which does not exist'}`, {file: 'endpointslices.json'})]
+  })
+}
+
+function loadBalancerFindings(cluster: ClusterState, service: Service): Finding[] {
+  if (service.type !== 'LoadBalancer') return []
+  if (service.loadBalancer.length === 0) return [apiFinding('load-balancer-pending', service, `${service.id} is of type LoadBalancer and has no address`)]
+  if (service.externalTrafficPolicy !== 'Local') return []
+  const ready = service.ports.flatMap((port) => portEndpoints(cluster, service, port)).filter((endpoint) => endpoint.ready)
+  if (ready.length === 0 || ready.some(({node}) => node !== undefined)) return []
+  return [apiFinding('no-node-for-load-balancer', service, `no node has an endpoint of ${service.id}, so every node fails the load balancer's health check`)]
+}
+
+/** Endpoints are cut at 1,000 addresses, and lack the second family; only addresses that Endpoints have alone count. */
+function disagreement(cluster: ClusterState, service: Service): Finding[] {
+  if (!cluster.legacyEndpoints || cluster.raw['endpointslices'] === undefined || !isProxied(service)) return []
+  const addresses = (slices: ClusterState['slices']): Set<string> => new Set(slices.filter(({service: owner}) => owner === service.id).flatMap(({endpoints}) => endpoints.map(({address}) => address)))
+  const slices = addresses(cluster.slices)
+  const alone = [...addresses(cluster.legacyEndpoints)].filter((address) => !slices.has(address))
+  return alone.length === 0 ? [] : [apiFinding('endpoints-disagree', service, `Endpoints of ${service.id} hold ${alone.slice(0, 3).join(', ')}, its EndpointSlices do not`, {file: 'endpoints.json'})]
+}
+
+/** Findings that need all Services at once. */
+export function checkServices(services: readonly Service[]): Finding[] {
+  const owners = new Map<string, Service[]>()
+  for (const service of services) for (const {nodePort, protocol} of service.ports) if (nodePort !== undefined) owners.set(`${nodePort}/${protocol}`, [...(owners.get(`${nodePort}/${protocol}`) ?? []), service])
+  return [...owners].flatMap(([port, claimants]) => {
+    const ids = [...new Set(claimants.map(({id}) => id))]
+    if (ids.length < 2) return []
+    const info = codeInfo('duplicate-node-port')
+    return [{code: info.code, name: 'duplicate-node-port' as const, severity: info.severity, services: ids, port, frontends: [], origins: [], message: `NodePort ${port} is claimed by ${ids.join(' and ')}`, evidence: [{source: 'api/services.json', line: 0, text: port}], fix: info.fix}]
+  })
+}

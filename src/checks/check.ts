@@ -1,0 +1,96 @@
+import type {World} from '../dataplane/world.js'
+import type {Service} from '../model/kube.js'
+import type {Problem} from '../parse/problem.js'
+import type {Snapshot} from '../snapshot/snapshot.js'
+import {checkService, checkServices} from './api.js'
+import {findingsOf} from './causes.js'
+import {rankOf} from './codes.js'
+import {compareAll, type Comparison, type Mismatch} from './compare.js'
+import {SEVERITIES, type Finding, type Incomplete} from './finding.js'
+import {checkNode, externalIpConflicts} from './node.js'
+import {otherProxy, proxyFacts} from './proxy.js'
+
+export interface CheckOptions {
+  /** Which Services; all when undefined. */
+  readonly services?: readonly Service[]
+  /** Only these nodes' rules are compared. */
+  readonly nodes?: readonly string[]
+  /** Look at API objects alone. */
+  readonly apiOnly?: boolean
+}
+
+export interface CheckResult {
+  readonly findings: readonly Finding[]
+  readonly incomplete: readonly Incomplete[]
+  readonly services: readonly string[]
+  readonly nodes: readonly string[]
+  /** How many flows were walked. */
+  readonly walks: number
+  readonly problems: readonly Problem[]
+}
+
+/** Compares what Kubernetes promises with what packets would meet, for every Service asked for and every node. */
+export function check(snapshot: Snapshot, world: World, options: CheckOptions = {}): CheckResult {
+  const services = options.services ?? snapshot.cluster.services
+  const api = [...services.flatMap((service) => checkService(snapshot.cluster, service)), ...checkServices(snapshot.cluster.services).filter((finding) => finding.services.some((id) => services.some((service) => service.id === id)))]
+  if (options.apiOnly) return {findings: order(api), incomplete: unread(snapshot), services: services.map(({id}) => id), nodes: [], walks: 0, problems: problemsOf(snapshot)}
+  const states = [...snapshot.nodes.values()].filter(({name}) => options.nodes === undefined || options.nodes.includes(name))
+  const own = states.filter((state) => otherProxy(state) === undefined)
+  const proxies = own.map((state) => proxyFacts(snapshot.cluster, state))
+  const comparison = compareAll({world, cluster: snapshot.cluster, services, proxies})
+  const nodes = states.flatMap((state) => checkNode({state, proxy: proxyFacts(snapshot.cluster, state), cluster: snapshot.cluster, services, comparison}))
+  const conflicts = externalIpConflicts(snapshot.cluster, services, new Set(proxies.flatMap(({mode}) => mode ?? [])))
+  const found = withoutEchoes([...findingsOf(comparison), ...nodes, ...conflicts, ...api])
+  return {
+    findings: order(found), incomplete: [...incompleteOf(comparison), ...unread(snapshot), ...withoutProxy(states)],
+    services: services.map(({id}) => id), nodes: states.map(({name}) => name), walks: comparison.walks, problems: problemsOf(snapshot),
+  }
+}
+
+/** A node that another proxy serves was not compared; that is said, not passed over. */
+function withoutProxy(states: readonly Parameters<typeof otherProxy>[0][]): Incomplete[] {
+  return states.flatMap((state) => {
+    const name = otherProxy(state)
+    return name === undefined ? [] : [{node: state.name, reason: `Services are handled by ${name}, out of sight of netfilter dumps; they were not compared`}]
+  })
+}
+
+/** Leftovers whose Services already have a nearer finding are said once. */
+function withoutEchoes(findings: readonly Finding[]): Finding[] {
+  return findings.filter((finding) => finding.name !== 'both-backends' || !findings.some((other) => other.name === 'mode-leftovers' && other.node === finding.node))
+}
+
+function incompleteOf({mismatches, incomplete}: Comparison): Incomplete[] {
+  const notes = [...incomplete].map(([text, node]): Incomplete => ({node, reason: text.slice(node.length + 1)}))
+  const open = new Map<string, Incomplete>()
+  for (const mismatch of mismatches) {
+    if (mismatch.kind !== 'unknown') continue
+    const reason = openReason(mismatch)
+    open.set(`${mismatch.node} ${reason}`, {node: mismatch.node, service: mismatch.service.id, reason})
+  }
+  return [...notes, ...open.values()]
+}
+
+function openReason({fate, part}: Mismatch): string {
+  const assumptions = [...new Set(part.alternatives.flatMap((alternative) => alternative.assumptions))]
+  return assumptions.length > 0 ? `undecided: ${assumptions.slice(0, 2).join(' / ')}` : fate.reason
+}
+
+function unread({info, cluster, nodes}: Snapshot): Incomplete[] {
+  const missing = cluster.nodes.filter(({name}) => !nodes.has(name) && info.unread[name] === undefined && !info.skipped.includes(name))
+  return [
+    ...Object.entries(info.unread).map(([node, reason]) => ({node, reason: `not read: ${reason}`})),
+    ...Object.entries(info.forbidden).map(([resource, reason]) => ({reason: `${resource} could not be read: ${reason}`})),
+    ...missing.map(({name}) => ({node: name, reason: 'the node is in the API, but its dumps are not in the snapshot'})),
+  ]
+}
+
+function problemsOf(snapshot: Snapshot): Problem[] {
+  return [...snapshot.problems, ...[...snapshot.nodes.values()].flatMap(({problems}) => problems)]
+}
+
+/** Root causes first: by severity, then by nearness to the root, then by the number of victims. */
+function order(findings: readonly Finding[]): Finding[] {
+  return [...findings].sort((a, b) =>
+    SEVERITIES.indexOf(a.severity) - SEVERITIES.indexOf(b.severity) || rankOf(a.name) - rankOf(b.name) || b.services.length - a.services.length || (a.node ?? '').localeCompare(b.node ?? '') || a.message.localeCompare(b.message))
+}

@@ -1,0 +1,229 @@
+import {walk} from '../dataplane/walk.js'
+import type {World} from '../dataplane/world.js'
+import {frontendsOf, isProxied, nodePortFrontends, promiseFor, type Frontend, type OriginClass, type ProxyFacts, type ServicePromise} from '../intent/promise.js'
+import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
+import type {ClusterState, Service, ServicePort} from '../model/kube.js'
+import type {ClientFates, Fate, Origin} from '../model/trace.js'
+import {anyOf, familyOf, parseRange, splitRanges, type Family, type Range} from '../util/ip.js'
+
+/** How a walk differs from its promise. */
+export type Difference =
+  /** Promised to be delivered, and isn't. */
+  | 'fails'
+  /** Delivered to an address that is no endpoint. */
+  | 'wrong-endpoint'
+  /** A promised endpoint gets nothing. */
+  | 'missing-endpoint'
+  | 'skewed'
+  | 'client-lost'
+  /** Promised not to pass, and passes. */
+  | 'passes'
+  | 'unknown'
+
+/** One walk that is not as promised. */
+export interface Mismatch {
+  readonly kind: Difference
+  readonly service: Service
+  readonly port: ServicePort
+  readonly frontend: Frontend
+  readonly origin: OriginClass
+  /** The node whose kube-proxy's promise this is. */
+  readonly node: string
+  /** The way that shows it best. */
+  readonly fate: Fate
+  readonly part: ClientFates
+  readonly promise: ServicePromise
+  readonly endpoint?: ServiceEndpoint
+}
+
+/** One comparison, made or failed: `walks` counts them all. */
+export interface Comparison {
+  readonly mismatches: Mismatch[]
+  readonly walks: number
+  /** Frontends that should be delivered, per node and kind: `node kind` → services. */
+  readonly expected: Map<string, Set<string>>
+  readonly incomplete: Map<string, string>
+  /** A walk of every Service, for checks that look at the rules on the way. */
+  readonly samples: {readonly service: Service; readonly port: ServicePort; readonly node: string; readonly frontend: Frontend; readonly fate: Fate}[]
+}
+
+export interface CompareInput {
+  readonly world: World
+  readonly cluster: ClusterState
+  readonly services: readonly Service[]
+  readonly proxies: readonly ProxyFacts[]
+}
+
+/** Shares below this are dice that never fall that way in practice. */
+const NEGLIGIBLE = 0.001
+
+/** Walks every frontend of every Service from every kind of origin on every node and compares with the promise. */
+export function compareAll(input: CompareInput): Comparison {
+  const comparison: Comparison = {mismatches: [], walks: 0, expected: new Map(), incomplete: new Map(), samples: []}
+  const outside = {4: externalClients(input.cluster, 4), 6: externalClients(input.cluster, 6)}
+  for (const proxy of input.proxies) {
+    for (const service of input.services) {
+      if (!isProxied(service)) continue
+      for (const port of service.ports) new PortComparison(input, comparison, {service, port, proxy, outside}).run()
+    }
+  }
+  return comparison
+}
+
+/** Every address that is surely outside: not a pod's, node's, Service's, loopback's or multicast. */
+export function externalClients(cluster: ClusterState, family: Family): Range[] {
+  const inside = [
+    ...cluster.nodes.flatMap(({podCIDRs, addresses}) => [...podCIDRs, ...addresses.map(({address}) => address)]),
+    ...cluster.services.flatMap(({clusterIPs, externalIPs, loadBalancer}) => [...clusterIPs, ...externalIPs, ...loadBalancer.flatMap(({ip}) => ip ?? [])]),
+    ...(cluster.pods ?? []).flatMap(({ips}) => ips), ...(cluster.kubeProxy?.clusterCIDRs ?? []),
+    ...cluster.slices.flatMap(({endpoints}) => endpoints.map(({address}) => address)),
+    '0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '172.17.0.0/16', '224.0.0.0/3', '::/8', 'fe80::/10', 'ff00::/8',
+  ]
+  const ranges = [...new Set(inside)].flatMap((text) => parseRange(text) ?? []).filter(({lo}) => familyOf(lo) === family)
+  return subtract(anyOf(family), ranges)
+}
+
+/** What is left of one range when others are taken out: sorted sweep, linear in their number. */
+function subtract(whole: Range, out: readonly Range[]): Range[] {
+  const sorted = [...out].sort((a, b) => (a.lo < b.lo ? -1 : a.lo > b.lo ? 1 : 0))
+  const left: Range[] = []
+  let rest: Range | undefined = whole
+  for (const range of sorted) {
+    if (!rest) break
+    const {outside}: {outside: Range[]} = splitRanges([rest], range)
+    const before = outside.filter(({hi}) => hi < range.lo)
+    left.push(...before)
+    rest = outside.find(({lo}) => lo > range.hi)
+    if (before.length === 0 && outside.length === 1 && !rest) rest = outside[0]
+  }
+  return rest ? [...left, rest] : left
+}
+
+interface PortTask {
+  readonly service: Service
+  readonly port: ServicePort
+  readonly proxy: ProxyFacts
+  readonly outside: Readonly<Record<Family, readonly Range[]>>
+}
+
+/** All comparisons of one Service port on one node. */
+class PortComparison {
+  private readonly input: CompareInput
+  private readonly result: Comparison
+  private readonly task: PortTask
+
+  constructor(input: CompareInput, result: Comparison, task: PortTask) {
+    this.input = input
+    this.result = result
+    this.task = task
+  }
+
+  run(): void {
+    const {service, port, proxy} = this.task
+    const fixed = frontendsOf(service, port)
+    const own = nodePortFrontends(this.input.cluster, service, {port, proxy})
+    for (const frontend of [...fixed, ...own]) for (const origin of this.origins(frontend)) this.compare(frontend, origin)
+  }
+
+  private origins(frontend: Frontend): {origin: OriginClass; from: Origin; client?: readonly Range[]}[] {
+    const {proxy, outside} = this.task
+    const node = {origin: {kind: 'node'} as const, from: {kind: 'node', node: proxy.node} as const}
+    if (frontend.kind === 'localhost') return [node]
+    const pods = this.podOrigins(frontend)
+    if (frontend.kind === 'clusterIP') return [node, ...pods]
+    const clients = this.clientParts(frontend, outside[familyOf(frontend.address)])
+    return [...clients.map((client) => ({origin: {kind: 'external'} as const, from: {kind: 'external', ranges: client, enter: proxy.node} as const, client})), node, ...pods]
+  }
+
+  /** Clients inside and outside of loadBalancerSourceRanges are two questions. */
+  private clientParts({kind}: Frontend, outside: readonly Range[]): (readonly Range[])[] {
+    const ranges = this.task.service.sourceRanges.flatMap((text) => parseRange(text.trim()) ?? [])
+    if (kind !== 'loadBalancerIP' || ranges.length === 0) return [outside]
+    const inside = ranges.flatMap((range) => splitRanges(outside, range).inside)
+    let rest = [...outside]
+    for (const range of ranges) rest = splitRanges(rest, range).outside
+    return [inside, rest].filter((part) => part.length > 0)
+  }
+
+  /** One pod of the node that is no endpoint, and one that is. */
+  private podOrigins(frontend: Frontend): {origin: OriginClass; from: Origin}[] {
+    const {service, port, proxy} = this.task
+    const family = familyOf(frontend.address)
+    const backends = endpointsOf(this.input.cluster, service, {port, family}).filter(({node, pod, ready}) => node === proxy.node && pod !== undefined && ready && this.inPodNetwork(pod))
+    const bystander = this.input.world.facts.pods.find(({node, id, hostNetwork, addresses}) =>
+      node === proxy.node && !hostNetwork && addresses.some((address) => familyOf(address) === family) && !backends.some(({pod}) => pod === id))
+    return [
+      ...(bystander ? [{origin: {kind: 'pod'} as const, from: {kind: 'pod', pod: bystander.id} as const}] : []),
+      ...backends.slice(0, 1).map(({pod}) => ({origin: {kind: 'backend'} as const, from: {kind: 'pod', pod: pod!} as const})),
+    ]
+  }
+
+  private inPodNetwork(id: string): boolean {
+    const pod = this.input.world.pod(id)
+    return pod !== undefined && !pod.hostNetwork
+  }
+
+  private compare(frontend: Frontend, {origin, from, client}: {origin: OriginClass; from: Origin; client?: readonly Range[]}): void {
+    const {service, port, proxy} = this.task
+    const promise = promiseFor({cluster: this.input.cluster, service, port, frontend, origin, proxy, ...(client ? {client} : {})})
+    const result = walk(this.input.world, {origin: from, destination: frontend.address, port: frontend.port, protocol: frontend.protocol})
+    ;(this.result as {walks: number}).walks++
+    for (const {node, reason} of result.incomplete) this.result.incomplete.set(`${node} ${reason}`, node)
+    if (promise.outcome === 'delivered') this.expect(frontend)
+    for (const part of result.parts) {
+      for (const found of judge(part, promise)) this.result.mismatches.push({...found, service, port, frontend, origin, node: proxy.node, part, promise})
+      const [best] = part.fates.filter(({outcome}) => outcome === 'delivered')
+      if (best && origin.kind !== 'backend') this.result.samples.push({service, port, node: proxy.node, frontend, fate: best})
+    }
+  }
+
+  private expect({kind}: Frontend): void {
+    const key = `${this.task.proxy.node} ${kind}`
+    const known = this.result.expected.get(key)
+    if (known) known.add(this.task.service.id)
+    else this.result.expected.set(key, new Set([this.task.service.id]))
+  }
+}
+
+type Judgement = Pick<Mismatch, 'kind' | 'fate'> & {readonly endpoint?: ServiceEndpoint}
+
+/** Compares the fates of one part of the clients with the promise. */
+export function judge({fates, alternatives}: ClientFates, promise: ServicePromise): Judgement[] {
+  const open = fates.find(({outcome, share}) => outcome === 'unknown' && share > NEGLIGIBLE)
+  if (open) return promise.outcome !== 'delivered' && alternatives.length > 0 && alternatives.every((fate) => allowed(fate, promise)) ? [] : [{kind: 'unknown', fate: open}]
+  if (promise.outcome !== 'delivered') return fates.filter((fate) => fate.share > NEGLIGIBLE && !allowed(fate, promise)).map((fate) => ({kind: 'passes' as const, fate}))
+  return judgeDelivery(fates, promise)
+}
+
+const allowed = (fate: Fate, promise: ServicePromise): boolean =>
+  fate.outcome === 'delivered' ? promise.also.includes('delivered') && isAmong(fate, promise.tolerated) : fate.outcome === promise.outcome || promise.also.includes(fate.outcome as 'refused' | 'dropped')
+
+const isAmong = ({receiver}: Fate, endpoints: readonly ServiceEndpoint[]): boolean =>
+  endpoints.some(({address, port}) => receiver?.address === address && receiver.port === port)
+
+function judgeDelivery(fates: readonly Fate[], promise: ServicePromise): Judgement[] {
+  const found: Judgement[] = []
+  for (const fate of fates) {
+    if (fate.share <= NEGLIGIBLE) continue
+    if (fate.outcome !== 'delivered') {
+      if (!promise.also.includes(fate.outcome as 'refused' | 'dropped')) found.push({kind: 'fails', fate})
+    } else if (!isAmong(fate, promise.endpoints) && !isAmong(fate, promise.tolerated)) found.push({kind: 'wrong-endpoint', fate})
+    else if (promise.keepsClient && !fate.sourceIsClient) found.push({kind: 'client-lost', fate})
+  }
+  return [...found, ...judgeShares(fates, promise)]
+}
+
+function judgeShares(fates: readonly Fate[], {endpoints, tolerated, also}: ServicePromise): Judgement[] {
+  const [first] = fates
+  if (!first || also.length > 0) return []
+  const reached = (endpoint: ServiceEndpoint): number => fates.filter((fate) => isAmong(fate, [endpoint])).reduce((sum, {share}) => sum + share, 0)
+  const shares = endpoints.map((endpoint) => ({endpoint, share: reached(endpoint)}))
+  const missing = shares.filter(({share}) => share <= NEGLIGIBLE)
+  if (missing.length === endpoints.length) return []
+  if (fates.some(({outcome, share}) => outcome !== 'delivered' && share > NEGLIGIBLE)) return []
+  if (missing.length > 0) return missing.map(({endpoint}) => ({kind: 'missing-endpoint' as const, fate: first, endpoint}))
+  const fair = 1 / endpoints.length
+  const usesTolerated = fates.some((fate) => fate.outcome === 'delivered' && !isAmong(fate, endpoints) && isAmong(fate, tolerated))
+  const skewed = !usesTolerated && shares.some(({share}) => Math.abs(share - fair) > 0.02 * fair + 0.002)
+  return skewed ? [{kind: 'skewed', fate: first}] : []
+}

@@ -1,0 +1,47 @@
+import type {ProxyFacts, ProxyMode} from '../intent/promise.js'
+import type {ClusterState} from '../model/kube.js'
+import type {NodeState} from '../snapshot/node-state.js'
+
+const MODES = new Set(['iptables', 'ipvs', 'nftables', 'userspace'])
+
+/** Proxies other than kube-proxy, by what they leave on a node. */
+const OTHERS: readonly {readonly name: string; readonly sign: (state: NodeState) => boolean}[] = [
+  {name: 'Cilium', sign: (state) => hasLink(state, /^cilium_(host|net)$/)},
+  {name: 'Calico (eBPF)', sign: (state) => hasLink(state, /^bpf(in|out)\.cali$/)},
+  {name: 'Antrea', sign: (state) => hasLink(state, /^antrea-gw0$/)},
+  {name: 'OVN-Kubernetes', sign: (state) => hasLink(state, /^ovn-k8s-mp0$/)},
+  {name: 'kube-router', sign: (state) => hasLink(state, /^kube-dummy-if$/) || hasChain(state, /^KUBE-ROUTER-SERVICES$/)},
+]
+
+const hasLink = (state: NodeState, pattern: RegExp): boolean => state.links.some(({name}) => pattern.test(name))
+const hasChain = (state: NodeState, pattern: RegExp): boolean => state.iptables(4).some(({tables}) => [...tables.values()].some(({chains}) => [...chains.keys()].some((name) => pattern.test(name))))
+
+/** Another Service proxy on the node, when there is no sign of kube-proxy itself. */
+export function otherProxy(state: NodeState): string | undefined {
+  if (state.proxyMode !== undefined || modeFromRules(state) !== undefined) return undefined
+  return OTHERS.find(({sign}) => sign(state))?.name
+}
+
+/** What kube-proxy's rules themselves tell of its mode. */
+export function modeFromRules(state: NodeState): ProxyMode | undefined {
+  if (hasLink(state, /^kube-ipvs0$/) && (state.ipvs?.virtualServers.length ?? 0) > 0) return 'ipvs'
+  if ([...(state.nft?.tables.values() ?? [])].some(({name}) => name === 'kube-proxy')) return 'nftables'
+  if (hasChain(state, /^KUBE-PORTALS-(HOST|CONTAINER)$/)) return 'userspace'
+  if (hasChain(state, /^KUBE-SVC-/)) return 'iptables'
+  if ((state.ipvs?.virtualServers.length ?? 0) > 0 && hasChain(state, /^KUBE-/)) return 'ipvs'
+  return undefined
+}
+
+/** The mode of a node's kube-proxy: its own word, its configuration, its rules. */
+export function proxyFacts(cluster: ClusterState, state: NodeState): ProxyFacts {
+  const said = state.proxyMode
+  const configured = cluster.kubeProxy?.mode
+  const mode = [said, modeFromRules(state), configured].find((candidate) => candidate !== undefined && MODES.has(candidate)) as ProxyMode | undefined
+  return {node: state.name, mode: mode ?? (cluster.kubeProxy ? 'iptables' : undefined), minor: minorOf(state, cluster), config: cluster.kubeProxy}
+}
+
+function minorOf(state: NodeState, cluster: ClusterState): number | undefined {
+  const version = state.proxyVersion ?? cluster.nodes.find(({name}) => name === state.name)?.kubeletVersion ?? cluster.version
+  const minor = /^v?1\.(\d+)/.exec(version ?? '')?.[1]
+  return minor === undefined ? undefined : Number(minor)
+}

@@ -1,0 +1,115 @@
+import {existsSync} from 'node:fs'
+import {readFile, writeFile} from 'node:fs/promises'
+import {load as parseYaml} from 'js-yaml'
+import type {CheckResult} from '../checks/check.js'
+import {findCode} from '../checks/codes.js'
+import type {Finding} from '../checks/finding.js'
+import {SvcTraceError} from '../model/errors.js'
+import type {Gated} from '../report/check-report.js'
+import type {Snapshot} from '../snapshot/snapshot.js'
+import {duration} from './duration.js'
+
+export interface GateFlags {
+  readonly config?: string | undefined
+  readonly baseline?: string | undefined
+  readonly 'write-baseline'?: string | undefined
+  readonly 'max-age'?: string | undefined
+}
+
+interface IgnoreRule {
+  readonly code?: string
+  readonly service?: string
+  readonly node?: string
+  readonly until?: string
+  readonly reason: string
+}
+
+const DEFAULT_CONFIG = '.svc-trace.yaml'
+const RULE_KEYS = new Set(['code', 'service', 'node', 'until', 'reason'])
+
+/** Ignore rules and known findings: what they take out is counted, never hidden. */
+export interface GateConfig {
+  readonly refuseOld: (snapshot: Snapshot) => void
+  readonly apply: (result: CheckResult) => Gated
+  readonly writeBaseline: (result: CheckResult) => Promise<void>
+}
+
+export async function loadGateConfig(flags: GateFlags): Promise<GateConfig> {
+  const rules = await ignoreRules(flags.config)
+  const known = flags.baseline === undefined ? new Set<string>() : await readBaseline(flags.baseline)
+  const maxAge = flags['max-age'] === undefined ? undefined : duration(flags['max-age'], '--max-age')
+  return {
+    refuseOld: (snapshot) => refuseOld(snapshot, maxAge, flags['max-age']),
+    apply: (result) => {
+      const findings = result.findings.filter((finding) => !known.has(fingerprint(finding)) && !rules.some((rule) => matches(rule, finding)))
+      return {...result, findings, ignored: result.findings.length - findings.length}
+    },
+    writeBaseline: async (result) => {
+      if (flags['write-baseline'] === undefined) return
+      await writeFile(flags['write-baseline'], `${JSON.stringify({apiVersion: 'svc-trace/v1', kind: 'Baseline', findings: result.findings.map(fingerprint)}, undefined, 2)}\n`)
+    },
+  }
+}
+
+/** The same finding tomorrow: what it is about, not its words. */
+const fingerprint = ({code, node, services, port}: Finding): string => [code, node ?? '', [...services].sort().join(','), port ?? ''].join('|')
+
+function refuseOld({info}: Snapshot, maxAge: number | undefined, text: string | undefined): void {
+  if (maxAge === undefined) return
+  if (info.taken === undefined) throw new SvcTraceError('BadSnapshot', 'the snapshot does not say when it was taken, so --max-age cannot be checked')
+  const age = Date.now() - Date.parse(info.taken)
+  if (age > maxAge) throw new SvcTraceError('BadSnapshot', `the snapshot was taken at ${info.taken}, longer ago than --max-age ${text}`, 'take a new one: kubectl svc-trace snapshot -f FILE')
+}
+
+async function ignoreRules(path: string | undefined): Promise<IgnoreRule[]> {
+  if (path === undefined && !existsSync(DEFAULT_CONFIG)) return []
+  const file = path ?? DEFAULT_CONFIG
+  const bad = (what: string): never => {
+    throw new SvcTraceError('BadConfig', `${file}: ${what}`, 'ignore: [{code, service, node, until, reason}]; globs with *; reason is required')
+  }
+  let parsed: unknown
+  try {
+    parsed = parseYaml(await readFile(file, 'utf8'))
+  } catch (error) {
+    return bad((error as Error).message.split('\n')[0]!)
+  }
+  if (typeof parsed !== 'object' || parsed === null) return bad('not a mapping')
+  for (const key of Object.keys(parsed)) if (key !== 'ignore') bad(`unknown key "${key}"`)
+  const list = (parsed as {ignore?: unknown}).ignore ?? []
+  if (!Array.isArray(list)) return bad('"ignore" must be a list')
+  return list.map((rule: unknown, at) => readRule(rule, (what) => bad(`ignore[${at}]: ${what}`)))
+}
+
+function readRule(rule: unknown, bad: (what: string) => never): IgnoreRule {
+  if (typeof rule !== 'object' || rule === null) return bad('not a mapping')
+  const fields: Record<string, string> = {}
+  for (const [key, value] of Object.entries(rule)) {
+    if (!RULE_KEYS.has(key)) bad(`unknown key "${key}"`)
+    fields[key] = value instanceof Date ? value.toISOString().slice(0, 10) : String(value)
+  }
+  if (!fields['reason']) bad('"reason" is missing')
+  if (fields['until'] !== undefined && Number.isNaN(Date.parse(fields['until']))) bad(`"until" is not a date: ${fields['until']}`)
+  if (fields['code'] !== undefined && !fields['code'].includes('*') && !findCode(fields['code'])) bad(`there is no code "${fields['code']}"`)
+  return fields as unknown as IgnoreRule
+}
+
+function matches({code, service, node, until}: IgnoreRule, finding: Finding): boolean {
+  if (until !== undefined && Date.now() > Date.parse(until) + 86_400_000) return false
+  if (code !== undefined && !glob(code, finding.code) && !glob(code, finding.name)) return false
+  if (node !== undefined && !glob(node, finding.node ?? '')) return false
+  return service === undefined || (finding.services.length > 0 && finding.services.every((id) => glob(service, id)))
+}
+
+function glob(pattern: string, text: string): boolean {
+  return new RegExp(`^${pattern.split('*').map((part) => part.replaceAll(/[.+?^${}()|[\]\\]/g, '\\$&')).join('.*')}$`, 'i').test(text)
+}
+
+async function readBaseline(path: string): Promise<Set<string>> {
+  try {
+    const {findings} = JSON.parse(await readFile(path, 'utf8')) as {findings?: unknown}
+    if (!Array.isArray(findings)) throw new Error('no "findings" list inside')
+    return new Set(findings.map(String))
+  } catch (error) {
+    throw new SvcTraceError('BadConfig', `cannot read baseline ${path}: ${(error as Error).message}`, 'make one with --write-baseline FILE', {cause: error})
+  }
+}

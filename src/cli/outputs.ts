@@ -1,0 +1,36 @@
+import {writeFile} from 'node:fs/promises'
+import {SvcTraceError} from '../model/errors.js'
+import type {CheckReport} from '../report/check-report.js'
+import {CHECK_FORMATS, formatCheck, type CheckFormat} from '../report/formats.js'
+import {terminal} from './terminal.js'
+
+export interface OutputFlags {
+  readonly output?: readonly string[] | undefined
+  readonly 'no-color'?: boolean | undefined
+}
+
+/** Writes a report to everywhere that `-o` names; text to the terminal when it names nothing. */
+export async function writeOutputs(report: CheckReport, flags: OutputFlags): Promise<void> {
+  const wanted = (flags.output ?? ['text']).map(readOutput)
+  const screen = terminal(flags)
+  for (const {format, file} of wanted) {
+    const text = await formatCheck(report, format, file === undefined ? screen : {color: false, width: 100})
+    if (file === undefined) process.stdout.write(text)
+    else await save(file, text)
+  }
+}
+
+function readOutput(text: string): {format: CheckFormat; file?: string} {
+  const equals = text.indexOf('=')
+  const format = equals < 0 ? text : text.slice(0, equals)
+  if (!(CHECK_FORMATS as readonly string[]).includes(format)) throw new SvcTraceError('BadUsage', `unknown output format "${format}"`, `one of ${CHECK_FORMATS.join(', ')}, with =FILE if it should go there`)
+  return {format: format as CheckFormat, ...(equals < 0 ? {} : {file: text.slice(equals + 1)})}
+}
+
+async function save(file: string, text: string): Promise<void> {
+  try {
+    await writeFile(file, text)
+  } catch (error) {
+    throw new SvcTraceError('CannotWrite', `cannot write ${file}: ${(error as Error).message}`, undefined, {cause: error})
+  }
+}

@@ -1,0 +1,65 @@
+import type {Service} from '../model/kube.js'
+import {SvcTraceError} from '../model/errors.js'
+import type {Snapshot} from '../snapshot/snapshot.js'
+
+export interface SelectFlags {
+  readonly namespace?: string | undefined
+  readonly 'all-namespaces'?: boolean | undefined
+  readonly selector?: string | undefined
+}
+
+/** The Services that the words and flags of a command line name. */
+export function selectServices(snapshot: Snapshot, names: readonly string[], flags: SelectFlags): Service[] {
+  const all = snapshot.cluster.services
+  if (names.length > 0) return names.map((name) => findService(snapshot, name, flags.namespace))
+  const namespace = flags.namespace ?? 'default'
+  const wanted = flags.selector === undefined ? () => true : labelSelector(flags.selector)
+  return all.filter((service) => (flags['all-namespaces'] || service.namespace === namespace) && wanted(service.labels))
+}
+
+/** Finds a Service by `web`, `svc/web`, `service/web`, `ns/web` or `web.ns`. */
+export function findService({cluster}: Snapshot, text: string, namespace = 'default'): Service {
+  for (const {ns, name} of readings(text, namespace)) {
+    const found = cluster.services.find((service) => service.namespace === ns && service.name === name)
+    if (found) return found
+  }
+  throw notFound(cluster.services, text, namespace)
+}
+
+const KINDS = new Set(['svc', 'service', 'services'])
+
+function readings(text: string, namespace: string): {ns: string; name: string}[] {
+  const [first, second, ...more] = text.split('/')
+  if (second !== undefined && more.length === 0) return KINDS.has(first!) ? readings(second, namespace) : [{ns: first!, name: second}]
+  const dot = text.indexOf('.')
+  if (dot < 0) return [{ns: namespace, name: text}]
+  const ns = text.slice(dot + 1).replace(/\.svc(\..*)?$/, '')
+  return [{ns, name: text.slice(0, dot)}]
+}
+
+function notFound(services: readonly Service[], text: string, namespace: string): SvcTraceError {
+  const name = text.split('/').at(-1)!.split('.')[0]!
+  const same = services.filter((service) => service.name === name).map(({id}) => id)
+  const near = services.filter((service) => service.name.includes(name) || name.includes(service.name)).map(({id}) => id)
+  const hint = same.length > 0 ? `there is ${same.join(', ')}; try -n ${same[0]!.split('/')[0]}` : near.length > 0 ? `did you mean ${near.slice(0, 3).join(', ')}?` : `kubectl get services -n ${namespace}`
+  return new SvcTraceError('NotFound', `services "${name}" not found in namespace ${readings(text, namespace)[0]!.ns}`, hint)
+}
+
+/** kubectl's label selectors: `a=b`, `a!=b`, `a in (b,c)`, `a notin (b)`, `a`, `!a`. */
+export function labelSelector(text: string): (labels: Readonly<Record<string, string>>) => boolean {
+  const terms = text.split(/,(?![^(]*\))/).map((term) => term.trim()).filter(Boolean).map(selectorTerm)
+  return (labels) => terms.every((term) => term(labels))
+}
+
+function selectorTerm(term: string): (labels: Readonly<Record<string, string>>) => boolean {
+  const set = /^([\w./-]+)\s+(in|notin)\s+\(([^)]*)\)$/.exec(term)
+  if (set) {
+    const values = set[3]!.split(',').map((value) => value.trim())
+    return (labels) => (labels[set[1]!] !== undefined && values.includes(labels[set[1]!]!)) === (set[2] === 'in')
+  }
+  const equal = /^([\w./-]+)\s*(==|=|!=)\s*([\w.-]*)$/.exec(term)
+  if (equal) return (labels) => (labels[equal[1]!] === equal[3]) === (equal[2] !== '!=')
+  const exists = /^(!?)\s*([\w./-]+)$/.exec(term)
+  if (exists) return (labels) => exists[2]! in labels === (exists[1] === '')
+  throw new SvcTraceError('BadUsage', `selector "${term}" is not understood`, 'as in kubectl: -l app=web,tier!=test')
+}

@@ -1,0 +1,102 @@
+import type {ClusterState, Endpoint, Service, ServicePort} from '../model/kube.js'
+import {parseAddress, type Address, type Family} from '../util/ip.js'
+
+/** An endpoint of one Service port, as kube-proxy reads it from the slices. */
+export interface ServiceEndpoint {
+  readonly address: Address
+  readonly port: number
+  readonly pod?: string
+  readonly node?: string
+  readonly ready: boolean
+  readonly serving: boolean
+  readonly terminating: boolean
+  readonly zoneHints: readonly string[]
+  readonly nodeHints: readonly string[]
+}
+
+/** The slices by Service, made once for each cluster state. */
+const bySevice = new WeakMap<ClusterState, Map<string, ClusterState['slices'][number][]>>()
+
+function slicesOf(cluster: ClusterState, service: Service): readonly ClusterState['slices'][number][] {
+  let index = bySevice.get(cluster)
+  if (!index) {
+    index = new Map()
+    for (const slice of cluster.slices) {
+      const known = index.get(slice.service)
+      if (known) known.push(slice)
+      else index.set(slice.service, [slice])
+    }
+    bySevice.set(cluster, index)
+  }
+  return index.get(service.id) ?? []
+}
+
+/**
+ * All endpoints of a Service port in one family, ready or not. The slice's port of the same name and protocol gives the
+ * number (pkg/proxy/endpointslicecache.go); an address in two slices counts once.
+ */
+export function endpointsOf(cluster: ClusterState, service: Service, {port, family}: {port: ServicePort; family: Family}): ServiceEndpoint[] {
+  const found = new Map<string, ServiceEndpoint>()
+  for (const slice of slicesOf(cluster, service)) {
+    if (slice.family !== family) continue
+    const number = slice.ports.find(({name, protocol}) => name === port.name && protocol === port.protocol)?.port
+    if (number === undefined) continue
+    for (const endpoint of slice.endpoints) {
+      const parsed = toEndpoint(endpoint, number)
+      if (!parsed) continue
+      const key = `${parsed.address} ${number}`
+      if (!found.has(key) || parsed.ready) found.set(key, parsed)
+    }
+  }
+  return [...found.values()]
+}
+
+function toEndpoint({address, ready, serving, terminating, node, pod, zoneHints, nodeHints}: Endpoint, port: number): ServiceEndpoint | undefined {
+  const parsed = parseAddress(address)
+  if (parsed === undefined) return undefined
+  return {address: parsed, port, ready, serving, terminating, zoneHints, nodeHints, ...(node === undefined ? {} : {node}), ...(pod === undefined ? {} : {pod})}
+}
+
+/** The zone label that kube-proxy compares hints with. */
+const ZONE = 'topology.kubernetes.io/zone'
+
+export interface EndpointView {
+  /** The node whose kube-proxy decides. */
+  readonly node: string
+  readonly cluster: ClusterState
+  /** Minor version of its kube-proxy; undefined: a current one. */
+  readonly minor: number | undefined
+}
+
+/** Endpoints that traffic with policy Cluster reaches from a node (pkg/proxy/topology.go, CategorizeEndpoints). */
+export function clusterEndpoints(all: readonly ServiceEndpoint[], service: Service, view: EndpointView): ServiceEndpoint[] {
+  const ready = near(all.filter((endpoint) => endpoint.ready), service, view)
+  return ready.length > 0 ? ready : fallback(all, view)
+}
+
+/** Endpoints on the node itself, for policy Local. */
+export function localEndpoints(all: readonly ServiceEndpoint[], view: EndpointView): ServiceEndpoint[] {
+  const local = all.filter(({node}) => node === view.node)
+  const ready = local.filter((endpoint) => endpoint.ready)
+  return ready.length > 0 ? ready : fallback(local, view)
+}
+
+/** KEP-1669: with no ready endpoint, terminating ones that still serve; on by default since 1.26. */
+function fallback(all: readonly ServiceEndpoint[], {minor}: EndpointView): ServiceEndpoint[] {
+  return minor !== undefined && minor < 26 ? [] : all.filter(({serving, terminating}) => serving && terminating)
+}
+
+/** Hints: of the node when all endpoints have some (KEP-3015), else of the zone (KEP-2433); ignored when none fits. */
+function near(ready: readonly ServiceEndpoint[], service: Service, {node, cluster, minor}: EndpointView): ServiceEndpoint[] {
+  if (ready.length === 0 || (minor !== undefined && minor < 24)) return [...ready]
+  // before 1.33 the proxy also wanted the annotation or field that asks for hints
+  if (minor !== undefined && minor < 33 && service.topologyMode === undefined && service.trafficDistribution === undefined) return [...ready]
+  if ((minor === undefined || minor >= 34) && ready.every(({nodeHints}) => nodeHints.length > 0)) {
+    const own = ready.filter(({nodeHints}) => nodeHints.includes(node))
+    if (own.length > 0) return own
+  }
+  const zone = cluster.nodes.find(({name}) => name === node)?.labels[ZONE]
+  if (zone === undefined || !ready.every(({zoneHints}) => zoneHints.length > 0)) return [...ready]
+  const own = ready.filter(({zoneHints}) => zoneHints.includes(zone))
+  return own.length > 0 ? own : [...ready]
+}

@@ -1,0 +1,14 @@
+import type {Severity} from '../checks/finding.js'
+import type {CheckReport} from './check-report.js'
+
+const COMMAND: Readonly<Record<Severity, string>> = {error: 'error', warning: 'warning', info: 'notice'}
+const data = (text: string): string => text.replaceAll('%', '%25').replaceAll('\r', '%0D').replaceAll('\n', '%0A')
+const property = (text: string): string => data(text).replaceAll(':', '%3A').replaceAll(',', '%2C')
+
+/** Workflow commands of GitHub Actions. */
+export function github(report: CheckReport): string {
+  const lines = report.findings.map(({severity, code, name, message, services, node, fix}) =>
+    `::${COMMAND[severity]} title=${property(`${code} ${name}`)}::${data(`${message}${node ? ` (node ${node})` : ''}${services.length > 0 ? `\nServices: ${services.join(', ')}` : ''}\nFix: ${fix}`)}`)
+  const open = report.incomplete.map(({node, reason}) => `::warning title=incomplete::${data(`${node ? `${node}: ` : ''}${reason}`)}`)
+  return [...lines, ...open].map((line) => `${line}\n`).join('')
+}
