@@ -154,8 +154,9 @@ function clientLost(mismatch: Mismatch): Cause {
   return {key: `client ${hop?.node ?? node} ${rule?.evidence?.source}:${rule?.evidence?.line}`, name: 'client-address-lost', node: hop?.node ?? node, evidence: evidenceOf(rule), message: `endpoints of ${service.id} see a node's address instead of the client's although externalTrafficPolicy is Local`}
 }
 
-function passes(mismatch: Mismatch): Cause {
-  const {promise, service, node, fate} = mismatch
+function passes(mismatch: Mismatch): Cause | undefined {
+  const {promise, service, node, fate, frontend} = mismatch
+  if (frontend.kind === 'localhost') return fate.outcome === 'dropped' ? byRule(mismatch, {name: 'silent-port', hop: deciding(fate)}) : undefined
   const name: CodeName = promise.why.includes('loadBalancerSourceRanges') ? 'source-range-not-enforced' : fate.outcome === 'delivered' && promise.why.includes('Policy') ? 'policy-not-kept' : 'stale-endpoint'
   return {key: `passes ${name} ${node} ${service.id}`, name, node, evidence: natRule(fate), message: `${node} lets packets to ${at(mismatch)} of ${service.id} through: ${fate.reason}; expected: ${promise.outcome} (${promise.why})`}
 }
@@ -169,7 +170,8 @@ function failure(mismatch: Mismatch, entries: MissingEntries): Cause {
     case 'rule': return ruled(mismatch)
     case 'policy': return byRule(mismatch, {name: 'forward-policy-drop', hop: deciding(fate)})
     case 'not-forwarded': return onNode(mismatch, 'ip-forward-off', node)
-    case 'reverse-path': case 'martian': return onNode(mismatch, 'rp-filter-drops', node)
+    case 'martian': return translated(fate) ? unmasqueraded(mismatch) : onNode(mismatch, 'rp-filter-drops', node)
+    case 'reverse-path': return onNode(mismatch, 'rp-filter-drops', node)
     case 'loopback': return onNode(mismatch, 'route-localnet-off', node)
     case 'route': case 'pod-route': return onNode(mismatch, 'pod-route-missing', node)
     case 'device': return onNode(mismatch, 'device-down', node)

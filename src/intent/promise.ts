@@ -76,7 +76,7 @@ export function nodePortFrontends(cluster: ClusterState, service: Service, {port
   const addresses = allowed ? internal.filter((address) => allowed.some((range) => inRange(address, range))) : internal
   const base = {port: port.nodePort, protocol: port.protocol, node: proxy.node}
   const own = addresses.filter((address) => servesFamily(service, familyOf(address))).map((address): Frontend => ({kind: 'nodePort', address, ...base}))
-  return promisesLocalhost(service, proxy, allowed) ? [...own, {kind: 'localhost', address: 0x7f000001, ...base}] : own
+  return servesFamily(service, 4) && proxy.mode !== undefined ? [...own, {kind: 'localhost', address: 0x7f000001, ...base}] : own
 }
 
 function allowedRanges(config: KubeProxyConfig | undefined): Range[] | undefined {
@@ -85,8 +85,9 @@ function allowedRanges(config: KubeProxyConfig | undefined): Range[] | undefined
 }
 
 /** Only iptables mode serves 127.0.0.1:nodePort, IPv4, unless configured away (KEP-3866, «localhostNodePorts»). */
-function promisesLocalhost(service: Service, {mode, config}: ProxyFacts, allowed: readonly Range[] | undefined): boolean {
-  if (mode !== 'iptables' || !servesFamily(service, 4) || config?.localhostNodePorts === false) return false
+function servesLocalhost({mode, config}: ProxyFacts): boolean {
+  if (mode !== 'iptables' || config?.localhostNodePorts === false) return false
+  const allowed = allowedRanges(config)
   return allowed === undefined || allowed.some((range) => inRange(0x7f000001, range))
 }
 
@@ -112,9 +113,15 @@ export function promiseFor(asked: Asked): ServicePromise {
   const all = endpointsOf(cluster, service, {port, family: familyOf(frontend.address)})
   const wide = clusterEndpoints(all, service, view)
   const blocked = blockedBySourceRange(asked)
+  if (frontend.kind === 'localhost' && !servesLocalhost(proxy)) {
+    return promise('refused', {also: proxy.mode === 'nftables' ? [] : ['dropped'], why: `127.0.0.1:nodePort is not served in ${proxy.mode} mode, so the port refuses`})
+  }
   if (blocked) return promise('dropped', {why: `${blocked} is not in loadBalancerSourceRanges`})
   if (frontend.kind === 'clusterIP') return internal(service, {all, wide, view, mode: proxy.mode})
-  return external(asked, {all, wide, view, origin})
+  const outside = external(asked, {all, wide, view, origin})
+  // nodes and pods are held to the source ranges as well, each proxy mode in its own way
+  const ranged = frontend.kind === 'loadBalancerIP' && service.sourceRanges.length > 0 && origin.kind !== 'external'
+  return ranged ? {...outside, also: ['dropped', 'refused']} : outside
 }
 
 const promise = (outcome: ServicePromise['outcome'], extra: Partial<ServicePromise> & {why: string}): ServicePromise => ({also: [], endpoints: [], tolerated: [], keepsClient: false, outcome, ...extra})
@@ -151,7 +158,7 @@ function external({service, origin, proxy}: Asked, {all, wide, view}: Choices & 
   return promise('dropped', {also: ipvs ? ['refused', 'delivered'] : ['refused'], tolerated: ipvs ? wide : [], why: 'externalTrafficPolicy: Local, and no endpoint on this node'})
 }
 
-/** A client outside the ranges; nodes and pods are held to them as well, except a node's own addresses. */
+/** A client outside the ranges. */
 function blockedBySourceRange({service, frontend, origin, client}: Asked): string | undefined {
   if (frontend.kind !== 'loadBalancerIP' || service.sourceRanges.length === 0 || origin.kind !== 'external' || !client) return undefined
   const ranges = service.sourceRanges.flatMap((text) => parseRange(text.trim()) ?? [])

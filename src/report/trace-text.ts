@@ -1,0 +1,186 @@
+import type {ClientFates, Fate, Hop} from '../model/trace.js'
+import type {TracedPath, TraceResult} from '../trace.js'
+import {formatAddress, formatEndpoint, formatRange} from '../util/ip.js'
+import {plural, safeLine} from '../util/text.js'
+import {explainChain} from './chain-names.js'
+import {findingText} from './check-text.js'
+import {paint, wrap, type Paint} from './paint.js'
+
+interface Options {
+  readonly color: boolean
+  readonly width: number
+  readonly wide: boolean
+}
+
+interface Style extends Omit<Options, 'color'> {
+  readonly ink: Paint
+}
+
+/** A trace for a person: the answer, what is wrong, then the ways. */
+export function traceText(result: TraceResult, {color, width, wide}: Options): string {
+  const style: Style = {ink: paint(color), width, wide}
+  const findings = result.findings.filter(({severity}) => wide || severity !== 'info')
+  return [
+    answer(result, style), head(result, style), ...findings.map((finding) => `\n${findingText(finding, style)}`),
+    ...result.paths.map((path) => `\n${pathText(path, style)}`), openText(result, style),
+  ].join('')
+}
+
+/** One line that says whether it works. */
+function answer({service, paths, findings}: TraceResult, {ink}: Style): string {
+  const bad = paths.filter(({outcome}) => outcome !== 'delivered')
+  const errors = findings.filter(({severity}) => severity === 'error').length
+  const warnings = findings.filter(({severity}) => severity === 'warning').length
+  const found = [errors > 0 ? ink.severity('error', plural(errors, 'error')) : '', warnings > 0 ? ink.severity('warning', plural(warnings, 'warning')) : ''].filter(Boolean).join(', ')
+  const ways = paths.length === 0 ? noWays(service.type, service.headless) : bad.length === 0 ? ink.outcome('delivered', `delivered on all ${paths.length} ways`) : ink.outcome(worst(bad), `${bad.length} of ${paths.length} ways do not deliver for certain`)
+  return `${ink.bold(service.id)}: ${ways}${found === '' ? '' : `; ${found}`}\n`
+}
+
+function noWays(type: string, headless: boolean): string {
+  if (type === 'ExternalName') return 'ExternalName: DNS answers with another name, no packet passes a rule'
+  return headless ? 'headless, and no ready endpoint' : 'no way to walk (no node was read, or the flags leave none)'
+}
+
+const worst = (paths: readonly TracedPath[]): 'dropped' | 'unknown' => (paths.some(({outcome}) => outcome !== 'unknown') ? 'dropped' : 'unknown')
+
+function head({service, endpoints, proxies}: TraceResult, {width}: Style): string {
+  const ports = service.ports.map(({name, port, protocol, nodePort, targetPort}) => `${name ? `${name} ` : ''}${port}/${protocol} → ${targetPort}${nodePort ? ` (NodePort ${nodePort})` : ''}`)
+  const addresses = [...service.clusterIPs, ...service.externalIPs.map((ip) => `external ${ip}`), ...service.loadBalancer.map(({ip, hostname}) => `load balancer ${ip ?? hostname}`)]
+  const policies = [service.affinityTimeout === undefined ? '' : `ClientIP affinity ${service.affinityTimeout} s`, service.externalTrafficPolicy === 'Local' ? 'externalTrafficPolicy Local' : '', service.internalTrafficPolicy === 'Local' ? 'internalTrafficPolicy Local' : ''].filter(Boolean)
+  const all = endpoints.flatMap(({endpoints: own}) => own)
+  const modes = new Map<string, string[]>()
+  for (const {node, mode, version} of proxies) modes.set(`${mode}${version ? ` ${version}` : ''}`, [...(modes.get(`${mode}${version ? ` ${version}` : ''}`) ?? []), node])
+  const rows: [string, string][] = [
+    ['type', [service.headless ? 'headless' : service.type, ...policies].join(', ')], ['addresses', addresses.join(', ') || (service.externalName ?? 'none')], ['ports', ports.join(', ')],
+    ['endpoints', `${all.filter(({ready}) => ready).length} of ${all.length} ready`], ['kube-proxy', [...modes].map(([mode, nodes]) => `${mode} on ${nodes.join(', ')}`).join('; ')],
+  ]
+  return rows.filter(([, value]) => value !== '').map(([key, value]) => `  ${key.padEnd(11)}${wrap(safeLine(value), width - 13, ' '.repeat(13))}\n`).join('')
+}
+
+const KIND: Readonly<Record<TracedPath['frontend']['kind'], string>> = {clusterIP: 'cluster IP', nodePort: 'NodePort', externalIP: 'external IP', loadBalancerIP: 'load-balancer IP', localhost: 'localhost NodePort', endpoint: 'endpoint itself'}
+
+function pathText(path: TracedPath, style: Style): string {
+  const {ink} = style
+  const {frontend, origin, nodes, frontends, outcome} = path
+  const where = `${frontends[0] ?? formatHost(frontend)}/${frontend.protocol}`
+  const others = nodes.length > 1 ? ` (the same on ${nodes.slice(1).join(', ')})` : ''
+  const from = origin.kind === 'external' ? `external client, entering at ${nodes[0]}` : origin.name
+  const title = `${ink.bold(where)} ${KIND[frontend.kind]}, from ${safeLine(from)}${others}`
+  return `${wrap(title, style.width, '  ')}\n  ${ink.outcome(outcome === 'mixed' ? 'dropped' : outcome, outcome === 'mixed' ? 'mixed' : outcome)}\n${path.parts.map((part) => partText(part, path, style)).join('')}`
+}
+
+const formatHost = ({address, port}: TracedPath['frontend']): string => (address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`)
+
+/** A set of clients in few words. */
+const FEW_RANGES = 3
+
+function partText(part: ClientFates, path: TracedPath, style: Style): string {
+  const many = part.clients.length > FEW_RANGES
+  const clients = path.parts.length > 1 || (part.clients.length > 0 && !many) ? `  clients ${part.clients.slice(0, FEW_RANGES).map(formatRange).join(', ')}${many ? ` and ${part.clients.length - FEW_RANGES} more ranges` : ''}\n` : ''
+  const conditions = part.alternatives.length > 0 ? conditionText(part, style) : ''
+  const shown = part.alternatives.length > 0 ? part.alternatives : part.fates
+  const body = style.wide ? treeText(shown, style) : `${shown.slice(0, MANY).map((fate) => fateText(fate, style)).join('')}${shown.length > MANY ? `  … ${shown.length - MANY} more endpoints: -o wide\n` : ''}${shortPath(shown, style)}`
+  return `${clients}${conditions}${body}`
+}
+
+/** More endpoints than this are not listed without -o wide. */
+const MANY = 8
+
+/** The likeliest ending of an open question: what it needs to be true. */
+function conditionText({alternatives}: ClientFates, {ink, width}: Style): string {
+  const good = alternatives.find(({outcome}) => outcome === 'delivered') ?? alternatives[0]!
+  const conditions = [...new Set(good.assumptions)].map((text) => `    - ${wrap(safeLine(text), width - 6, '      ')}\n`)
+  return `  ${ink.outcome('unknown', `unknown – ${good.outcome}`)}\n${conditions.join('')}`
+}
+
+const percent = (share: number): string => `${(share * 100).toFixed(share > 0.999 || share < 0.001 ? 0 : 1).replace(/\.0$/, '')} %`
+
+function fateText(fate: Fate, {ink, width}: Style): string {
+  const share = percent(fate.share).padStart(7)
+  if (fate.outcome !== 'delivered') return `  ${share}  ${ink.outcome(fate.outcome, fate.outcome)}: ${wrap(safeLine(fate.reason), width - 13, '           ')}\n`
+  return `  ${share}  → ${wrap(safeLine(`${receiverText(fate)}, which sees ${sourceText(fate)}`), width - 13, '             ')}\n`
+}
+
+function receiverText({receiver}: Fate): string {
+  const {address, port, pod, node, kind} = receiver!
+  const at = formatEndpoint(address, port)
+  return pod ? `${at} pod ${pod} on ${node}` : kind === 'socket' ? `${at}, a process of ${node}` : `${at} outside the cluster`
+}
+
+const sourceText = ({source, sourceIsClient}: Fate): string => (sourceIsClient ? "the client's own address" : source === undefined ? 'nobody' : formatAddress(source))
+
+/** The chains on the way to the first end, in one line. */
+function shortPath([first]: readonly Fate[], {ink, width}: Style): string {
+  if (!first) return ''
+  const steps: string[] = []
+  let hook = ''
+  for (const hop of first.hops.filter(({reply}) => !reply)) {
+    const step = stepText(hop)
+    if (step === undefined) continue
+    if (hop.hook !== undefined && `${hop.node} ${hop.hook}` !== hook) {
+      hook = `${hop.node} ${hop.hook}`
+      if (steps.at(-1) !== `${hop.node} ${hop.hook}`) steps.push(`${hop.node} ${hop.hook}`)
+    }
+    if (steps.at(-1) !== step) steps.push(step)
+  }
+  return steps.length === 0 ? '' : `    ${ink.dim(wrap(`way: ${safeLine(steps.join(' → '))}`, width - 4, '         '))}\n`
+}
+
+function stepText({kind, where, what, evidence}: Hop): string | undefined {
+  if (kind === 'rule') return evidence && where ? (what === evidence.text ? chainOf(where) : what) : undefined
+  if (kind === 'nat' || kind === 'mark' || kind === 'policy') return what
+  if (kind === 'ipvs') return what.startsWith('->') || what.startsWith('-a') ? undefined : `IPVS ${what.replace(/^-A -[tuf] /, '')}`
+  return kind === 'arrive' ? what : undefined
+}
+
+const chainOf = (where: string): string => where.replace(/^(legacy )?(\w+)\//, '')
+
+/** The tree of all ends: common steps once, then a branch for each. */
+function treeText(fates: readonly Fate[], style: Style): string {
+  return branchText(fates, 0, {style, indent: '    '})
+}
+
+function branchText(fates: readonly Fate[], depth: number, {style, indent}: {style: Style; indent: string}): string {
+  const lines: string[] = []
+  let at = depth
+  while (fates.length > 1 && fates.every(({hops}) => hops[at] !== undefined && sameHop(hops[at]!, fates[0]!.hops[at]!))) lines.push(hopText(fates[0]!.hops[at++]!, style, indent))
+  if (fates.length === 1) {
+    const [fate] = fates
+    lines.push(...fate!.hops.slice(at).map((hop) => hopText(hop, style, indent)), `${indent}${fateText(fate!, style).trim()}\n`)
+    return lines.join('')
+  }
+  const groups = new Map<string, Fate[]>()
+  for (const fate of fates) {
+    const key = fate.hops[at] ? hopKey(fate.hops[at]!) : `end ${fate.reason}`
+    groups.set(key, [...(groups.get(key) ?? []), fate])
+  }
+  for (const group of groups.values()) {
+    const share = group.reduce((sum, fate) => sum + fate.share, 0)
+    lines.push(`${indent}├ ${percent(share)}\n`, groups.size === 1 ? group.map((fate) => branchText([fate], at, {style, indent: `${indent}│ `})).join('') : branchText(group, at, {style, indent: `${indent}│ `}))
+  }
+  return lines.join('')
+}
+
+const hopKey = ({node, hook, where, what, reply}: Hop): string => [node, hook, where, what, reply].join(' ')
+const sameHop = (a: Hop, b: Hop): boolean => hopKey(a) === hopKey(b)
+
+function hopText({node, hook, where, what, evidence, reply}: Hop, {ink, width}: Style, indent: string): string {
+  const chain = where === undefined ? undefined : /([^/]+)#\d+$/.exec(where)?.[1]
+  const meaning = chain === undefined ? undefined : explainChain(chain)
+  const place = [reply ? 'answer' : '', node, hook ?? '', where ?? ''].filter(Boolean).join(' ')
+  const source = evidence && evidence.line > 0 ? ` ${evidence.source}:${evidence.line}` : ''
+  const room = width - indent.length - 2
+  return `${indent}${ink.dim(place)}${meaning ? ink.dim(` (${meaning})`) : ''}\n${indent}  ${wrap(safeLine(what), room, `${indent}  `)}${source === '' ? '' : `\n${indent}  ${ink.dim(source.trim())}`}\n`
+}
+
+const FEW = 5
+
+function openText({incomplete, problems}: TraceResult, {ink, width, wide}: Style): string {
+  const lines = [
+    ...incomplete.map(({node, reason}) => `${node ? `${node}: ` : ''}${reason}`),
+    ...problems.map(({file, line, message}) => `${file}${line > 0 ? `:${line}` : ''}: ${message}`),
+  ].map((text) => `  ${wrap(safeLine(text), width - 2, '    ')}\n`)
+  if (lines.length === 0) return ''
+  const shown = wide ? lines : lines.slice(0, FEW)
+  return `\n${ink.bold('not seen or not decided')}\n${shown.join('')}${lines.length > shown.length ? `  … ${lines.length - shown.length} more: -o wide\n` : ''}`
+}
