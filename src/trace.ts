@@ -121,13 +121,13 @@ class Tracer {
     const inside: Origin[] = [...(pod ? [{kind: 'pod' as const, pod: pod.id}] : []), {kind: 'node', node}]
     if (frontend.kind === 'localhost') return [{kind: 'node', node}]
     if (frontend.kind === 'clusterIP' || frontend.kind === 'endpoint') return inside
-    return [{kind: 'external', ranges: externalClients(this.snapshot.cluster, family), enter: node}, ...inside]
+    return [{kind: 'external', ranges: externalClients(this.snapshot.cluster, this.world, family), enter: node}, ...inside]
   }
 
   private givenOrigin(from: NonNullable<TraceOptions['from']>, {family, node}: {family: 4 | 6; node: string}): Origin[] {
     if (from.kind === 'node') return from.node === node ? [from] : []
     if (from.kind === 'pod') return this.world.pod(from.pod)?.node === node ? [from] : []
-    const ranges = from.ranges === 'any' ? externalClients(this.snapshot.cluster, family) : from.ranges.filter(({lo}) => familyOf(lo) === family)
+    const ranges = from.ranges === 'any' ? externalClients(this.snapshot.cluster, this.world, family) : from.ranges.filter(({lo}) => familyOf(lo) === family)
     return ranges.length === 0 ? [] : [{kind: 'external', ranges, enter: node}]
   }
 

@@ -4,7 +4,7 @@ import {frontendsOf, isProxied, nodePortFrontends, promiseFor, type Frontend, ty
 import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
 import type {ClusterState, Service, ServicePort} from '../model/kube.js'
 import type {ClientFates, Fate, Origin} from '../model/trace.js'
-import {anyOf, familyOf, parseRange, splitRanges, type Family, type Range} from '../util/ip.js'
+import {anyOf, familyOf, inRange, parseRange, prefixRange, single, splitRanges, type Family, type Range} from '../util/ip.js'
 
 /** How a walk differs from its promise. */
 export type Difference =
@@ -60,7 +60,7 @@ const NEGLIGIBLE = 0.001
 /** Walks every frontend of every Service from every kind of origin on every node and compares with the promise. */
 export function compareAll(input: CompareInput): Comparison {
   const comparison: Comparison = {mismatches: [], walks: 0, expected: new Map(), incomplete: new Map(), samples: []}
-  const outside = {4: externalClients(input.cluster, 4), 6: externalClients(input.cluster, 6)}
+  const outside = {4: externalClients(input.cluster, input.world, 4), 6: externalClients(input.cluster, input.world, 6)}
   for (const proxy of input.proxies) {
     for (const service of input.services) {
       if (!isProxied(service)) continue
@@ -70,8 +70,8 @@ export function compareAll(input: CompareInput): Comparison {
   return comparison
 }
 
-/** Every address that is surely outside: not a pod's, node's, Service's, loopback's or multicast. */
-export function externalClients(cluster: ClusterState, family: Family): Range[] {
+/** Every address that is surely outside and can be a source: not a pod's, node's, Service's, loopback's, broadcast or multicast. */
+export function externalClients(cluster: ClusterState, world: World, family: Family): Range[] {
   const inside = [
     ...cluster.nodes.flatMap(({podCIDRs, addresses}) => [...podCIDRs, ...addresses.map(({address}) => address)]),
     ...cluster.services.flatMap(({clusterIPs, externalIPs, loadBalancer}) => [...clusterIPs, ...externalIPs, ...loadBalancer.flatMap(({ip}) => ip ?? [])]),
@@ -80,7 +80,16 @@ export function externalClients(cluster: ClusterState, family: Family): Range[] 
     '0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '172.17.0.0/16', '224.0.0.0/3', '::/8', 'fe80::/10', 'ff00::/8',
   ]
   const ranges = [...new Set(inside)].flatMap((text) => parseRange(text) ?? []).filter(({lo}) => familyOf(lo) === family)
-  return subtract(anyOf(family), ranges)
+  return subtract(anyOf(family), [...ranges, ...nodeNetworks(world, family)])
+}
+
+/** The nodes' own addresses, and the first and last address of their networks, which nobody has. */
+function nodeNetworks(world: World, family: Family): Range[] {
+  return [...world.machines.values()].flatMap(({state}) => state.addresses.filter(({address}) => familyOf(address) === family).flatMap(({address, length, device}) => {
+    const network = prefixRange(address, length)
+    if (device !== 'lo' && world.facts.pods.some((pod) => pod.node === state.name && !pod.hostNetwork && pod.addresses.some((own) => inRange(own, network)))) return [network]
+    return family === 4 ? [address, network.lo, network.hi].map(single) : [single(address)]
+  }))
 }
 
 /** What is left of one range when others are taken out: sorted sweep, linear in their number. */

@@ -201,7 +201,8 @@ function mix<T>(parts: readonly Part<T>[], weights: readonly number[], {key}: Fo
 /** An open question: when every answer leads to the same ends, it did not matter. */
 function decide<T>(parts: readonly Part<T>[], labels: readonly string[], rules: FoldRules<T>): Part<T> {
   const [first, ...others] = parts
-  if (others.every((other) => sameEnds(first!, other, rules))) return first!
+  const settled = parts.every(({ends}) => !ends.some((end) => isOpen(end, rules)))
+  if (settled && others.every((other) => sameEnds(first!, other, rules))) return first!
   const alternatives = parts.flatMap(({ends, alternatives: inner}, at) => {
     const shown = inner.length > 0 ? [...inner, ...ends.filter((end) => !inner.some((deep) => rules.key(deep.value) === rules.key(end.value)) && !isOpen(end, rules))] : ends
     return shown.map((end) => ({...end, assumptions: [labels[at]!, ...end.assumptions]}))

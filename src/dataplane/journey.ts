@@ -315,7 +315,7 @@ export class Journey {
   private ipvs(packet: Packet): Result | undefined {
     const {machine} = this.walker
     const server = machine.virtualServer(packet)
-    if (!server) return undefined
+    if (!server) return machine.ipvsPartial ? this.ipvsMissing(machine, packet) : undefined
     this.walker.hop('ipvs', server.text, {where: 'ipvs', evidence: {source: server.file, line: server.line, text: server.text}})
     const usable = server.realServers.filter(({weight}) => weight > 0)
     if (usable.length === 0) return {...refused('no-real-server', `virtual server ${server.text} on ${machine.name} has no real server${server.realServers.length > 0 ? ' with a weight above 0' : ''}`), notice: 'icmp'}
@@ -326,6 +326,11 @@ export class Journey {
     packet.ipvs = {client, virtual: {address: packet.dst as Address, port: packet.dport, text: server.text}, real: {address: real.address, port: real.port || packet.dport}}
     this.tracking.ipvsOf(machine).push(packet.ipvs)
     return this.ipvsSend(machine, packet)
+  }
+
+  private ipvsMissing(machine: Machine, packet: Packet): End | undefined {
+    const what = `a virtual server for ${endpointText(packet.dst, packet.dport)}, which the partial listing of ${machine.name} does not show`
+    return this.walker.assume(`ipvs:${packet.dst}:${packet.dport}`, [`if there is not ${what}`, `if there is ${what}`]) ? undefined : unknown(`there may be ${what}`)
   }
 
   /** ip_vs_nat_xmit: a local real server stays here; any other gets the packet through OUTPUT and POSTROUTING. */
@@ -601,7 +606,7 @@ const outDevice = (route: RouteResult): string => (route.type === 'local' ? 'lo'
 function receiverText({kind, address, port, pod, node}: Receiver): string {
   const at = endpointText(address, port)
   if (pod !== undefined) return `pod ${pod} (${at}) on ${node}`
-  return kind === 'socket' ? `${at} on ${node}` : `${at} outside the cluster`
+  return kind === 'socket' ? `${at} on ${node}` : `${at}, which is in no part of the snapshot`
 }
 
 /** Which share of new connections each usable real server gets (net/netfilter/ipvs/ip_vs_*.c). */

@@ -8,6 +8,7 @@ import type {Chooser} from './explore.js'
 import {findGaps, type Gap} from './gaps.js'
 import {TableProgram} from './iptables-program.js'
 import {Ipsets} from './ipset.js'
+import {masquerade} from './nat.js'
 import {NftTableProgram} from './nft-program.js'
 import {NftSets} from './nft-sets.js'
 import {EPHEMERAL, UNKNOWN_DEVICE, type Packet} from './packet.js'
@@ -205,6 +206,11 @@ export class Machine {
     return server?.persistent === undefined ? undefined : server
   }
 
+  /** Virtual servers may be missing from the listing. */
+  get ipvsPartial(): boolean {
+    return this.state.ipvs?.partial === true
+  }
+
   get hasIpvs(): boolean {
     return (this.state.ipvs?.virtualServers.length ?? 0) > 0
   }
@@ -231,7 +237,8 @@ export class Machine {
   private iptablesChains(family: Family, hook: Hook): BaseChain[] {
     return this.state.iptables(family).flatMap((dump) => [...dump.tables.values()].flatMap((table): BaseChain[] => {
       const place = IPTABLES_HOOKS[table.name]
-      if (!place?.hooks.includes(hook) || !table.chains.has(hook)) return []
+      if (!place?.hooks.includes(hook)) return []
+      if (!table.chains.has(hook)) return dump.partial && table.name === 'nat' && hook !== 'INPUT' ? [missingChain(dump, hook)] : []
       const chain = this.tableProgram(dump, table.name).chain(hook)!
       const priority = table.name === 'nat' && (hook === 'POSTROUTING' || hook === 'INPUT') ? 100 : place.priority
       const type = table.name === 'nat' ? 'nat' : table.name === 'mangle' && hook === 'OUTPUT' ? 'route' : 'filter'
@@ -278,6 +285,20 @@ export class Machine {
   get rulesSection(): Section {
     return this.state.iptablesSection
   }
+}
+
+/** A built-in chain that a partial listing does not show. In POSTROUTING the least surprising thing is masquerade. */
+function missingChain(dump: IptablesDump, hook: Hook): BaseChain {
+  const name = `nat/${hook}`
+  const labels = hook === 'POSTROUTING'
+    ? [`if ${name}, which is not in ${dump.file}, masquerades it`, `if ${name}, which is not in ${dump.file}, leaves it as it is`] as const
+    : [`if ${name}, which is not in ${dump.file}, leaves it as it is`, `if ${name}, which is not in ${dump.file}, does something else`] as const
+  const run = (walker: Walker): Verdict => {
+    const first = walker.assume(`missing:${dump.file}:${hook}`, labels)
+    if (hook === 'POSTROUTING') return first ? masquerade(walker, name) : 'accept'
+    return first ? 'accept' : {outcome: 'unknown', reason: `${name} is not in ${dump.file}`}
+  }
+  return {name, type: 'nat', priority: hook === 'POSTROUTING' ? 100 : -100, run}
 }
 
 function virtualKey({protocol, address, port, mark}: VirtualServer): string {

@@ -47,7 +47,7 @@ export class Walker {
   }
 
   hop(kind: HopKind, what: string, extra?: {where?: string; evidence?: Evidence}): void {
-    this.hops.push({node: this.machine.name, kind, what, reply: this.packet.reply, ...(this.hook === '' ? {} : {hook: this.hook}), ...extra})
+    this.hops.push({node: this.machine.name, kind, what, reply: this.packet.reply, depth: this.depth, ...(this.hook === '' ? {} : {hook: this.hook}), ...extra})
   }
 
   /** Something was taken for granted because nobody asked the node. */

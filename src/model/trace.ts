@@ -28,6 +28,8 @@ export interface Hop {
   readonly evidence?: Evidence
   /** The packet is the answer on its way back. */
   readonly reply: boolean
+  /** How deep in called chains: 0 in a base chain. */
+  readonly depth: number
 }
 
 /** What kind of thing ended a packet's way; `checks/` turn it into a finding. */

@@ -28,6 +28,7 @@ export function parseIptablesList(text: string, file: string): IptablesDump {
     else if (chain) rules.push(readRule({line, number, chain, rules: rules.length, columns, file}))
     else dump.problems.push({file, line: number, message: 'not a line of iptables -L', text: line})
   })
+  dump.partial = !['PREROUTING', 'OUTPUT', 'POSTROUTING'].every((name) => table.chains.has(name))
   for (const {rules: all} of table.chains.values()) {
     for (const {problem, line, text: words} of all) if (problem) dump.problems.push({file, line, message: problem, text: words})
   }

@@ -110,6 +110,8 @@ export interface IptablesDump {
   backend?: 'legacy' | 'nft'
   readonly tables: Map<string, IptablesTable>
   readonly problems: Problem[]
+  /** A listing that somebody cut out or pasted: built-in chains that it lacks exist all the same. */
+  partial?: boolean
 }
 
 const COUNTERS = /^\[\d+:\d+\]\s+/
@@ -268,6 +270,7 @@ const FILTER_ONLY = /-[jg] REJECT\b/
  */
 function sortHeaderless(dump: IptablesDump, headerless: IptablesTable): void {
   dump.tables.delete(HEADERLESS)
+  dump.partial = true
   const tableOf = new Map<string, string>()
   for (const [name, chain] of headerless.chains) {
     const texts = chain.texts.map(({text}) => text)

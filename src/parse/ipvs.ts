@@ -33,6 +33,8 @@ export interface IpvsDump {
   readonly file: string
   readonly virtualServers: VirtualServer[]
   readonly problems: Problem[]
+  /** The listing went through grep or was pasted without its head: virtual servers may be missing. */
+  partial?: boolean
 }
 
 const FORWARD: Record<string, ForwardMethod> = {masq: 'Masq', route: 'Route', tunnel: 'Tunnel', local: 'Local'}
@@ -40,7 +42,9 @@ const FORWARD: Record<string, ForwardMethod> = {masq: 'Masq', route: 'Route', tu
 /** Parses `ipvsadm -Ln` (with or without headers). A name instead of a number is a problem: without `-n` addresses are lost. */
 export function parseIpvsList(text: string, file: string): IpvsDump {
   const dump: IpvsDump = {file, virtualServers: [], problems: []}
-  text.split('\n').forEach((raw, at) => readListLine(dump, raw.trim(), at + 1))
+  const lines = text.split('\n').map((raw) => raw.trim())
+  lines.forEach((line, at) => readListLine(dump, line, at + 1))
+  dump.partial = dump.virtualServers.length > 0 && (!lines.some((line) => line.startsWith('IP Virtual Server')) || lines.includes('--') || dump.problems.length > 0)
   return dump
 }
 

@@ -104,7 +104,7 @@ function fateText(fate: Fate, {ink, width}: Style): string {
 function receiverText({receiver}: Fate): string {
   const {address, port, pod, node, kind} = receiver!
   const at = formatEndpoint(address, port)
-  return pod ? `${at} pod ${pod} on ${node}` : kind === 'socket' ? `${at}, a process of ${node}` : `${at} outside the cluster`
+  return pod ? `${at} pod ${pod} on ${node}` : kind === 'socket' ? `${at}, a process of ${node}` : `${at} (in no part of the snapshot)`
 }
 
 const sourceText = ({source, sourceIsClient}: Fate): string => (sourceIsClient ? "the client's own address" : source === undefined ? 'nobody' : formatAddress(source))
@@ -113,23 +113,27 @@ const sourceText = ({source, sourceIsClient}: Fate): string => (sourceIsClient ?
 function shortPath([first]: readonly Fate[], {ink, width}: Style): string {
   if (!first) return ''
   const steps: string[] = []
-  let hook = ''
+  let place = ''
+  let last = ''
+  let callers: Hop[] = []
   for (const hop of first.hops.filter(({reply}) => !reply)) {
-    const step = stepText(hop)
-    if (step === undefined) continue
-    if (hop.hook !== undefined && `${hop.node} ${hop.hook}` !== hook) {
-      hook = `${hop.node} ${hop.hook}`
-      if (steps.at(-1) !== `${hop.node} ${hop.hook}`) steps.push(`${hop.node} ${hop.hook}`)
-    }
-    if (steps.at(-1) !== step) steps.push(step)
+    if (`${hop.node} ${hop.hook ?? ''}` !== last) callers = []
+    last = `${hop.node} ${hop.hook ?? ''}`
+    if (hop.kind === 'rule' && hop.what === hop.evidence?.text) callers = [...callers.filter(({depth}) => depth < hop.depth), hop]
+    const effect = effectText(hop)
+    if (effect === undefined) continue
+    const here = `${hop.node} ${hop.hook ?? ''}`.trim()
+    steps.push(...(hop.hook !== undefined && `${hop.node} ${hop.hook}` !== place ? [here] : []), ...callers.flatMap(({where}) => (where && !steps.slice(-6).includes(chainOf(where)) ? [chainOf(where)] : [])), effect)
+    place = `${hop.node} ${hop.hook ?? ''}`
   }
   return steps.length === 0 ? '' : `    ${ink.dim(wrap(`way: ${safeLine(steps.join(' → '))}`, width - 4, '         '))}\n`
 }
 
-function stepText({kind, where, what, evidence}: Hop): string | undefined {
-  if (kind === 'rule') return evidence && where ? (what === evidence.text ? chainOf(where) : what) : undefined
+/** Steps that change the packet or end it; rules that only pass it on are left to -o wide. */
+function effectText({kind, what, evidence}: Hop): string | undefined {
+  if (kind === 'rule') return evidence && what !== evidence.text ? what : undefined
   if (kind === 'nat' || kind === 'mark' || kind === 'policy') return what
-  if (kind === 'ipvs') return what.startsWith('->') || what.startsWith('-a') ? undefined : `IPVS ${what.replace(/^-A -[tuf] /, '')}`
+  if (kind === 'ipvs') return what.startsWith('->') || what.startsWith('-a') ? undefined : `IPVS ${what.replace(/^-A -[tuf] /, '').replaceAll(/\s+/g, ' ')}`
   return kind === 'arrive' ? what : undefined
 }
 
