@@ -71,7 +71,7 @@ function readFlow(world: World, packet: unknown): Flow {
   if (sport !== undefined && !(Number.isInteger(sport) && sport > 0 && sport < 65536)) throw new BadPacket('"sport" must be a port')
   return {
     origin: readOrigin(world, {from, enter, destination: destination.address}), destination: destination.address, port: destination.port,
-    protocol: protocol as Protocol, ...(sport === undefined ? {} : {sourcePort: sport}),
+    protocol: protocol, ...(sport === undefined ? {} : {sourcePort: sport}),
   }
 }
 

@@ -22,7 +22,7 @@ export function apiFinding(name: CodeName, service: Service, message: string, {p
   const info = codeInfo(name)
   return {
     code: info.code, name, severity: severity ?? info.severity, service: service.id, services: [service.id], frontends: [], origins: [],
-    ...(port ? {port: `${port.port}/${port.protocol}`} : {}), message, evidence: [{source: `api/${file ?? 'services.json'}`, line: 0, text: text ?? `${service.id}`}], fix: info.fix,
+    ...(port ? {port: `${port.port}/${port.protocol}`} : {}), message, evidence: [{source: `api/${file ?? 'services.json'}`, line: 0, text: text ?? service.id}], fix: info.fix,
   }
 }
 

@@ -72,7 +72,7 @@ function leftovers({state, proxy, cluster, services}: NodeCheck): Finding[] {
   const service = nat.find(({chain}) => /^KUBE-(SVC|SEP)-/.test(chain.name) && chain.length > 0)
   if (proxy.mode !== 'iptables' && proxy.mode !== 'userspace' && service) {
     const texts = nat.flatMap(({chain}) => (/^KUBE-/.test(chain.name) ? chain.texts.map(({text}) => text) : []))
-    found.push({what: 'iptables-mode chains', evidence: {source: service.dump.file, line: service.chain.texts[0]!.line, text: service.chain.texts[0]!.text}, names: services.filter(({id}) => texts.some((text) => text.includes(`${id}`))).map(({id}) => id)})
+    found.push({what: 'iptables-mode chains', evidence: {source: service.dump.file, line: service.chain.texts[0]!.line, text: service.chain.texts[0]!.text}, names: services.filter(({id}) => texts.some((text) => text.includes(id))).map(({id}) => id)})
   }
   const dummy = state.links.find(({name}) => name === 'kube-ipvs0')
   if (proxy.mode !== 'ipvs' && dummy) {

@@ -6,11 +6,11 @@ export interface SnapshotFlags extends LiveFlags {
 }
 
 /** The saved snapshot that was named, or one taken now. */
-export async function getSnapshot(flags: SnapshotFlags, wanted?: {readonly services?: readonly string[]}): Promise<Snapshot> {
+export async function getSnapshot(flags: SnapshotFlags): Promise<Snapshot> {
   if (flags.snapshot !== undefined) {
     const {loadSnapshot} = await import('../snapshot/load.js')
     return loadSnapshot(flags.snapshot)
   }
   const {takeSnapshot} = await import('./live.js')
-  return takeSnapshot(flags, wanted)
+  return takeSnapshot(flags)
 }

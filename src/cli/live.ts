@@ -1,11 +1,102 @@
-import type {Snapshot} from '../snapshot/snapshot.js'
+import {openApi, type Api} from '../kube/api.js'
+import {readConnection, type Connection, type ConnectionFlags} from '../kube/kubeconfig.js'
+import {readClusterFiles} from '../kube/read-cluster.js'
 import {SvcTraceError} from '../model/errors.js'
+import {collectNodes, type NodeResult} from '../nodes/collect.js'
+import {localTransport, opensshTransport} from '../nodes/processes.js'
+import {sshTransport} from '../nodes/ssh.js'
+import type {NodeTarget, Transport} from '../nodes/transport.js'
+import {snapshotFromFiles, type Snapshot, type SnapshotInfo} from '../snapshot/snapshot.js'
+import {duration} from './duration.js'
+import {interruption} from './interruption.js'
+import {progressLine} from './progress.js'
 
-export interface LiveFlags {
-  readonly namespace?: string | undefined
+export interface LiveFlags extends ConnectionFlags {
+  readonly 'request-timeout'?: string | undefined
+  readonly via?: string | undefined
+  readonly 'ssh-user'?: string | undefined
+  readonly 'ssh-port'?: number | undefined
+  readonly 'ssh-identity'?: string | undefined
+  readonly 'ssh-config'?: string | undefined
+  readonly 'ssh-known-hosts'?: string | undefined
+  readonly 'node-address'?: string | undefined
+  readonly 'node-timeout'?: string | undefined
+  readonly sudo?: string | undefined
+  readonly parallel?: number | undefined
+  readonly node?: readonly string[] | undefined
+  readonly 'api-only'?: boolean | undefined
 }
 
-/** Takes a snapshot of the live cluster. */
-export async function takeSnapshot(_flags: LiveFlags, _wanted?: unknown): Promise<Snapshot> {
-  throw new SvcTraceError('ApiUnreachable', 'live collection is not there yet; use --snapshot')
+/** Takes a snapshot of the live cluster: the API first, then its nodes. */
+export async function takeSnapshot(flags: LiveFlags): Promise<Snapshot> {
+  return snapshotFromFiles(await collectFiles(flags))
+}
+
+/** The same as files, for saving. */
+export async function collectFiles(flags: LiveFlags): Promise<Map<string, string>> {
+  const stop = interruption()
+  const connection = readConnection(flags)
+  const api = await connect(connection, flags, stop)
+  try {
+    const {files, forbidden} = await readClusterFiles(api, connection.namespace)
+    const {cluster} = snapshotFromFiles(files)
+    const wanted = flags['api-only'] ? [] : nodeTargets(cluster.nodes, flags)
+    const results = await readNodes(wanted, flags, stop)
+    for (const {node, files: own} of results) for (const [file, text] of own) files.set(`nodes/${node}/${file}`, text)
+    files.set('snapshot.json', `${JSON.stringify(infoOf({cluster: cluster.nodes.map(({name}) => name), results, forbidden, via: flags.via ?? 'auto', namespace: connection.namespace}), undefined, 2)}\n`)
+    return files
+  } finally {
+    api.close()
+  }
+}
+
+export async function connect(connection: Connection, flags: LiveFlags, signal: AbortSignal): Promise<Api> {
+  return openApi(connection, {timeout: duration(flags['request-timeout'] ?? '0', '--request-timeout'), signal})
+}
+
+type ApiNode = Snapshot['cluster']['nodes'][number]
+
+/** Which nodes to read and under which address. Names that could be taken for options never reach ssh. */
+export function nodeTargets(nodes: readonly ApiNode[], flags: LiveFlags): NodeTarget[] {
+  for (const name of flags.node ?? []) if (!nodes.some((node) => node.name === name)) throw new SvcTraceError('NotFound', `nodes "${name}" not found`, `nodes: ${nodes.map((node) => node.name).join(', ')}`)
+  return nodes.filter(({name}) => flags.node === undefined || flags.node.includes(name)).map((node) => ({node: node.name, host: hostOf(node, flags['node-address'] ?? 'InternalIP')}))
+}
+
+function hostOf({name, addresses}: ApiNode, kind: string): string {
+  const address = kind === 'name' ? name : (addresses.find(({type}) => type === kind)?.address ?? name)
+  if (!/^[\w.:[\]-]+$/.test(address) || address.startsWith('-')) throw new SvcTraceError('ApiError', `node ${name} has the address ${JSON.stringify(address)}, which is no host name`)
+  return address
+}
+
+export function transportFor(flags: LiveFlags): Transport {
+  const options = {
+    connectTimeout: 10_000, ...(flags['ssh-user'] ? {user: flags['ssh-user']} : {}), ...(flags['ssh-port'] ? {port: flags['ssh-port']} : {}), ...(flags['ssh-identity'] ? {identity: flags['ssh-identity']} : {}),
+    ...(flags['ssh-config'] ? {config: flags['ssh-config']} : {}), ...(flags['ssh-known-hosts'] ? {knownHosts: flags['ssh-known-hosts']} : {}),
+  }
+  if (flags.via === 'openssh') return opensshTransport(options)
+  return flags.via === 'local' ? localTransport() : sshTransport(options)
+}
+
+async function readNodes(targets: readonly NodeTarget[], flags: LiveFlags, signal: AbortSignal): Promise<NodeResult[]> {
+  const line = progressLine('reading nodes', targets.length)
+  try {
+    const results = await collectNodes(targets, transportFor(flags), {
+      sudo: (flags.sudo ?? 'auto') as 'auto', parallel: flags.parallel ?? 16, timeout: duration(flags['node-timeout'] ?? '60s', '--node-timeout'), signal, progress: line.update,
+    })
+    if (signal.aborted) throw new SvcTraceError('Interrupted', `interrupted; ${results.filter(({failure}) => failure === undefined).length} of ${targets.length} nodes were read`)
+    line.end()
+    for (const {node, failure, hint} of results) if (failure !== undefined) line.warn(`node ${node}: ${failure}${hint === undefined ? '' : ` (hint: ${hint})`}`)
+    return results
+  } finally {
+    line.end()
+  }
+}
+
+function infoOf({cluster, results, forbidden, via, namespace}: {cluster: readonly string[]; results: readonly NodeResult[]; forbidden: Record<string, string>; via: string; namespace: string}): SnapshotInfo {
+  const read = new Set(results.map(({node}) => node))
+  return {
+    tool: 'kubectl-svc-trace', namespace, taken: new Date().toISOString(), forbidden, skipped: cluster.filter((name) => !read.has(name)),
+    unread: Object.fromEntries(results.flatMap(({node, failure}) => (failure === undefined ? [] : [[node, failure]]))),
+    via: Object.fromEntries(results.map(({node}) => [node, via === 'auto' ? 'ssh' : via])),
+  }
 }

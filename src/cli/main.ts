@@ -13,7 +13,7 @@ export async function main(argv: readonly string[], dir: string): Promise<void> 
       process.stdout.write(`${(await complete(argv.slice(1), config.commands)).join('\n')}\n`)
       return
     }
-    const resolved = resolveArgv(argv, rulesOf(config as Config))
+    const resolved = resolveArgv(argv, rulesOf(config))
     process.argv.splice(2, Number.POSITIVE_INFINITY, ...resolved)
     await run(resolved, config)
     await flush()

@@ -12,13 +12,14 @@ export interface SelectFlags {
 export function selectServices(snapshot: Snapshot, names: readonly string[], flags: SelectFlags): Service[] {
   const all = snapshot.cluster.services
   if (names.length > 0) return names.map((name) => findService(snapshot, name, flags.namespace))
-  const namespace = flags.namespace ?? 'default'
+  const namespace = flags.namespace ?? snapshot.info.namespace ?? 'default'
   const wanted = flags.selector === undefined ? () => true : labelSelector(flags.selector)
   return all.filter((service) => (flags['all-namespaces'] || service.namespace === namespace) && wanted(service.labels))
 }
 
 /** Finds a Service by `web`, `svc/web`, `service/web`, `ns/web` or `web.ns`. */
-export function findService({cluster}: Snapshot, text: string, namespace = 'default'): Service {
+export function findService({cluster, info}: Snapshot, text: string, wanted?: string): Service {
+  const namespace = wanted ?? info.namespace ?? 'default'
   for (const {ns, name} of readings(text, namespace)) {
     const found = cluster.services.find((service) => service.namespace === ns && service.name === name)
     if (found) return found

@@ -27,7 +27,7 @@ export default class Trace extends Command {
 
   async run(): Promise<void> {
     const {args, flags} = await this.parse(Trace)
-    const snapshot = await getSnapshot(flags, {services: [args.name]})
+    const snapshot = await getSnapshot(flags)
     const service = findService(snapshot, args.name, flags.namespace)
     const world = buildWorld(snapshot)
     const result = trace(snapshot, world, {service, options: traceOptions(flags, world, service)})

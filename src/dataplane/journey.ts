@@ -298,7 +298,7 @@ export class Journey {
       tracking: this.tracking,
       ipvsRequest: () => {
         const result = this.ipvs(packet)
-        if (result === undefined || ('outcome' in result)) return result as End | undefined
+        if (result === undefined || ('outcome' in result)) return result
         sent = result
         return 'stolen'
       },

@@ -105,9 +105,9 @@ export class Router {
       rule.outDevice === undefined &&
       (!rule.source || inside(query.src, rule.source)) &&
       (!rule.destination || inside(query.dst, rule.destination)) &&
-      (rule.unmodelled.length === 0 || chooser.assume(`rule:${this.node}:${rule.priority}:${rule.text}`, [
+      (rule.unmodelled.length === 0 || !chooser.assume(`rule:${this.node}:${rule.priority}:${rule.text}`, [
         `if ip rule ${rule.priority} (${rule.unmodelled.join(', ')}) does not apply on ${this.node}`, `if ip rule ${rule.priority} (${rule.unmodelled.join(', ')}) applies on ${this.node}`,
-      ]) === false)
+      ]))
     return matches !== rule.not
   }
 

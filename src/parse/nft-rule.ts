@@ -206,7 +206,7 @@ export class NftRuleReader {
   /** Statements whose own words end where a word begins that can start a statement. */
   private opaque(kind: string): NftObject {
     const from = this.at++
-    while (this.at < this.words.length && !(this.words[this.at]!.quoted === false && /^(accept|drop|return|continue|jump|goto|counter|comment|reject|meta|ip|ip6|tcp|udp|ct|dnat|snat|masquerade|redirect|log|queue)$/.test(this.word!))) this.at++
+    while (this.at < this.words.length && !(!this.words[this.at]!.quoted && /^(accept|drop|return|continue|jump|goto|counter|comment|reject|meta|ip|ip6|tcp|udp|ct|dnat|snat|masquerade|redirect|log|queue)$/.test(this.word!))) this.at++
     return {[kind]: this.words.slice(from + 1, this.at).map(({text}) => text).join(' ')}
   }
 

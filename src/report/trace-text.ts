@@ -78,9 +78,15 @@ function partText(part: ClientFates, path: TracedPath, style: Style): string {
   const many = part.clients.length > FEW_RANGES
   const clients = path.parts.length > 1 || (part.clients.length > 0 && !many) ? `  clients ${part.clients.slice(0, FEW_RANGES).map(formatRange).join(', ')}${many ? ` and ${part.clients.length - FEW_RANGES} more ranges` : ''}\n` : ''
   const conditions = part.alternatives.length > 0 ? conditionText(part, style) : ''
-  const shown = part.alternatives.length > 0 ? part.alternatives : part.fates
+  const shown = part.alternatives.length === 0 ? part.fates : style.wide ? part.alternatives : distinct(part.alternatives)
   const body = style.wide ? treeText(shown, style) : `${shown.slice(0, MANY).map((fate) => fateText(fate, style)).join('')}${shown.length > MANY ? `  … ${shown.length - MANY} more endpoints: -o wide\n` : ''}${shortPath(shown, style)}`
   return `${clients}${conditions}${body}`
+}
+
+/** Alternatives that end alike are shown once, the good one first. */
+function distinct(alternatives: readonly Fate[]): Fate[] {
+  const sorted = [...alternatives].sort((a, b) => Number(b.outcome === 'delivered') - Number(a.outcome === 'delivered'))
+  return [...new Map(sorted.reverse().map((fate) => [`${fate.outcome} ${fate.reason}`, fate])).values()].reverse()
 }
 
 /** More endpoints than this are not listed without -o wide. */

@@ -91,7 +91,7 @@ async function readArchive(path: string): Promise<Map<string, string>> {
     parser.on('end', () => resolve())
     parser.on('error', (error: Error) => bad(error.message))
     source.on('error', (error) => bad(error.message))
-    source.pipe(parser as unknown as NodeJS.WritableStream)
+    source.pipe(parser)
   })
   return files
 }

@@ -7,6 +7,8 @@ import {NodeState} from './node-state.js'
 export interface SnapshotInfo {
   readonly tool?: string
   readonly taken?: string
+  /** The namespace of the context, for names without one. */
+  readonly namespace?: string
   /** Nodes that were asked and didn't answer: name → why. */
   readonly unread: Readonly<Record<string, string>>
   /** API lists that could not be read: resource → why. */

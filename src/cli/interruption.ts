@@ -1,0 +1,8 @@
+/** A signal that Ctrl-C and SIGTERM trip: everything under way stops at once; a second one ends the process. */
+export function interruption(): AbortSignal {
+  const controller = new AbortController()
+  const stop = (): void => controller.abort()
+  process.once('SIGINT', stop)
+  process.once('SIGTERM', stop)
+  return controller.signal
+}

@@ -1,0 +1,35 @@
+import {Command, Flags} from '@oclif/core'
+import {kubeFlags, nodeFlags, noColor, onlyNodes} from '../cli/flags.js'
+import {SvcTraceError} from '../model/errors.js'
+import {plural} from '../util/text.js'
+
+export default class Snapshot extends Command {
+  static override summary = 'Capture what a trace reads, for later or for somebody else.'
+  static override description = `Secrets, environment values and foreign annotations never get in; the file is readable by you only.
+Exit codes: 0, 3 when a node or a list could not be read (the rest is in the file), 2 wrong usage or API failure, 70 a bug, 130 interrupted.`
+  static override usage = 'snapshot -f FILE [flags]'
+  static override examples = ['<%= config.bin %> snapshot -f incident.tar.gz', '<%= config.bin %> snapshot --print-collector']
+  static override flags = {
+    file: Flags.string({char: 'f', description: 'where to write: FILE.tar.gz, or a folder'}),
+    'print-collector': Flags.boolean({description: 'print the script that runs on the nodes, and do nothing else'}),
+    node: onlyNodes, ...kubeFlags, ...nodeFlags, 'no-color': noColor,
+  }
+
+  async run(): Promise<void> {
+    const {flags} = await this.parse(Snapshot)
+    if (flags['print-collector']) {
+      const {collectorScript} = await import('../nodes/collect.js')
+      process.stdout.write(collectorScript())
+      return
+    }
+    if (flags.file === undefined) throw new SvcTraceError('BadUsage', 'snapshot needs -f FILE', 'kubectl svc-trace snapshot -f incident.tar.gz')
+    const {collectFiles} = await import('../cli/live.js')
+    const {saveSnapshot} = await import('../snapshot/save.js')
+    const files = await collectFiles(flags)
+    await saveSnapshot(files, flags.file)
+    const info = JSON.parse(files.get('snapshot.json')!) as {unread: object; forbidden: object; via: object}
+    const lost = Object.keys(info.unread).length + Object.keys(info.forbidden).length
+    process.stderr.write(`wrote ${flags.file}: ${plural(Object.keys(info.via).length - Object.keys(info.unread).length, 'node')} read${lost > 0 ? `, ${lost} parts are missing` : ''}\nnext: kubectl svc-trace NAME --snapshot ${flags.file}\n`)
+    process.exitCode = lost > 0 ? 3 : 0
+  }
+}

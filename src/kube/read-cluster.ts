@@ -1,0 +1,108 @@
+import {SvcTraceError} from '../model/errors.js'
+import {ApiFailure, type Api} from './api.js'
+import {trimObject} from './trim.js'
+
+type Json = Record<string, unknown>
+
+interface Resource {
+  readonly name: string
+  readonly group: string
+  readonly namespaced: boolean
+  /** Not there on every cluster: a 404 is no loss. */
+  readonly optional: boolean
+}
+
+const core = (name: string, namespaced = true): Resource => ({name, group: '/api/v1', namespaced, optional: false})
+const extra = (name: string, group: string, namespaced = true): Resource => ({name, group: `/apis/${group}`, namespaced, optional: true})
+
+/** What a snapshot holds of the API. Secrets are not among it. */
+export const RESOURCES: readonly Resource[] = [
+  core('namespaces', false), core('nodes', false), core('services'), extra('endpointslices', 'discovery.k8s.io/v1'), core('endpoints'), core('pods'),
+  extra('ingresses', 'networking.k8s.io/v1'), extra('ingressclasses', 'networking.k8s.io/v1', false), extra('networkpolicies', 'networking.k8s.io/v1'), extra('servicecidrs', 'networking.k8s.io/v1', false),
+]
+
+export interface ReadCluster {
+  /** `api/…` files. */
+  readonly files: Map<string, string>
+  readonly forbidden: Record<string, string>
+}
+
+const PAGE = 500
+
+/** Reads everything that a trace needs, in pages. What is forbidden or missing is said and costs only what depends on it. */
+export async function readClusterFiles(api: Api, namespace: string): Promise<ReadCluster> {
+  const files = new Map<string, string>()
+  const forbidden: Record<string, string> = {}
+  files.set('api/version.json', JSON.stringify(await api.get('/version')))
+  for (const resource of RESOURCES) {
+    const list = await readResource(api, resource, {namespace, forbidden})
+    if (list) files.set(`api/${resource.name}.json`, JSON.stringify(list))
+  }
+  const config = await readProxyConfig(api, forbidden)
+  if (config) files.set('api/configmap-kube-proxy.json', JSON.stringify(config))
+  if (!files.has('api/services.json')) throw new SvcTraceError('Forbidden', `Error from server (Forbidden): ${forbidden['services'] ?? 'services cannot be listed'}`, 'see manifests/rbac.yaml for the permissions that svc-trace needs')
+  return {files, forbidden}
+}
+
+async function readResource(api: Api, resource: Resource, {namespace, forbidden}: {namespace: string; forbidden: Record<string, string>}): Promise<Json | undefined> {
+  try {
+    return await readPages(api, resource, `${resource.group}/${resource.name}`)
+  } catch (error) {
+    if (!(error instanceof ApiFailure)) throw error
+    if (error.status === 404 && resource.optional) return undefined
+    if (error.status !== 403) throw new SvcTraceError('ApiError', `listing ${resource.name}: ${error.message}`, undefined, {cause: error})
+  }
+  return resource.namespaced ? readNamespace(api, resource, {namespace, forbidden}) : refuse(resource.name, forbidden, `list of ${resource.name} at the cluster scope is forbidden`)
+}
+
+/** Without the right to list a cluster, the namespace is better than nothing. */
+async function readNamespace(api: Api, resource: Resource, {namespace, forbidden}: {namespace: string; forbidden: Record<string, string>}): Promise<Json | undefined> {
+  try {
+    const list = await readPages(api, resource, `${resource.group}/namespaces/${encodeURIComponent(namespace)}/${resource.name}`)
+    forbidden[resource.name] = `list of ${resource.name} in all namespaces is forbidden; only ${namespace} was read`
+    return list
+  } catch (error) {
+    if (!(error instanceof ApiFailure) || error.status !== 403) throw error
+    return refuse(resource.name, forbidden, error.message)
+  }
+}
+
+function refuse(name: string, forbidden: Record<string, string>, message: string): undefined {
+  forbidden[name] = message
+  return undefined
+}
+
+async function readPages(api: Api, {name}: Resource, path: string): Promise<Json> {
+  const items: Json[] = []
+  let next = ''
+  let first: Json | undefined
+  for (let restarts = 0; ; ) {
+    let page: Json
+    try {
+      page = await api.get(`${path}?limit=${PAGE}${next === '' ? '' : `&continue=${encodeURIComponent(next)}`}`)
+    } catch (error) {
+      // 410: the list is too old to go on with; begin again
+      if (!(error instanceof ApiFailure && error.status === 410 && restarts++ < 3)) throw error
+      items.length = 0
+      next = ''
+      continue
+    }
+    first ??= page
+    items.push(...((page['items'] as Json[] | undefined) ?? []).map((item) => trimObject(name, item)))
+    next = String((page['metadata'] as Json | undefined)?.['continue'] ?? '')
+    if (next === '') return {apiVersion: first['apiVersion'], kind: first['kind'], metadata: {}, items}
+  }
+}
+
+/** kubeadm's name for it; other distributions keep the configuration elsewhere, and then the rules tell the mode. */
+async function readProxyConfig(api: Api, forbidden: Record<string, string>): Promise<Json | undefined> {
+  try {
+    const {data, ...object} = await api.get('/api/v1/namespaces/kube-system/configmaps/kube-proxy')
+    const own = (data ?? {}) as Json
+    return {...trimObject('configmaps', object), data: {'config.conf': own['config.conf'] ?? own['config.yaml']}}
+  } catch (error) {
+    if (!(error instanceof ApiFailure)) throw error
+    if (error.status === 403) forbidden['configmaps'] = 'get of configmap kube-system/kube-proxy is forbidden'
+    return undefined
+  }
+}

@@ -1,0 +1,65 @@
+import {readFileSync} from 'node:fs'
+import {dirname, join} from 'node:path'
+import {fileURLToPath} from 'node:url'
+import {readFrames} from './frames.js'
+import {NodeUnreachable, type NodeTarget, type Transport} from './transport.js'
+
+export interface CollectOptions {
+  readonly sudo: 'auto' | 'never' | 'always'
+  readonly parallel: number
+  /** Milliseconds for one node. */
+  readonly timeout: number
+  readonly signal: AbortSignal
+  /** Called at every change, for a progress line. */
+  readonly progress: (state: {readonly read: number; readonly failed: number; readonly waiting: number}) => void
+}
+
+export interface NodeResult {
+  readonly node: string
+  readonly files: ReadonlyMap<string, string>
+  /** Why it could not be read, or not to its end. */
+  readonly failure?: string
+  readonly hint?: string
+}
+
+/** The script that runs on every node, whatever the way in. */
+export function collectorScript(): string {
+  const here = dirname(fileURLToPath(import.meta.url))
+  for (const path of [join(here, 'collector.sh'), join(here, '../../src/nodes/collector.sh')]) {
+    try {
+      return readFileSync(path, 'utf8')
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    }
+  }
+  throw new Error('collector.sh is missing from the installation')
+}
+
+/** Reads nodes in parallel; one that fails costs itself only. */
+export async function collectNodes(targets: readonly NodeTarget[], transport: Transport, options: CollectOptions): Promise<NodeResult[]> {
+  const script = `SVC_TRACE_SUDO=${options.sudo}\n${collectorScript()}`
+  const results: NodeResult[] = []
+  const queue = [...targets]
+  const tell = (): void => options.progress({read: results.filter(({failure}) => failure === undefined).length, failed: results.filter(({failure}) => failure !== undefined).length, waiting: targets.length - results.length})
+  const worker = async (): Promise<void> => {
+    for (let target = queue.shift(); target && !options.signal.aborted; target = queue.shift()) {
+      results.push(await collectNode(target, transport, {script, options}))
+      tell()
+    }
+  }
+  tell()
+  await Promise.all(Array.from({length: Math.max(1, Math.min(options.parallel, targets.length))}, worker))
+  return targets.map(({node}) => results.find((result) => result.node === node) ?? {node, files: new Map(), failure: 'interrupted before it was its turn'})
+}
+
+async function collectNode(target: NodeTarget, transport: Transport, {script, options}: {script: string; options: CollectOptions}): Promise<NodeResult> {
+  const signal = AbortSignal.any([options.signal, AbortSignal.timeout(options.timeout)])
+  try {
+    const {files, complete} = readFrames(await transport.run(target, script, signal))
+    return {node: target.node, files, ...(complete ? {} : {failure: 'the output of the collector is cut short'})}
+  } catch (error) {
+    if (!(error instanceof NodeUnreachable)) throw error
+    const {files} = readFrames(error.partial)
+    return {node: target.node, files, failure: error.message, ...(error.hint === undefined ? {} : {hint: error.hint})}
+  }
+}

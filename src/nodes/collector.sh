@@ -1,0 +1,111 @@
+#!/bin/sh
+# svc-trace collector: prints what a node's kernel does with packets. It only reads: no file is written, nothing is changed.
+#
+# Output: "@svc-trace 1", then for each section "@begin FILE", the command's output with "|" before every line, what it
+# said on stderr with "!" before every line (last of them "!rc=N"), "@end FILE"; at the end "@done". A line of a dump can
+# never look like a frame, because every line of it begins with "|" or "!".
+#
+# SVC_TRACE_SUDO=auto|never|always decides about "sudo -n"; SVC_TRACE_TIMEOUT is the limit of one command in seconds.
+set -u
+LC_ALL=C
+PATH="${PATH:-/bin:/usr/bin}:/usr/local/sbin:/usr/sbin:/sbin:/opt/bin:/var/lib/rancher/k3s/data/current/bin:/var/lib/rancher/k3s/data/current/bin/aux:/var/lib/rancher/rke2/bin"
+export LC_ALL PATH
+LIMIT="${SVC_TRACE_LIMIT:-402653184}"
+SECONDS_EACH="${SVC_TRACE_TIMEOUT:-30}"
+exec 4>&1
+renice -n 10 -p $$ >/dev/null 2>&1 || true
+
+# How to become root: already, by sudo without a password, or not at all.
+ROOT=""
+if [ "$(id -u)" != 0 ]; then
+  case "${SVC_TRACE_SUDO:-auto}" in
+    never) ;;
+    always) ROOT="sudo -n" ;;
+    *) if command -v sudo >/dev/null 2>&1 && sudo -n true >/dev/null 2>&1; then ROOT="sudo -n"; fi ;;
+  esac
+fi
+BOUND=""
+if command -v timeout >/dev/null 2>&1; then BOUND="timeout $SECONDS_EACH"; fi
+
+# section FILE COMMAND...: runs a command as root if we can, and frames what it says.
+section() {
+  file=$1
+  shift
+  printf '@begin %s\n' "$file" >&4
+  said=$( { { $BOUND $ROOT "$@" 2>&3 </dev/null; printf '\nrc=%s\n' "$?" >&3; } | head -c "$LIMIT" | sed 's/^/|/' >&4; } 3>&1 )
+  printf '%s\n' "$said" | sed 's/^/!/' >&4
+  printf '\n@end %s\n' "$file" >&4
+}
+
+# get PATH: asks kube-proxy's own HTTP ports on the node.
+get() {
+  if command -v curl >/dev/null 2>&1; then curl -fsS -m 3 "$1"; elif command -v wget >/dev/null 2>&1; then wget -q -T 3 -O - "$1"; else echo "neither curl nor wget: not found" >&2; return 127; fi
+}
+
+# plain FILE COMMAND...: the same without root, for functions of this script.
+plain() {
+  keep=$ROOT
+  bound=$BOUND
+  ROOT=""
+  BOUND=""
+  section "$@"
+  ROOT=$keep
+  BOUND=$bound
+}
+
+proxy_version() {
+  for process in /proc/[0-9]*; do
+    case "$($ROOT readlink "$process/exe" 2>/dev/null)" in */kube-proxy*) $ROOT "$process/exe" --version; return ;; esac
+  done
+  echo "no kube-proxy process: not found" >&2
+  return 127
+}
+
+backends() {
+  iptables --version 2>/dev/null
+  readlink -f "$(command -v iptables)" 2>/dev/null
+  uname -r
+  nft --version 2>/dev/null
+  ipset --version 2>/dev/null
+  date -u +%Y-%m-%dT%H:%M:%SZ
+}
+
+conntrack_entries() {
+  if command -v conntrack >/dev/null 2>&1; then $ROOT conntrack -L -f "$1"; elif [ "$1" = ipv4 ]; then $ROOT cat /proc/net/nf_conntrack; else return 0; fi
+}
+
+sysctls() {
+  $ROOT sysctl -a 2>/dev/null | grep -E '^net\.(ipv4\.(conf|ip_forward|ip_local|ip_nonlocal_bind|vs|fib_multipath)|ipv6\.conf\.[^.]+\.(forwarding|disable_ipv6)|bridge|netfilter\.nf_conntrack_(max|count|buckets|tcp_be_liberal|tcp_loose))'
+}
+
+echo "@svc-trace 1" >&4
+section iptables-save.txt iptables-save -c
+section ip6tables-save.txt ip6tables-save -c
+for backend in legacy nft; do
+  if command -v "iptables-$backend-save" >/dev/null 2>&1; then
+    section "iptables-$backend-save.txt" "iptables-$backend-save" -c
+    section "ip6tables-$backend-save.txt" "ip6tables-$backend-save" -c
+  fi
+done
+section ipset-save.txt ipset save
+section ipvsadm-Sn.txt ipvsadm -Sn
+section proc-net-ip_vs.txt cat /proc/net/ip_vs
+section nft.json nft -j list ruleset
+section nft.txt nft list ruleset
+section ip-addr.json ip -j addr show
+section ip-link.json ip -d -j link show
+section ip-route.json ip -4 -j route show table all
+section ip-route6.json ip -6 -j route show table all
+section ip-rule.json ip -4 -j rule show
+section ip-rule6.json ip -6 -j rule show
+section ip-neigh.json ip -j neigh show
+section bridge-fdb.json bridge -j fdb show
+plain sysctl.txt sysctls
+section ss.txt ss -H -lntup
+plain conntrack.txt conntrack_entries ipv4
+plain conntrack6.txt conntrack_entries ipv6
+plain proxymode.txt get http://127.0.0.1:10249/proxyMode
+plain healthz.txt get http://127.0.0.1:10256/healthz
+plain kube-proxy-version.txt proxy_version
+plain backend.txt backends
+echo "@done" >&4

@@ -1,0 +1,25 @@
+/** A node as a transport addresses it. */
+export interface NodeTarget {
+  readonly node: string
+  readonly host: string
+}
+
+/** A way into a node: runs the collector there and gives back what it printed. */
+export interface Transport {
+  readonly name: string
+  readonly run: (target: NodeTarget, script: string, signal: AbortSignal) => Promise<string>
+}
+
+/** A node could not be read, or not to its end. It costs that node only. */
+export class NodeUnreachable extends Error {
+  readonly hint: string | undefined
+  /** What arrived before it broke. */
+  readonly partial: string
+
+  constructor(message: string, hint?: string, partial = '') {
+    super(message)
+    this.name = 'NodeUnreachable'
+    this.hint = hint
+    this.partial = partial
+  }
+}
