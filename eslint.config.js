@@ -6,10 +6,18 @@ export default tseslint.config(
   js.configs.recommended,
   ...tseslint.configs.strictTypeChecked,
   {
-    languageOptions: {parserOptions: {projectService: {allowDefaultProject: ['eslint.config.js']}, tsconfigRootDir: import.meta.dirname}},
+    languageOptions: {
+      parserOptions: {
+        projectService: {allowDefaultProject: ['eslint.config.js']},
+        tsconfigRootDir: import.meta.dirname,
+      },
+    },
     rules: {
       '@typescript-eslint/no-non-null-assertion': 'off',
-      '@typescript-eslint/restrict-template-expressions': ['error', {allowNumber: true, allowBoolean: true, allowNullish: true, allow: [{name: ['bigint'], from: 'lib'}]}],
+      '@typescript-eslint/restrict-template-expressions': [
+        'error',
+        {allowNumber: true, allowBoolean: true, allowNullish: true, allow: [{name: ['bigint'], from: 'lib'}]},
+      ],
       '@typescript-eslint/no-confusing-void-expression': 'off',
       '@typescript-eslint/no-unnecessary-condition': 'off',
       '@typescript-eslint/no-unused-vars': ['error', {argsIgnorePattern: '^_', varsIgnorePattern: '^_'}],
@@ -22,5 +30,10 @@ export default tseslint.config(
       'max-lines-per-function': ['error', 60],
     },
   },
-  {files: ['test/**/*.ts', 'bench/**/*.ts', 'tools/**', '*.js'], extends: [tseslint.configs.disableTypeChecked], languageOptions: {parserOptions: {projectService: false}}, rules: {'max-lines-per-function': 'off', '@typescript-eslint/no-unused-expressions': 'off'}},
+  {
+    files: ['test/**/*.ts', 'bench/**/*.ts', 'tools/**', '*.js'],
+    extends: [tseslint.configs.disableTypeChecked],
+    languageOptions: {parserOptions: {projectService: false}},
+    rules: {'max-lines-per-function': 'off', '@typescript-eslint/no-unused-expressions': 'off'},
+  },
 )

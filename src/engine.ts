@@ -9,14 +9,19 @@ export function buildWorld({cluster, nodes}: Snapshot): World {
 }
 
 function worldFacts(cluster: ClusterState, nodes: Snapshot['nodes']): WorldFacts {
-  const apiAddresses = new Map(cluster.nodes.map((node) => [node.name, addressesOf(node.addresses.map(({address}) => address))]))
+  const apiAddresses = new Map(
+    cluster.nodes.map((node) => [node.name, addressesOf(node.addresses.map(({address}) => address))]),
+  )
   const nodeAddresses = new Set([...apiAddresses.values()].flat())
   const pods = podPlaces(cluster, nodeAddresses)
   const podAddresses = new Set(pods.flatMap(({addresses}) => addresses))
   return {
     nodes: [...nodes.values()].map((state) => ({
-      state, addresses: apiAddresses.get(state.name) ?? [],
-      podRanges: (cluster.nodes.find(({name}) => name === state.name)?.podCIDRs ?? []).flatMap((cidr) => parseRange(cidr) ?? []),
+      state,
+      addresses: apiAddresses.get(state.name) ?? [],
+      podRanges: (cluster.nodes.find(({name}) => name === state.name)?.podCIDRs ?? []).flatMap(
+        (cidr) => parseRange(cidr) ?? [],
+      ),
     })),
     pods,
     externals: externalHosts(cluster, (address) => nodeAddresses.has(address) || podAddresses.has(address)),
@@ -43,13 +48,19 @@ function podPlaces(cluster: ClusterState, nodeAddresses: ReadonlySet<Address>): 
       if (parsed === undefined || owner === undefined || (pod === undefined && node === undefined)) continue
       const id = pod ?? `pod at ${address}`
       const known = places.get(id)
-      places.set(id, {id, node: owner, hostNetwork: nodeAddresses.has(parsed), addresses: [...new Set([...(known?.addresses ?? []), parsed])]})
+      places.set(id, {
+        id,
+        node: owner,
+        hostNetwork: nodeAddresses.has(parsed),
+        addresses: [...new Set([...(known?.addresses ?? []), parsed])],
+      })
     }
   }
   return [...places.values()]
 }
 
-const soleNode = (cluster: ClusterState): string | undefined => (cluster.nodes.length === 1 ? cluster.nodes[0]!.name : undefined)
+const soleNode = (cluster: ClusterState): string | undefined =>
+  cluster.nodes.length === 1 ? cluster.nodes[0]!.name : undefined
 
 /** Endpoints that are neither pods nor nodes: databases outside, the API server. */
 function externalHosts(cluster: ClusterState, known: (address: Address) => boolean): Set<Address> {
@@ -69,7 +80,9 @@ function externalHosts(cluster: ClusterState, known: (address: Address) => boole
 
 /** Addresses that only translation makes work. */
 function virtualAddresses(cluster: ClusterState): Address[] {
-  return cluster.services.flatMap((service) => addressesOf([...service.clusterIPs, ...service.externalIPs, ...service.loadBalancer.flatMap(({ip}) => ip ?? [])]))
+  return cluster.services.flatMap((service) =>
+    addressesOf([...service.clusterIPs, ...service.externalIPs, ...service.loadBalancer.flatMap(({ip}) => ip ?? [])]),
+  )
 }
 
 /** Fewer cluster IPs than this say too little about the range that they come from. */
@@ -78,7 +91,9 @@ const WIDEST: Readonly<Record<Family, number>> = {4: 12, 6: 48}
 
 /** The Services' address ranges: as ServiceCIDR objects tell, else the smallest prefix that holds all cluster IPs. */
 function serviceRanges(cluster: ClusterState): Range[] {
-  const told = (cluster.raw['servicecidrs'] ?? []).flatMap(({spec}) => (Array.isArray(spec?.['cidrs']) ? spec['cidrs'] : [])).flatMap((cidr) => parseRange(String(cidr)) ?? [])
+  const told = (cluster.raw['servicecidrs'] ?? [])
+    .flatMap(({spec}) => (Array.isArray(spec?.['cidrs']) ? (spec['cidrs'] as unknown[]) : []))
+    .flatMap((cidr) => parseRange(String(cidr)) ?? [])
   if (told.length > 0) return told
   const all = cluster.services.flatMap(({clusterIPs}) => addressesOf(clusterIPs))
   return ([4, 6] as const).flatMap((family) => {
@@ -94,9 +109,12 @@ function serviceRanges(cluster: ClusterState): Range[] {
 function socketPods(cluster: ClusterState): WorldFacts['socketPod'] {
   const byEndpoint = new Map<string, string>()
   for (const {endpoints, ports} of cluster.slices) {
-    for (const {address, pod} of endpoints) for (const {port} of ports) if (pod !== undefined && port !== undefined) byEndpoint.set(`${parseAddress(address)} ${port}`, pod)
+    for (const {address, pod} of endpoints)
+      for (const {port} of ports)
+        if (pod !== undefined && port !== undefined) byEndpoint.set(`${parseAddress(address)} ${port}`, pod)
   }
   const byNode = new Map<string, string>()
-  for (const {id, node, ports, hostNetwork} of cluster.pods ?? []) if (hostNetwork) for (const {port} of ports) byNode.set(`${node} ${port}`, id)
+  for (const {id, node, ports, hostNetwork} of cluster.pods ?? [])
+    if (hostNetwork) for (const {port} of ports) byNode.set(`${node} ${port}`, id)
   return (node, address, port) => byEndpoint.get(`${address} ${port}`) ?? byNode.get(`${node} ${port}`)
 }

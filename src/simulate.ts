@@ -1,6 +1,5 @@
 import {walk} from './dataplane/walk.js'
 import type {World} from './dataplane/world.js'
-import type {Protocol} from './model/kube.js'
 import type {Fate, Flow, Origin, Outcome, WalkResult} from './model/trace.js'
 import {countAddresses, formatAddress, formatEndpoint, formatRange, parseEndpoint, parseRange} from './util/ip.js'
 
@@ -62,30 +61,45 @@ export function simulate(world: World, packet: unknown): SimulateLine {
 
 /** Checks a packet and gives it the node where it enters. */
 function readFlow(world: World, packet: unknown): Flow {
-  if (typeof packet !== 'object' || packet === null || Array.isArray(packet)) throw new BadPacket('a packet is an object: {"id", "from", "to", "proto"}')
-  const {from, to, proto, enter, sport} = packet as Partial<SimulatePacket>
+  if (typeof packet !== 'object' || packet === null || Array.isArray(packet))
+    throw new BadPacket('a packet is an object: {"id", "from", "to", "proto"}')
+  const {from, to, proto = 'TCP', enter, sport} = packet as Record<string, unknown>
   const destination = typeof to === 'string' ? parseEndpoint(to) : undefined
   if (!destination) throw new BadPacket('"to" must be address:port or [address]:port')
-  const protocol = (proto ?? 'TCP').toString().toUpperCase()
-  if (protocol !== 'TCP' && protocol !== 'UDP' && protocol !== 'SCTP') throw new BadPacket('"proto" must be TCP, UDP or SCTP')
-  if (sport !== undefined && !(Number.isInteger(sport) && sport > 0 && sport < 65536)) throw new BadPacket('"sport" must be a port')
+  const protocol = typeof proto === 'string' ? proto.toUpperCase() : ''
+  if (protocol !== 'TCP' && protocol !== 'UDP' && protocol !== 'SCTP')
+    throw new BadPacket('"proto" must be TCP, UDP or SCTP')
+  if (sport !== undefined && !(typeof sport === 'number' && Number.isInteger(sport) && sport > 0 && sport < 65536))
+    throw new BadPacket('"sport" must be a port')
   return {
-    origin: readOrigin(world, {from, enter, destination: destination.address}), destination: destination.address, port: destination.port,
-    protocol: protocol, ...(sport === undefined ? {} : {sourcePort: sport}),
+    origin: readOrigin(world, {from, enter, destination: destination.address}),
+    destination: destination.address,
+    port: destination.port,
+    protocol: protocol,
+    ...(sport === undefined ? {} : {sourcePort: sport}),
   }
 }
 
-function readOrigin(world: World, {from, enter, destination}: {from: unknown; enter: unknown; destination: Flow['destination']}): Origin {
+function readOrigin(
+  world: World,
+  {from, enter, destination}: {from: unknown; enter: unknown; destination: Flow['destination']},
+): Origin {
   const {external, node, pod} = (typeof from === 'object' && from !== null ? from : {}) as Record<string, unknown>
-  if ([external, node, pod].filter((value) => value !== undefined).length !== 1) throw new BadPacket('"from" must hold exactly one of "external", "node", "pod"')
-  if (typeof node === 'string') return world.machines.has(node) ? {kind: 'node', node} : fail(`node "${node}" is not in the snapshot`)
-  if (typeof pod === 'string') return world.pod(pod) ? {kind: 'pod', pod} : fail(`pod "${pod}" is not in the snapshot, or has no node`)
+  if ([external, node, pod].filter((value) => value !== undefined).length !== 1)
+    throw new BadPacket('"from" must hold exactly one of "external", "node", "pod"')
+  if (typeof node === 'string')
+    return world.machines.has(node) ? {kind: 'node', node} : fail(`node "${node}" is not in the snapshot`)
+  if (typeof pod === 'string')
+    return world.pod(pod) ? {kind: 'pod', pod} : fail(`pod "${pod}" is not in the snapshot, or has no node`)
   const range = typeof external === 'string' ? parseRange(external) : undefined
   if (!range) throw new BadPacket('"from.external" must be an address or a CIDR')
   if (typeof range.lo !== typeof destination) throw new BadPacket('"from" and "to" are of different IP families')
   const first = typeof enter === 'string' ? enter : world.machineAt(destination)?.name
-  if (first === undefined) throw new BadPacket(`no node holds ${formatAddress(destination)}; say in "enter" which node sees the packet first`)
-  return world.machines.has(first) ? {kind: 'external', ranges: [range], enter: first} : fail(`node "${first}" is not in the snapshot`)
+  if (first === undefined)
+    throw new BadPacket(`no node holds ${formatAddress(destination)}; say in "enter" which node sees the packet first`)
+  return world.machines.has(first)
+    ? {kind: 'external', ranges: [range], enter: first}
+    : fail(`node "${first}" is not in the snapshot`)
 }
 
 function fail(message: string): never {
@@ -101,7 +115,8 @@ function answer({parts}: WalkResult): Omit<SimulateAnswer, 'id'> {
     const weight = parts.length === 1 ? 1 : countAddresses(clients) / total
     for (const fate of fates) {
       outcomes[fate.outcome] = (outcomes[fate.outcome] ?? 0) + fate.share * weight
-      if (fate.outcome === 'delivered') backends.push(backendOf(fate, fate.share * weight, clients.map(formatRange).join(' ')))
+      if (fate.outcome === 'delivered')
+        backends.push(backendOf(fate, fate.share * weight, clients.map(formatRange).join(' ')))
     }
     for (const line of reasons(fates)) why.add(line)
   }
@@ -112,7 +127,10 @@ function backendOf({receiver, source, sourceIsClient}: Fate, share: number, clie
   const {address, port, pod, node} = receiver!
   const seen = source === undefined ? (sourceIsClient ? clients : undefined) : formatAddress(source)
   return {
-    address: formatEndpoint(address, port), ...(pod === undefined ? {} : {pod}), ...(node === undefined ? {} : {node}), share,
+    address: formatEndpoint(address, port),
+    ...(pod === undefined ? {} : {pod}),
+    ...(node === undefined ? {} : {node}),
+    share,
     ...(seen === undefined ? {} : {source: seen}),
   }
 }
@@ -122,7 +140,9 @@ function reasons(fates: readonly Fate[]): string[] {
   const best = new Map<Outcome, Fate>()
   for (const fate of fates) if (fate.share > (best.get(fate.outcome)?.share ?? 0)) best.set(fate.outcome, fate)
   return [...best.values()].flatMap((fate) => [
-    ...fate.hops.filter(({where}) => where !== undefined).map(({node, where, what}) => `${node} ${where}${what.startsWith('-A') ? '' : ` ${what}`}`), fate.reason,
+    ...fate.hops
+      .filter(({where}) => where !== undefined)
+      .map(({node, where, what}) => `${node} ${where}${what.startsWith('-A') ? '' : ` ${what}`}`),
+    fate.reason,
   ])
 }
-

@@ -14,7 +14,8 @@ import {familyOf, formatAddress, formatEndpoint, type Range} from './util/ip.js'
 
 export interface TraceOptions {
   /** Only from here; every sensible origin when undefined. For an external one the node where it enters may be left open. */
-  readonly from?: {readonly kind: 'external'; readonly ranges: readonly Range[] | 'any'} | Exclude<Origin, {kind: 'external'}>
+  readonly from?:
+    {readonly kind: 'external'; readonly ranges: readonly Range[] | 'any'} | Exclude<Origin, {kind: 'external'}>
   /** Only these frontends: a kind, an address, or address:port. */
   readonly to?: string
   /** Port number, node port or port name. */
@@ -24,7 +25,12 @@ export interface TraceOptions {
 
 /** What one kind of packet meets on some nodes: the same way on all of them. */
 export interface TracedPath {
-  readonly frontend: {readonly kind: Frontend['kind'] | 'endpoint'; readonly address: string; readonly port: number; readonly protocol: string}
+  readonly frontend: {
+    readonly kind: Frontend['kind'] | 'endpoint'
+    readonly address: string
+    readonly port: number
+    readonly protocol: string
+  }
   readonly origin: {readonly kind: Origin['kind']; readonly name: string}
   /** The nodes that this way is the same for; the first is the one shown. */
   readonly nodes: readonly string[]
@@ -45,16 +51,33 @@ export interface TraceResult {
 }
 
 /** Traces one Service: every frontend from every kind of origin on every node, then what is wrong with it. */
-export function trace(snapshot: Snapshot, world: World, {service, options = {}}: {service: Service; options?: TraceOptions}): TraceResult {
+export function trace(
+  snapshot: Snapshot,
+  world: World,
+  {service, options = {}}: {service: Service; options?: TraceOptions},
+): TraceResult {
   const tracer = new Tracer(snapshot, world, {service, options})
   const paths = tracer.paths()
   const checked = check(snapshot, world, {services: [service], ...(options.nodes ? {nodes: options.nodes} : {})})
   return {
-    service, paths, findings: checked.findings, incomplete: unique([...tracer.incomplete, ...checked.incomplete]), problems: checked.problems,
-    endpoints: service.ports.map((port) => ({port, endpoints: ([4, 6] as const).flatMap((family) => (service.headless || servesFamily(service, family) ? endpointsOf(snapshot.cluster, service, {port, family}) : []))})),
+    service,
+    paths,
+    findings: checked.findings,
+    incomplete: unique([...tracer.incomplete, ...checked.incomplete]),
+    problems: checked.problems,
+    endpoints: service.ports.map((port) => ({
+      port,
+      endpoints: ([4, 6] as const).flatMap((family) =>
+        service.headless || servesFamily(service, family) ? endpointsOf(snapshot.cluster, service, {port, family}) : [],
+      ),
+    })),
     proxies: [...snapshot.nodes.values()].map((state) => {
       const version = state.proxyVersion
-      return {node: state.name, mode: otherProxy(state) ?? proxyFacts(snapshot.cluster, state).mode ?? 'unknown', ...(version === undefined ? {} : {version})}
+      return {
+        node: state.name,
+        mode: otherProxy(state) ?? proxyFacts(snapshot.cluster, state).mode ?? 'unknown',
+        ...(version === undefined ? {} : {version}),
+      }
     }),
   }
 }
@@ -84,7 +107,11 @@ class Tracer {
         for (const origin of this.origins(frontend, node)) this.add(groups, {frontend, node, origin})
       }
     }
-    return [...groups.values()].map(({path, nodes, frontends}) => ({...path, nodes, frontends: [...new Set(frontends)]}))
+    return [...groups.values()].map(({path, nodes, frontends}) => ({
+      ...path,
+      nodes,
+      frontends: [...new Set(frontends)],
+    }))
   }
 
   private wantsPort({name, port, nodePort}: ServicePort): boolean {
@@ -93,45 +120,96 @@ class Tracer {
   }
 
   /** Frontends by the node where they are looked at. Headless Services have none: their endpoints are addressed themselves. */
-  private frontends(port: ServicePort): {frontend: Frontend | (Omit<Frontend, 'kind'> & {kind: 'endpoint'}); node: string}[] {
-    const nodes = [...this.world.machines.keys()].filter((name) => this.options.nodes === undefined || this.options.nodes.includes(name))
+  private frontends(
+    port: ServicePort,
+  ): {frontend: Frontend | (Omit<Frontend, 'kind'> & {kind: 'endpoint'}); node: string}[] {
+    const nodes = [...this.world.machines.keys()].filter(
+      (name) => this.options.nodes === undefined || this.options.nodes.includes(name),
+    )
     const all = nodes.flatMap((node) => {
       const proxy = proxyFacts(this.snapshot.cluster, this.snapshot.nodes.get(node)!)
-      return [...this.endpointFrontends(port), ...frontendsOf(this.service, port), ...nodePortFrontends(this.snapshot.cluster, this.service, {port, proxy})].map((frontend) => ({frontend, node}))
+      return [
+        ...this.endpointFrontends(port),
+        ...frontendsOf(this.service, port),
+        ...nodePortFrontends(this.snapshot.cluster, this.service, {port, proxy}),
+      ].map((frontend) => ({frontend, node}))
     })
-    return all.filter(({frontend, node}) => this.wantsFrontend(frontend) && (frontend.kind !== 'localhost' || this.options.to !== undefined || proxyFacts(this.snapshot.cluster, this.snapshot.nodes.get(node)!).mode === 'iptables'))
+    return all.filter(
+      ({frontend, node}) =>
+        this.wantsFrontend(frontend) &&
+        (frontend.kind !== 'localhost' ||
+          this.options.to !== undefined ||
+          proxyFacts(this.snapshot.cluster, this.snapshot.nodes.get(node)!).mode === 'iptables'),
+    )
   }
 
   private endpointFrontends(port: ServicePort): (Omit<Frontend, 'kind'> & {kind: 'endpoint'})[] {
     if (!this.service.headless) return []
-    return ([4, 6] as const).flatMap((family) => endpointsOf(this.snapshot.cluster, this.service, {port, family}).filter(({ready}) => ready || this.service.publishNotReadyAddresses)
-      .map(({address, port: number}) => ({kind: 'endpoint' as const, address, port: number, protocol: port.protocol})))
+    return ([4, 6] as const).flatMap((family) =>
+      endpointsOf(this.snapshot.cluster, this.service, {port, family})
+        .filter(({ready}) => ready || this.service.publishNotReadyAddresses)
+        .map(({address, port: number}) => ({
+          kind: 'endpoint' as const,
+          address,
+          port: number,
+          protocol: port.protocol,
+        })),
+    )
   }
 
   private wantsFrontend({kind, address, port}: {kind: string; address: Frontend['address']; port: number}): boolean {
     const {to} = this.options
-    return to === undefined || to.toLowerCase() === kind.toLowerCase() || to === formatAddress(address) || to === formatEndpoint(address, port)
+    return (
+      to === undefined ||
+      to.toLowerCase() === kind.toLowerCase() ||
+      to === formatAddress(address) ||
+      to === formatEndpoint(address, port)
+    )
   }
 
-  private origins(frontend: Pick<Frontend, 'kind' | 'address'> | {kind: 'endpoint'; address: Frontend['address']}, node: string): Origin[] {
+  private origins(
+    frontend: Pick<Frontend, 'kind' | 'address'> | {kind: 'endpoint'; address: Frontend['address']},
+    node: string,
+  ): Origin[] {
     const {from} = this.options
     const family = familyOf(frontend.address)
     if (from) return this.givenOrigin(from, {family, node})
-    const pod = this.world.facts.pods.find((candidate) => candidate.node === node && !candidate.hostNetwork && candidate.addresses.some((address) => familyOf(address) === family))
+    const pod = this.world.facts.pods.find(
+      (candidate) =>
+        candidate.node === node &&
+        !candidate.hostNetwork &&
+        candidate.addresses.some((address) => familyOf(address) === family),
+    )
     const inside: Origin[] = [...(pod ? [{kind: 'pod' as const, pod: pod.id}] : []), {kind: 'node', node}]
     if (frontend.kind === 'localhost') return [{kind: 'node', node}]
     if (frontend.kind === 'clusterIP' || frontend.kind === 'endpoint') return inside
-    return [{kind: 'external', ranges: externalClients(this.snapshot.cluster, this.world, family), enter: node}, ...inside]
+    return [
+      {kind: 'external', ranges: externalClients(this.snapshot.cluster, this.world, family), enter: node},
+      ...inside,
+    ]
   }
 
-  private givenOrigin(from: NonNullable<TraceOptions['from']>, {family, node}: {family: 4 | 6; node: string}): Origin[] {
+  private givenOrigin(
+    from: NonNullable<TraceOptions['from']>,
+    {family, node}: {family: 4 | 6; node: string},
+  ): Origin[] {
     if (from.kind === 'node') return from.node === node ? [from] : []
     if (from.kind === 'pod') return this.world.pod(from.pod)?.node === node ? [from] : []
-    const ranges = from.ranges === 'any' ? externalClients(this.snapshot.cluster, this.world, family) : from.ranges.filter(({lo}) => familyOf(lo) === family)
+    const ranges =
+      from.ranges === 'any'
+        ? externalClients(this.snapshot.cluster, this.world, family)
+        : from.ranges.filter(({lo}) => familyOf(lo) === family)
     return ranges.length === 0 ? [] : [{kind: 'external', ranges, enter: node}]
   }
 
-  private add(groups: Map<string, {path: TracedPath; nodes: string[]; frontends: string[]}>, {frontend, node, origin}: {frontend: Omit<Frontend, 'kind'> & {kind: TracedPath['frontend']['kind']}; node: string; origin: Origin}): void {
+  private add(
+    groups: Map<string, {path: TracedPath; nodes: string[]; frontends: string[]}>,
+    {
+      frontend,
+      node,
+      origin,
+    }: {frontend: Omit<Frontend, 'kind'> & {kind: TracedPath['frontend']['kind']}; node: string; origin: Origin},
+  ): void {
     const flow: Flow = {origin, destination: frontend.address, port: frontend.port, protocol: frontend.protocol}
     const {parts, incomplete} = walk(this.world, flow)
     this.incomplete.push(...incomplete)
@@ -144,16 +222,40 @@ class Tracer {
       return
     }
     groups.set(key, {
-      nodes: [node], frontends: [formatEndpoint(frontend.address, frontend.port)],
-      path: {frontend: {kind: frontend.kind, address, port: frontend.port, protocol: frontend.protocol}, origin: {kind: origin.kind, name: originName(origin)}, nodes: [], frontends: [], outcome: overall(parts), parts},
+      nodes: [node],
+      frontends: [formatEndpoint(frontend.address, frontend.port)],
+      path: {
+        frontend: {kind: frontend.kind, address, port: frontend.port, protocol: frontend.protocol},
+        origin: {kind: origin.kind, name: originName(origin)},
+        nodes: [],
+        frontends: [],
+        outcome: overall(parts),
+        parts,
+      },
     })
   }
 
   /** What a way looks like when the node's own name and addresses are left out. */
   private signature(parts: readonly ClientFates[], node: string, origin: Origin): string {
-    const own = [node, ...(this.world.machines.get(node)?.addresses ?? []).map(formatAddress), ...(origin.kind === 'pod' ? [origin.pod, ...(this.world.pod(origin.pod)?.addresses ?? []).map(formatAddress)] : [])]
+    const own = [
+      node,
+      ...(this.world.machines.get(node)?.addresses ?? []).map(formatAddress),
+      ...(origin.kind === 'pod'
+        ? [origin.pod, ...(this.world.pod(origin.pod)?.addresses ?? []).map(formatAddress)]
+        : []),
+    ]
     const neutral = (text: string): string => own.reduce((sum, word) => sum.replaceAll(word, '@'), text)
-    return parts.map(({fates}) => fates.map((fate) => `${fate.outcome} ${fate.share.toFixed(4)} ${fate.receiver ? formatEndpoint(fate.receiver.address, fate.receiver.port) : neutral(fate.reason)} ${fate.sourceIsClient}`).sort().join(';')).join('|')
+    return parts
+      .map(({fates}) =>
+        fates
+          .map(
+            (fate) =>
+              `${fate.outcome} ${fate.share.toFixed(4)} ${fate.receiver ? formatEndpoint(fate.receiver.address, fate.receiver.port) : neutral(fate.reason)} ${fate.sourceIsClient}`,
+          )
+          .sort()
+          .join(';'),
+      )
+      .join('|')
   }
 }
 

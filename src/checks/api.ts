@@ -8,7 +8,11 @@ import type {Finding, Severity} from './finding.js'
 /** What the API's objects alone tell about one Service. */
 export function checkService(cluster: ClusterState, service: Service): Finding[] {
   if (service.type === 'ExternalName') return []
-  return [...endpointFindings(cluster, service), ...loadBalancerFindings(cluster, service), ...disagreement(cluster, service)]
+  return [
+    ...endpointFindings(cluster, service),
+    ...loadBalancerFindings(cluster, service),
+    ...disagreement(cluster, service),
+  ]
 }
 
 interface Extra {
@@ -18,50 +22,130 @@ interface Extra {
   readonly text?: string
 }
 
-export function apiFinding(name: CodeName, service: Service, message: string, {port, severity, file, text}: Extra = {}): Finding {
+export function apiFinding(
+  name: CodeName,
+  service: Service,
+  message: string,
+  {port, severity, file, text}: Extra = {},
+): Finding {
   const info = codeInfo(name)
   return {
-    code: info.code, name, severity: severity ?? info.severity, service: service.id, services: [service.id], frontends: [], origins: [],
-    ...(port ? {port: `${port.port}/${port.protocol}`} : {}), message, evidence: [{source: `api/${file ?? 'services.json'}`, line: 0, text: text ?? service.id}], fix: info.fix,
+    code: info.code,
+    name,
+    severity: severity ?? info.severity,
+    service: service.id,
+    services: [service.id],
+    frontends: [],
+    origins: [],
+    ...(port ? {port: `${port.port}/${port.protocol}`} : {}),
+    message,
+    evidence: [{source: `api/${file ?? 'services.json'}`, line: 0, text: text ?? service.id}],
+    fix: info.fix,
   }
 }
 
 function selected(cluster: ClusterState, service: Service): Pod[] | undefined {
   if (!cluster.pods || !service.selector) return undefined
   const wanted = Object.entries(service.selector)
-  return cluster.pods.filter(({namespace, labels, phase}) => namespace === service.namespace && phase !== 'Succeeded' && phase !== 'Failed' && wanted.every(([key, value]) => labels[key] === value))
+  return cluster.pods.filter(
+    ({namespace, labels, phase}) =>
+      namespace === service.namespace &&
+      phase !== 'Succeeded' &&
+      phase !== 'Failed' &&
+      wanted.every(([key, value]) => labels[key] === value),
+  )
 }
 
 /** All endpoints of a port, in every family of the Service. */
 function portEndpoints(cluster: ClusterState, service: Service, port: ServicePort): ServiceEndpoint[] {
-  return ([4, 6] as const).flatMap((family) => (service.headless || servesFamily(service, family) ? endpointsOf(cluster, service, {port, family}) : []))
+  return ([4, 6] as const).flatMap((family) =>
+    service.headless || servesFamily(service, family) ? endpointsOf(cluster, service, {port, family}) : [],
+  )
 }
 
 function endpointFindings(cluster: ClusterState, service: Service): Finding[] {
   const pods = selected(cluster, service)
-  if (pods?.length === 0) return [apiFinding('nothing-selected', service, `no pod in ${service.namespace} has the labels ${selectorText(service)} of ${service.id}`, {text: `selector: ${selectorText(service)}`})]
+  if (pods?.length === 0)
+    return [
+      apiFinding(
+        'nothing-selected',
+        service,
+        `no pod in ${service.namespace} has the labels ${selectorText(service)} of ${service.id}`,
+        {text: `selector: ${selectorText(service)}`},
+      ),
+    ]
   return service.ports.flatMap((port) => portFindings(cluster, service, {port, pods}))
 }
 
-const selectorText = ({selector}: Service): string => Object.entries(selector ?? {}).map(([key, value]) => `${key}=${value}`).join(',')
+const selectorText = ({selector}: Service): string =>
+  Object.entries(selector ?? {})
+    .map(([key, value]) => `${key}=${value}`)
+    .join(',')
 
-function portFindings(cluster: ClusterState, service: Service, {port, pods}: {port: ServicePort; pods: readonly Pod[] | undefined}): Finding[] {
+function portFindings(
+  cluster: ClusterState,
+  service: Service,
+  {port, pods}: {port: ServicePort; pods: readonly Pod[] | undefined},
+): Finding[] {
   const endpoints = portEndpoints(cluster, service, port)
-  if (typeof port.targetPort === 'string' && pods && !pods.some(({ports}) => ports.some(({name}) => name === port.targetPort))) {
-    return [apiFinding('named-port-missing', service, `no selected pod of ${service.id} has a container port named "${port.targetPort}"`, {port})]
+  if (
+    typeof port.targetPort === 'string' &&
+    pods &&
+    !pods.some(({ports}) => ports.some(({name}) => name === port.targetPort))
+  ) {
+    return [
+      apiFinding(
+        'named-port-missing',
+        service,
+        `no selected pod of ${service.id} has a container port named "${port.targetPort}"`,
+        {port},
+      ),
+    ]
   }
-  if (endpoints.length === 0) return [apiFinding('no-endpoints', service, `${service.id} has no endpoint for port ${port.port}/${port.protocol}`, {port, file: 'endpointslices.json'})]
-  return [...readiness(service, port, {endpoints, pods}), ...undeclared(service, port, pods), ...gone(cluster, service, endpoints)]
+  if (endpoints.length === 0)
+    return [
+      apiFinding('no-endpoints', service, `${service.id} has no endpoint for port ${port.port}/${port.protocol}`, {
+        port,
+        file: 'endpointslices.json',
+      }),
+    ]
+  return [
+    ...readiness(service, port, {endpoints, pods}),
+    ...undeclared(service, port, pods),
+    ...gone(cluster, service, endpoints),
+  ]
 }
 
-function readiness(service: Service, port: ServicePort, {endpoints, pods}: {endpoints: readonly ServiceEndpoint[]; pods: readonly Pod[] | undefined}): Finding[] {
+function readiness(
+  service: Service,
+  port: ServicePort,
+  {endpoints, pods}: {endpoints: readonly ServiceEndpoint[]; pods: readonly Pod[] | undefined},
+): Finding[] {
   const waiting = endpoints.filter(({ready}) => !ready)
   if (waiting.length === 0) return []
-  const names = waiting.slice(0, 3).map((endpoint) => describe(endpoint, pods)).join('; ')
+  const names = waiting
+    .slice(0, 3)
+    .map((endpoint) => describe(endpoint, pods))
+    .join('; ')
   const more = waiting.length > 3 ? ` and ${waiting.length - 3} more` : ''
   const usable = endpoints.some(({ready, serving, terminating}) => ready || (serving && terminating))
-  if (usable) return [apiFinding('not-ready-endpoints', service, `${waiting.length} of ${endpoints.length} endpoints of ${service.id} are not ready: ${names}${more}`, {port, file: 'endpointslices.json'})]
-  return [apiFinding('no-ready-endpoint', service, `none of the ${endpoints.length} endpoints of ${service.id} is ready: ${names}${more}`, {port, file: 'endpointslices.json'})]
+  if (usable)
+    return [
+      apiFinding(
+        'not-ready-endpoints',
+        service,
+        `${waiting.length} of ${endpoints.length} endpoints of ${service.id} are not ready: ${names}${more}`,
+        {port, file: 'endpointslices.json'},
+      ),
+    ]
+  return [
+    apiFinding(
+      'no-ready-endpoint',
+      service,
+      `none of the ${endpoints.length} endpoints of ${service.id} is ready: ${names}${more}`,
+      {port, file: 'endpointslices.json'},
+    ),
+  ]
 }
 
 function describe({pod, address, port}: ServiceEndpoint, pods: readonly Pod[] | undefined): string {
@@ -71,11 +155,20 @@ function describe({pod, address, port}: ServiceEndpoint, pods: readonly Pod[] | 
 
 function undeclared(service: Service, port: ServicePort, pods: readonly Pod[] | undefined): Finding[] {
   if (typeof port.targetPort !== 'number' || !pods || pods.every(({ports}) => ports.length === 0)) return []
-  if (pods.some(({ports}) => ports.some((own) => own.port === port.targetPort && own.protocol === port.protocol))) return []
-  return [apiFinding('target-port-undeclared', service, `targetPort ${port.targetPort}/${port.protocol} of ${service.id} is declared by none of its ${pods.length} pods (they declare ${declared(pods)})`, {port})]
+  if (pods.some(({ports}) => ports.some((own) => own.port === port.targetPort && own.protocol === port.protocol)))
+    return []
+  return [
+    apiFinding(
+      'target-port-undeclared',
+      service,
+      `targetPort ${port.targetPort}/${port.protocol} of ${service.id} is declared by none of its ${pods.length} pods (they declare ${declared(pods)})`,
+      {port},
+    ),
+  ]
 }
 
-const declared = (pods: readonly Pod[]): string => [...new Set(pods.flatMap(({ports}) => ports.map(({port, protocol}) => `${port}/${protocol}`)))].slice(0, 5).join(', ')
+const declared = (pods: readonly Pod[]): string =>
+  [...new Set(pods.flatMap(({ports}) => ports.map(({port, protocol}) => `${port}/${protocol}`)))].slice(0, 5).join(', ')
 
 /** Endpoints whose pod does not exist or has another address. */
 function gone(cluster: ClusterState, service: Service, endpoints: readonly ServiceEndpoint[]): Finding[] {
@@ -85,36 +178,82 @@ function gone(cluster: ClusterState, service: Service, endpoints: readonly Servi
     if (pod === undefined) return []
     const owner = pods.get(pod)
     if (owner?.ips.some((ip) => parseAddress(ip) === address)) return []
-    return [apiFinding('endpoint-without-pod', service, `endpoint ${formatEndpoint(address, port)} of ${service.id} names pod ${pod}, ${owner ? `whose address is ${owner.ips.join(', ') || 'not set'}` : 'which does not exist'}`, {file: 'endpointslices.json'})]
+    return [
+      apiFinding(
+        'endpoint-without-pod',
+        service,
+        `endpoint ${formatEndpoint(address, port)} of ${service.id} names pod ${pod}, ${owner ? `whose address is ${owner.ips.join(', ') || 'not set'}` : 'which does not exist'}`,
+        {file: 'endpointslices.json'},
+      ),
+    ]
   })
 }
 
 function loadBalancerFindings(cluster: ClusterState, service: Service): Finding[] {
   if (service.type !== 'LoadBalancer') return []
-  if (service.loadBalancer.length === 0) return [apiFinding('load-balancer-pending', service, `${service.id} is of type LoadBalancer and has no address`)]
+  if (service.loadBalancer.length === 0)
+    return [apiFinding('load-balancer-pending', service, `${service.id} is of type LoadBalancer and has no address`)]
   if (service.externalTrafficPolicy !== 'Local') return []
-  const ready = service.ports.flatMap((port) => portEndpoints(cluster, service, port)).filter((endpoint) => endpoint.ready)
+  const ready = service.ports
+    .flatMap((port) => portEndpoints(cluster, service, port))
+    .filter((endpoint) => endpoint.ready)
   if (ready.length === 0 || ready.some(({node}) => node !== undefined)) return []
-  return [apiFinding('no-node-for-load-balancer', service, `no node has an endpoint of ${service.id}, so every node fails the load balancer's health check`)]
+  return [
+    apiFinding(
+      'no-node-for-load-balancer',
+      service,
+      `no node has an endpoint of ${service.id}, so every node fails the load balancer's health check`,
+    ),
+  ]
 }
 
 /** Endpoints are cut at 1,000 addresses, and lack the second family; only addresses that Endpoints have alone count. */
 function disagreement(cluster: ClusterState, service: Service): Finding[] {
   if (!cluster.legacyEndpoints || cluster.raw['endpointslices'] === undefined || !isProxied(service)) return []
-  const addresses = (slices: ClusterState['slices']): Set<string> => new Set(slices.filter(({service: owner}) => owner === service.id).flatMap(({endpoints}) => endpoints.map(({address}) => address)))
+  const addresses = (slices: ClusterState['slices']): Set<string> =>
+    new Set(
+      slices
+        .filter(({service: owner}) => owner === service.id)
+        .flatMap(({endpoints}) => endpoints.map(({address}) => address)),
+    )
   const slices = addresses(cluster.slices)
   const alone = [...addresses(cluster.legacyEndpoints)].filter((address) => !slices.has(address))
-  return alone.length === 0 ? [] : [apiFinding('endpoints-disagree', service, `Endpoints of ${service.id} hold ${alone.slice(0, 3).join(', ')}, its EndpointSlices do not`, {file: 'endpoints.json'})]
+  return alone.length === 0
+    ? []
+    : [
+        apiFinding(
+          'endpoints-disagree',
+          service,
+          `Endpoints of ${service.id} hold ${alone.slice(0, 3).join(', ')}, its EndpointSlices do not`,
+          {file: 'endpoints.json'},
+        ),
+      ]
 }
 
 /** Findings that need all Services at once. */
 export function checkServices(services: readonly Service[]): Finding[] {
   const owners = new Map<string, Service[]>()
-  for (const service of services) for (const {nodePort, protocol} of service.ports) if (nodePort !== undefined) owners.set(`${nodePort}/${protocol}`, [...(owners.get(`${nodePort}/${protocol}`) ?? []), service])
+  for (const service of services)
+    for (const {nodePort, protocol} of service.ports)
+      if (nodePort !== undefined)
+        owners.set(`${nodePort}/${protocol}`, [...(owners.get(`${nodePort}/${protocol}`) ?? []), service])
   return [...owners].flatMap(([port, claimants]) => {
     const ids = [...new Set(claimants.map(({id}) => id))]
     if (ids.length < 2) return []
     const info = codeInfo('duplicate-node-port')
-    return [{code: info.code, name: 'duplicate-node-port' as const, severity: info.severity, services: ids, port, frontends: [], origins: [], message: `NodePort ${port} is claimed by ${ids.join(' and ')}`, evidence: [{source: 'api/services.json', line: 0, text: port}], fix: info.fix}]
+    return [
+      {
+        code: info.code,
+        name: 'duplicate-node-port' as const,
+        severity: info.severity,
+        services: ids,
+        port,
+        frontends: [],
+        origins: [],
+        message: `NodePort ${port} is claimed by ${ids.join(' and ')}`,
+        evidence: [{source: 'api/services.json', line: 0, text: port}],
+        fix: info.fix,
+      },
+    ]
   })
 }

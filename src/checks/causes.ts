@@ -33,11 +33,18 @@ function toFinding({name, node, evidence, message}: Cause, victims: readonly Mis
   const ports = [...new Set(victims.map(({port}) => `${port.port}/${port.protocol}`))]
   const one = services.length === 1
   return {
-    code: info.code, name, severity: info.severity, node, services,
-    ...(one ? {service: services[0]!} : {}), ...(one && ports.length === 1 ? {port: ports[0]!} : {}),
+    code: info.code,
+    name,
+    severity: info.severity,
+    node,
+    services,
+    ...(one ? {service: services[0]!} : {}),
+    ...(one && ports.length === 1 ? {port: ports[0]!} : {}),
     frontends: [...new Set(victims.map(({frontend}) => formatEndpoint(frontend.address, frontend.port)))].sort(),
     origins: [...new Set(victims.map(({origin}) => (origin.kind === 'backend' ? 'pod' : origin.kind)))].sort(),
-    message, evidence, fix: info.fix,
+    message,
+    evidence,
+    fix: info.fix,
   }
 }
 
@@ -47,7 +54,8 @@ interface MissingEntries {
   readonly wholeKind: ReadonlySet<string>
 }
 
-const isMissingEntry = ({kind, fate}: Mismatch): boolean => kind === 'fails' && (fate.cause === 'untranslated' || fate.cause === 'no-listener') && !fate.onReply
+const isMissingEntry = ({kind, fate}: Mismatch): boolean =>
+  kind === 'fails' && (fate.cause === 'untranslated' || fate.cause === 'no-listener') && !fate.onReply
 
 function missingEntries({mismatches, expected}: Comparison): MissingEntries {
   const missing = new Map<string, Set<string>>()
@@ -57,16 +65,29 @@ function missingEntries({mismatches, expected}: Comparison): MissingEntries {
     const known = missing.get(key) ?? new Set()
     missing.set(key, known.add(mismatch.service.id))
   }
-  const wholeKind = new Set([...missing].filter(([key, services]) => services.size > 1 && services.size === expected.get(key)?.size).map(([key]) => key))
+  const wholeKind = new Set(
+    [...missing]
+      .filter(([key, services]) => services.size > 1 && services.size === expected.get(key)?.size)
+      .map(([key]) => key),
+  )
   const nodes = new Set([...expected.keys()].map((key) => key.split(' ')[0]!))
-  const wholeNode = new Set([...nodes].filter((node) => {
-    const kinds = [...expected.keys()].filter((key) => key.startsWith(`${node} `) && !key.endsWith('localhost'))
-    return kinds.length > 0 && kinds.every((key) => wholeKind.has(key) || (expected.get(key)!.size === 1 && (missing.get(key)?.size ?? 0) === 1)) && kinds.some((key) => wholeKind.has(key))
-  }))
+  const wholeNode = new Set(
+    [...nodes].filter((node) => {
+      const kinds = [...expected.keys()].filter((key) => key.startsWith(`${node} `) && !key.endsWith('localhost'))
+      return (
+        kinds.length > 0 &&
+        kinds.every(
+          (key) => wholeKind.has(key) || (expected.get(key)!.size === 1 && (missing.get(key)?.size ?? 0) === 1),
+        ) &&
+        kinds.some((key) => wholeKind.has(key))
+      )
+    }),
+  )
   return {wholeNode, wholeKind}
 }
 
-const translated = ({hops}: Fate): boolean => hops.some(({kind, reply, what}) => !reply && (kind === 'ipvs' || (kind === 'nat' && /^(DNAT|REDIRECT)/.test(what))))
+const translated = ({hops}: Fate): boolean =>
+  hops.some(({kind, reply, what}) => !reply && (kind === 'ipvs' || (kind === 'nat' && /^(DNAT|REDIRECT)/.test(what))))
 
 /** The node where a fate ended. */
 const endNode = ({hops}: Fate, fallback: string): string => hops.at(-1)?.node ?? fallback
@@ -74,14 +95,21 @@ const placeOf = ({fate, node}: Mismatch): string => endNode(fate, node)
 
 /** The node that translated, else the one that should have. */
 function translator({fate, node}: Mismatch): string {
-  return fate.hops.find(({kind, what, reply}) => !reply && (kind === 'ipvs' || (kind === 'nat' && /^(DNAT|REDIRECT)/.test(what))))?.node ?? node
+  return (
+    fate.hops.find(
+      ({kind, what, reply}) => !reply && (kind === 'ipvs' || (kind === 'nat' && /^(DNAT|REDIRECT)/.test(what))),
+    )?.node ?? node
+  )
 }
 
 const evidenceOf = (hop: Hop | undefined): Evidence[] => (hop?.evidence ? [hop.evidence] : [])
 
 /** The last step with a line behind it, of those that can decide. */
 function deciding(fate: Fate): Hop | undefined {
-  return fate.hops.findLast(({kind, evidence}) => evidence !== undefined && (kind === 'rule' || kind === 'policy' || kind === 'ipvs' || kind === 'end'))
+  return fate.hops.findLast(
+    ({kind, evidence}) =>
+      evidence !== undefined && (kind === 'rule' || kind === 'policy' || kind === 'ipvs' || kind === 'end'),
+  )
 }
 
 /** The last line before the packet was (or was not) translated. */
@@ -108,7 +136,13 @@ function competing({fate, part, node, service}: Mismatch): Cause | undefined {
   const order = part.alternatives.flatMap(({assumptions}) => assumptions).find((text) => /runs before/.test(text))
   if (order === undefined) return undefined
   const shown = part.alternatives.find(({hops}) => hops.some(({kind}) => kind === 'nat')) ?? fate
-  return {key: `order ${node} ${order.replace(/^if /, '').split(' runs before ').sort().join('|')}`, name: 'competing-nat-chains', node, evidence: natRule(shown), message: `what happens to ${service.id} depends on the order of two chains: ${order.replace(/^if /, '')}, or the other way round`}
+  return {
+    key: `order ${node} ${order.replace(/^if /, '').split(' runs before ').sort().join('|')}`,
+    name: 'competing-nat-chains',
+    node,
+    evidence: natRule(shown),
+    message: `what happens to ${service.id} depends on the order of two chains: ${order.replace(/^if /, '')}, or the other way round`,
+  }
 }
 
 function natRule({hops}: Fate): Evidence[] {
@@ -127,23 +161,46 @@ function wrongEndpoint(mismatch: Mismatch): Cause {
   const text = evidence[0]?.text ?? ''
   const who = fate.receiver!.pod ? ` (pod ${fate.receiver!.pod})` : ''
   return foreign
-    ? {key: `hijack ${node} ${evidence[0]?.source}:${evidence[0]?.line}`, name: 'traffic-hijacked', node, evidence, message: `on ${node} packets to ${at(mismatch)} of ${service.id} go to ${receiver}${who}, which is no endpoint of it`}
-    : {key: `stale ${node} ${service.id} ${receiver} ${text}`, name: 'stale-endpoint', node, evidence, message: `${node} sends ${percent(fate.share)} of ${service.id} to ${receiver}${who}, which is no endpoint of it`}
+    ? {
+        key: `hijack ${node} ${evidence[0]?.source}:${evidence[0]?.line}`,
+        name: 'traffic-hijacked',
+        node,
+        evidence,
+        message: `on ${node} packets to ${at(mismatch)} of ${service.id} go to ${receiver}${who}, which is no endpoint of it`,
+      }
+    : {
+        key: `stale ${node} ${service.id} ${receiver} ${text}`,
+        name: 'stale-endpoint',
+        node,
+        evidence,
+        message: `${node} sends ${percent(fate.share)} of ${service.id} to ${receiver}${who}, which is no endpoint of it`,
+      }
 }
 
 function missingEndpoint(mismatch: Mismatch): Cause {
   const {fate, endpoint, service, port, node} = mismatch
   const address = formatEndpoint(endpoint!.address, endpoint!.port)
   return {
-    key: `missing ${node} ${service.id} ${port.name} ${address}`, name: 'endpoint-missing', node, evidence: programming(fate, node),
+    key: `missing ${node} ${service.id} ${port.name} ${address}`,
+    name: 'endpoint-missing',
+    node,
+    evidence: programming(fate, node),
     message: `${node} sends nothing of ${service.id} to the ready endpoint ${address}${endpoint!.pod ? ` (pod ${endpoint!.pod})` : ''}`,
   }
 }
 
 function skewed(mismatch: Mismatch): Cause {
   const {part, service, port, node, promise, fate} = mismatch
-  const shares = part.fates.filter(({outcome}) => outcome === 'delivered').map(({receiver, share}) => `${formatEndpoint(receiver!.address, receiver!.port)} ${percent(share)}`)
-  return {key: `skew ${node} ${service.id} ${port.name}`, name: 'unequal-shares', node, evidence: programming(fate, node), message: `${node} spreads ${service.id} unequally over ${promise.endpoints.length} endpoints: ${[...new Set(shares)].join(', ')}`}
+  const shares = part.fates
+    .filter(({outcome}) => outcome === 'delivered')
+    .map(({receiver, share}) => `${formatEndpoint(receiver!.address, receiver!.port)} ${percent(share)}`)
+  return {
+    key: `skew ${node} ${service.id} ${port.name}`,
+    name: 'unequal-shares',
+    node,
+    evidence: programming(fate, node),
+    message: `${node} spreads ${service.id} unequally over ${promise.endpoints.length} endpoints: ${[...new Set(shares)].join(', ')}`,
+  }
 }
 
 function clientLost(mismatch: Mismatch): Cause {
@@ -151,43 +208,81 @@ function clientLost(mismatch: Mismatch): Cause {
   const hop = fate.hops.findLast(({kind, what}) => kind === 'nat' && /^(MASQUERADE|SNAT)/.test(what))
   const index = hop ? fate.hops.indexOf(hop) : -1
   const rule = fate.hops.slice(0, index).findLast(({evidence}) => evidence !== undefined)
-  return {key: `client ${hop?.node ?? node} ${rule?.evidence?.source}:${rule?.evidence?.line}`, name: 'client-address-lost', node: hop?.node ?? node, evidence: evidenceOf(rule), message: `endpoints of ${service.id} see a node's address instead of the client's although externalTrafficPolicy is Local`}
+  return {
+    key: `client ${hop?.node ?? node} ${rule?.evidence?.source}:${rule?.evidence?.line}`,
+    name: 'client-address-lost',
+    node: hop?.node ?? node,
+    evidence: evidenceOf(rule),
+    message: `endpoints of ${service.id} see a node's address instead of the client's although externalTrafficPolicy is Local`,
+  }
 }
 
 function passes(mismatch: Mismatch): Cause | undefined {
   const {promise, service, node, fate, frontend} = mismatch
-  if (frontend.kind === 'localhost') return fate.outcome === 'dropped' ? byRule(mismatch, {name: 'silent-port', hop: deciding(fate)}) : undefined
-  const name: CodeName = promise.why.includes('loadBalancerSourceRanges') ? 'source-range-not-enforced' : fate.outcome === 'delivered' && promise.why.includes('Policy') ? 'policy-not-kept' : 'stale-endpoint'
-  return {key: `passes ${name} ${node} ${service.id}`, name, node, evidence: natRule(fate), message: `${node} lets packets to ${at(mismatch)} of ${service.id} through: ${fate.reason}; expected: ${promise.outcome} (${promise.why})`}
+  if (frontend.kind === 'localhost')
+    return fate.outcome === 'dropped' ? byRule(mismatch, {name: 'silent-port', hop: deciding(fate)}) : undefined
+  const name: CodeName = promise.why.includes('loadBalancerSourceRanges')
+    ? 'source-range-not-enforced'
+    : fate.outcome === 'delivered' && promise.why.includes('Policy')
+      ? 'policy-not-kept'
+      : 'stale-endpoint'
+  return {
+    key: `passes ${name} ${node} ${service.id}`,
+    name,
+    node,
+    evidence: natRule(fate),
+    message: `${node} lets packets to ${at(mismatch)} of ${service.id} through: ${fate.reason}; expected: ${promise.outcome} (${promise.why})`,
+  }
 }
 
 /** Promised and not delivered. */
 function failure(mismatch: Mismatch, entries: MissingEntries): Cause {
   const {fate} = mismatch
   const node = placeOf(mismatch)
+  if (entries.wholeNode.has(node) && !translated(fate) && !fate.onReply) return notProgrammed(mismatch, entries)
   if (untracked(fate)) return byRule(mismatch, {name: 'connection-tracking-off', hop: untracked(fate)})
   switch (fate.cause) {
-    case 'rule': return ruled(mismatch)
-    case 'policy': return byRule(mismatch, {name: 'forward-policy-drop', hop: deciding(fate)})
-    case 'not-forwarded': return onNode(mismatch, 'ip-forward-off', node)
-    case 'martian': return translated(fate) ? unmasqueraded(mismatch) : onNode(mismatch, 'rp-filter-drops', node)
-    case 'reverse-path': return onNode(mismatch, 'rp-filter-drops', node)
-    case 'loopback': return onNode(mismatch, 'route-localnet-off', node)
-    case 'route': case 'pod-route': return onNode(mismatch, 'pod-route-missing', node)
-    case 'device': return onNode(mismatch, 'device-down', node)
-    case 'bridge-nf': return onNode(mismatch, 'bridge-nf-off', node)
-    case 'bypass': case 'hairpin': case 'not-masqueraded': return unmasqueraded(mismatch)
-    case 'no-real-server': return perService(mismatch, 'no-endpoints-programmed', node)
-    case 'nobody': return perService(mismatch, 'stale-endpoint', translator(mismatch))
-    case 'untranslated': case 'no-listener': return notProgrammed(mismatch, entries)
-    default: return perService(mismatch, 'endpoint-unreachable', node)
+    case 'rule':
+      return ruled(mismatch)
+    case 'policy':
+      return byRule(mismatch, {name: 'forward-policy-drop', hop: deciding(fate)})
+    case 'not-forwarded':
+      return onNode(mismatch, 'ip-forward-off', node)
+    case 'martian':
+      return translated(fate) ? unmasqueraded(mismatch) : onNode(mismatch, 'rp-filter-drops', node)
+    case 'reverse-path':
+      return onNode(mismatch, 'rp-filter-drops', node)
+    case 'loopback':
+      return onNode(mismatch, 'route-localnet-off', node)
+    case 'route':
+    case 'pod-route':
+      return onNode(mismatch, 'pod-route-missing', node)
+    case 'device':
+      return onNode(mismatch, 'device-down', node)
+    case 'bridge-nf':
+      return onNode(mismatch, 'bridge-nf-off', node)
+    case 'bypass':
+    case 'hairpin':
+    case 'not-masqueraded':
+      return unmasqueraded(mismatch)
+    case 'no-real-server':
+      return perService(mismatch, 'no-endpoints-programmed', node)
+    case 'nobody':
+      return perService(mismatch, 'stale-endpoint', translator(mismatch))
+    case 'untranslated':
+    case 'no-listener':
+      return notProgrammed(mismatch, entries)
+    default:
+      return perService(mismatch, 'endpoint-unreachable', node)
   }
 }
 
 /** The NOTRACK on the way, if it is why nothing was translated. */
 function untracked({hops, cause}: Fate): Hop | undefined {
   if (cause !== 'untranslated' && cause !== 'no-listener' && cause !== 'bypass' && cause !== 'rule') return undefined
-  return hops.find(({kind, evidence}) => kind === 'rule' && /--notrack|-j NOTRACK|\bnotrack\b/.test(evidence?.text ?? ''))
+  return hops.find(
+    ({kind, evidence}) => kind === 'rule' && /--notrack|-j NOTRACK|\bnotrack\b/.test(evidence?.text ?? ''),
+  )
 }
 
 /** kube-proxy's own words for «no endpoints» on a rule that should not be there. */
@@ -195,13 +290,22 @@ const STALE_REJECT = /has no (local )?endpoints|no-endpoint-(services|nodeports)
 
 function ruled(mismatch: Mismatch): Cause {
   const hop = deciding(mismatch.fate)
-  const stale = mismatch.fate.hops.some(({evidence, reply}) => !reply && STALE_REJECT.test(evidence?.text ?? '') && evidence === hop?.evidence)
+  if (mismatch.frontend.kind === 'loadBalancerIP' && mismatch.service.sourceRanges.length > 0) return byRule(mismatch, {name: 'source-range-incomplete', hop})
+  const stale = mismatch.fate.hops.some(
+    ({evidence, reply}) => !reply && STALE_REJECT.test(evidence?.text ?? '') && evidence === hop?.evidence,
+  )
   return byRule(mismatch, {name: stale ? 'no-endpoints-programmed' : 'packet-dropped-by-rule', hop})
 }
 
 function byRule({fate, node}: Mismatch, {name, hop}: {name: CodeName; hop: Hop | undefined}): Cause {
   const where = hop?.node ?? node
-  return {key: `${name} ${where} ${hop?.evidence?.source}:${hop?.evidence?.line} ${hop?.where}`, name, node: where, evidence: evidenceOf(hop), message: fate.reason}
+  return {
+    key: `${name} ${where} ${hop?.evidence?.source}:${hop?.evidence?.line} ${hop?.where}`,
+    name,
+    node: where,
+    evidence: evidenceOf(hop),
+    message: fate.reason,
+  }
 }
 
 function onNode({fate}: Mismatch, name: CodeName, node: string): Cause {
@@ -210,7 +314,13 @@ function onNode({fate}: Mismatch, name: CodeName, node: string): Cause {
 
 function unmasqueraded(mismatch: Mismatch): Cause {
   const node = translator(mismatch)
-  return {key: `masquerade ${node}`, name: 'masquerade-missing', node, evidence: lastBefore(mismatch.fate, node), message: `${node} does not masquerade packets that need it: ${mismatch.fate.reason}`}
+  return {
+    key: `masquerade ${node}`,
+    name: 'masquerade-missing',
+    node,
+    evidence: lastBefore(mismatch.fate, node),
+    message: `${node} does not masquerade packets that need it: ${mismatch.fate.reason}`,
+  }
 }
 
 /** The last rule of POSTROUTING that the packet met at the translating node, else the last rule at all. */
@@ -226,25 +336,68 @@ function perService(mismatch: Mismatch, name: CodeName, node: string): Cause {
 }
 
 const KIND_NAME: Readonly<Record<Mismatch['frontend']['kind'], CodeName>> = {
-  clusterIP: 'cluster-ip-not-programmed', nodePort: 'node-port-not-programmed', localhost: 'node-port-not-programmed', externalIP: 'external-ip-not-programmed', loadBalancerIP: 'external-ip-not-programmed',
+  clusterIP: 'cluster-ip-not-programmed',
+  nodePort: 'node-port-not-programmed',
+  localhost: 'node-port-not-programmed',
+  externalIP: 'external-ip-not-programmed',
+  loadBalancerIP: 'external-ip-not-programmed',
 }
 
 function notProgrammed(mismatch: Mismatch, {wholeNode, wholeKind}: MissingEntries): Cause {
   const {fate, frontend, service} = mismatch
   const node = placeOf(mismatch)
   const evidence = programming(fate, node)
-  if (translated(fate)) return perService(mismatch, frontend.kind === 'nodePort' && fate.cause === 'no-listener' ? 'endpoint-unreachable' : 'stale-endpoint', node)
-  if (wholeNode.has(node)) return {key: `node ${node}`, name: 'node-not-programmed', node, evidence, message: `no Service works on ${node}: packets leave it untranslated`}
+  if (translated(fate))
+    return perService(
+      mismatch,
+      frontend.kind === 'nodePort' && fate.cause === 'no-listener' ? 'endpoint-unreachable' : 'stale-endpoint',
+      node,
+    )
+  if (wholeNode.has(node))
+    return {
+      key: `node ${node}`,
+      name: 'node-not-programmed',
+      node,
+      evidence,
+      message: `no Service works on ${node}: packets leave it untranslated`,
+    }
   const name = KIND_NAME[frontend.kind]
-  if (wholeKind.has(`${node} ${frontend.kind}`)) return {key: `kind ${node} ${name}`, name, node, evidence, message: `no ${frontend.kind} works on ${node}: ${fate.reason}`}
+  if (wholeKind.has(`${node} ${frontend.kind}`))
+    return {
+      key: `kind ${node} ${name}`,
+      name,
+      node,
+      evidence,
+      message: `no ${frontend.kind} works on ${node}: ${fate.reason}`,
+    }
   const called = calledChain(fate, node)
-  if (called) return {key: `empty ${node} ${service.id}`, name: 'no-endpoints-programmed', node, evidence: evidenceOf(called), message: `${node} knows ${service.id}, but the rules lead to no endpoint: ${fate.reason}`}
-  return {key: `entry ${name} ${node} ${service.id}`, name, node, evidence, message: `${at(mismatch)} of ${service.id} is not programmed on ${node}: ${fate.reason}`}
+  if (called)
+    return {
+      key: `empty ${node} ${service.id}`,
+      name: 'no-endpoints-programmed',
+      node,
+      evidence: evidenceOf(called),
+      message: `${node} knows ${service.id}, but the rules lead to no endpoint: ${fate.reason}`,
+    }
+  return {
+    key: `entry ${name} ${node} ${service.id}`,
+    name,
+    node,
+    evidence,
+    message: `${at(mismatch)} of ${service.id} is not programmed on ${node}: ${fate.reason}`,
+  }
 }
 
 /** A rule that already named the Service's port or address, behind which nothing followed. */
 function calledChain({hops}: Fate, node: string): Hop | undefined {
-  return hops.findLast((hop) => hop.node === node && !hop.reply && hop.kind === 'rule' && (hop.hook === 'PREROUTING' || hop.hook === 'OUTPUT') && /-j KUBE-(SVC|EXT|SVL|XLB|FW)-|goto (service|external|local|endpoint)-/.test(hop.evidence?.text ?? ''))
+  return hops.findLast(
+    (hop) =>
+      hop.node === node &&
+      !hop.reply &&
+      hop.kind === 'rule' &&
+      (hop.hook === 'PREROUTING' || hop.hook === 'OUTPUT') &&
+      /-j KUBE-(SVC|EXT|SVL|XLB|FW)-|goto (service|external|local|endpoint)-/.test(hop.evidence?.text ?? ''),
+  )
 }
 
 const percent = (share: number): string => `${Math.round(share * 1000) / 10} %`

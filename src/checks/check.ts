@@ -32,18 +32,39 @@ export interface CheckResult {
 /** Compares what Kubernetes promises with what packets would meet, for every Service asked for and every node. */
 export function check(snapshot: Snapshot, world: World, options: CheckOptions = {}): CheckResult {
   const services = options.services ?? snapshot.cluster.services
-  const api = [...services.flatMap((service) => checkService(snapshot.cluster, service)), ...checkServices(snapshot.cluster.services).filter((finding) => finding.services.some((id) => services.some((service) => service.id === id)))]
-  if (options.apiOnly) return {findings: order(api), incomplete: unread(snapshot), services: services.map(({id}) => id), nodes: [], walks: 0, problems: problemsOf(snapshot)}
-  const states = [...snapshot.nodes.values()].filter(({name}) => options.nodes === undefined || options.nodes.includes(name))
+  const api = [
+    ...services.flatMap((service) => checkService(snapshot.cluster, service)),
+    ...checkServices(snapshot.cluster.services).filter((finding) =>
+      finding.services.some((id) => services.some((service) => service.id === id)),
+    ),
+  ]
+  if (options.apiOnly)
+    return {
+      findings: order(api),
+      incomplete: unread(snapshot),
+      services: services.map(({id}) => id),
+      nodes: [],
+      walks: 0,
+      problems: problemsOf(snapshot),
+    }
+  const states = [...snapshot.nodes.values()].filter(
+    ({name}) => options.nodes === undefined || options.nodes.includes(name),
+  )
   const own = states.filter((state) => otherProxy(state) === undefined)
   const proxies = own.map((state) => proxyFacts(snapshot.cluster, state))
   const comparison = compareAll({world, cluster: snapshot.cluster, services, proxies})
-  const nodes = states.flatMap((state) => checkNode({state, proxy: proxyFacts(snapshot.cluster, state), cluster: snapshot.cluster, services, comparison}))
+  const nodes = states.flatMap((state) =>
+    checkNode({state, proxy: proxyFacts(snapshot.cluster, state), cluster: snapshot.cluster, services, comparison}),
+  )
   const conflicts = externalIpConflicts(snapshot.cluster, services, new Set(proxies.flatMap(({mode}) => mode ?? [])))
   const found = withoutEchoes([...findingsOf(comparison), ...nodes, ...conflicts, ...api])
   return {
-    findings: order(found), incomplete: [...incompleteOf(comparison), ...unread(snapshot), ...withoutProxy(states)],
-    services: services.map(({id}) => id), nodes: states.map(({name}) => name), walks: comparison.walks, problems: problemsOf(snapshot),
+    findings: order(found),
+    incomplete: [...incompleteOf(comparison), ...unread(snapshot), ...withoutProxy(states)],
+    services: services.map(({id}) => id),
+    nodes: states.map(({name}) => name),
+    walks: comparison.walks,
+    problems: problemsOf(snapshot),
   }
 }
 
@@ -51,13 +72,24 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
 function withoutProxy(states: readonly Parameters<typeof otherProxy>[0][]): Incomplete[] {
   return states.flatMap((state) => {
     const name = otherProxy(state)
-    return name === undefined ? [] : [{node: state.name, reason: `Services are handled by ${name}, out of sight of netfilter dumps; they were not compared`}]
+    return name === undefined
+      ? []
+      : [
+          {
+            node: state.name,
+            reason: `Services are handled by ${name}, out of sight of netfilter dumps; they were not compared`,
+          },
+        ]
   })
 }
 
 /** Leftovers whose Services already have a nearer finding are said once. */
 function withoutEchoes(findings: readonly Finding[]): Finding[] {
-  return findings.filter((finding) => finding.name !== 'both-backends' || !findings.some((other) => other.name === 'mode-leftovers' && other.node === finding.node))
+  return findings.filter(
+    (finding) =>
+      finding.name !== 'both-backends' ||
+      !findings.some((other) => other.name === 'mode-leftovers' && other.node === finding.node),
+  )
 }
 
 function incompleteOf({mismatches, incomplete}: Comparison): Incomplete[] {
@@ -77,10 +109,14 @@ function openReason({fate, part}: Mismatch): string {
 }
 
 function unread({info, cluster, nodes}: Snapshot): Incomplete[] {
-  const missing = cluster.nodes.filter(({name}) => !nodes.has(name) && info.unread[name] === undefined && !info.skipped.includes(name))
+  const missing = cluster.nodes.filter(
+    ({name}) => !nodes.has(name) && info.unread[name] === undefined && !info.skipped.includes(name),
+  )
   return [
     ...Object.entries(info.unread).map(([node, reason]) => ({node, reason: `not read: ${reason}`})),
-    ...Object.entries(info.forbidden).map(([resource, reason]) => ({reason: `${resource} could not be read: ${reason}`})),
+    ...Object.entries(info.forbidden).map(([resource, reason]) => ({
+      reason: `${resource} could not be read: ${reason}`,
+    })),
     ...missing.map(({name}) => ({node: name, reason: 'the node is in the API, but its dumps are not in the snapshot'})),
   ]
 }
@@ -91,6 +127,12 @@ function problemsOf(snapshot: Snapshot): Problem[] {
 
 /** Root causes first: by severity, then by nearness to the root, then by the number of victims. */
 function order(findings: readonly Finding[]): Finding[] {
-  return [...findings].sort((a, b) =>
-    SEVERITIES.indexOf(a.severity) - SEVERITIES.indexOf(b.severity) || rankOf(a.name) - rankOf(b.name) || b.services.length - a.services.length || (a.node ?? '').localeCompare(b.node ?? '') || a.message.localeCompare(b.message))
+  return [...findings].sort(
+    (a, b) =>
+      SEVERITIES.indexOf(a.severity) - SEVERITIES.indexOf(b.severity) ||
+      rankOf(a.name) - rankOf(b.name) ||
+      b.services.length - a.services.length ||
+      (a.node ?? '').localeCompare(b.node ?? '') ||
+      a.message.localeCompare(b.message),
+  )
 }

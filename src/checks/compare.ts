@@ -1,10 +1,29 @@
 import {walk} from '../dataplane/walk.js'
 import type {World} from '../dataplane/world.js'
-import {frontendsOf, isProxied, nodePortFrontends, promiseFor, type Frontend, type OriginClass, type ProxyFacts, type ServicePromise} from '../intent/promise.js'
+import {
+  frontendsOf,
+  isProxied,
+  nodePortFrontends,
+  promiseFor,
+  type Frontend,
+  type OriginClass,
+  type ProxyFacts,
+  type ServicePromise,
+} from '../intent/promise.js'
 import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
 import type {ClusterState, Service, ServicePort} from '../model/kube.js'
 import type {ClientFates, Fate, Origin} from '../model/trace.js'
-import {anyOf, familyOf, inRange, parseRange, prefixRange, single, splitRanges, type Family, type Range} from '../util/ip.js'
+import {
+  anyOf,
+  familyOf,
+  inRange,
+  parseRange,
+  prefixRange,
+  single,
+  splitRanges,
+  type Family,
+  type Range,
+} from '../util/ip.js'
 
 /** How a walk differs from its promise. */
 export type Difference =
@@ -44,7 +63,13 @@ export interface Comparison {
   readonly expected: Map<string, Set<string>>
   readonly incomplete: Map<string, string>
   /** A walk of every Service, for checks that look at the rules on the way. */
-  readonly samples: {readonly service: Service; readonly port: ServicePort; readonly node: string; readonly frontend: Frontend; readonly fate: Fate}[]
+  readonly samples: {
+    readonly service: Service
+    readonly port: ServicePort
+    readonly node: string
+    readonly frontend: Frontend
+    readonly fate: Fate
+  }[]
 }
 
 export interface CompareInput {
@@ -74,22 +99,46 @@ export function compareAll(input: CompareInput): Comparison {
 export function externalClients(cluster: ClusterState, world: World, family: Family): Range[] {
   const inside = [
     ...cluster.nodes.flatMap(({podCIDRs, addresses}) => [...podCIDRs, ...addresses.map(({address}) => address)]),
-    ...cluster.services.flatMap(({clusterIPs, externalIPs, loadBalancer}) => [...clusterIPs, ...externalIPs, ...loadBalancer.flatMap(({ip}) => ip ?? [])]),
-    ...(cluster.pods ?? []).flatMap(({ips}) => ips), ...(cluster.kubeProxy?.clusterCIDRs ?? []),
+    ...cluster.services.flatMap(({clusterIPs, externalIPs, loadBalancer}) => [
+      ...clusterIPs,
+      ...externalIPs,
+      ...loadBalancer.flatMap(({ip}) => ip ?? []),
+    ]),
+    ...(cluster.pods ?? []).flatMap(({ips}) => ips),
+    ...(cluster.kubeProxy?.clusterCIDRs ?? []),
     ...cluster.slices.flatMap(({endpoints}) => endpoints.map(({address}) => address)),
-    '0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '172.17.0.0/16', '224.0.0.0/3', '::/8', 'fe80::/10', 'ff00::/8',
+    '0.0.0.0/8',
+    '127.0.0.0/8',
+    '169.254.0.0/16',
+    '172.17.0.0/16',
+    '224.0.0.0/3',
+    '::/8',
+    'fe80::/10',
+    'ff00::/8',
   ]
-  const ranges = [...new Set(inside)].flatMap((text) => parseRange(text) ?? []).filter(({lo}) => familyOf(lo) === family)
+  const ranges = [...new Set(inside)]
+    .flatMap((text) => parseRange(text) ?? [])
+    .filter(({lo}) => familyOf(lo) === family)
   return subtract(anyOf(family), [...ranges, ...nodeNetworks(world, family)])
 }
 
 /** The nodes' own addresses, and the first and last address of their networks, which nobody has. */
 function nodeNetworks(world: World, family: Family): Range[] {
-  return [...world.machines.values()].flatMap(({state}) => state.addresses.filter(({address}) => familyOf(address) === family).flatMap(({address, length, device}) => {
-    const network = prefixRange(address, length)
-    if (device !== 'lo' && world.facts.pods.some((pod) => pod.node === state.name && !pod.hostNetwork && pod.addresses.some((own) => inRange(own, network)))) return [network]
-    return family === 4 ? [address, network.lo, network.hi].map(single) : [single(address)]
-  }))
+  return [...world.machines.values()].flatMap(({state}) =>
+    state.addresses
+      .filter(({address}) => familyOf(address) === family)
+      .flatMap(({address, length, device}) => {
+        const network = prefixRange(address, length)
+        if (
+          device !== 'lo' &&
+          world.facts.pods.some(
+            (pod) => pod.node === state.name && !pod.hostNetwork && pod.addresses.some((own) => inRange(own, network)),
+          )
+        )
+          return [network]
+        return family === 4 ? [address, network.lo, network.hi].map(single) : [single(address)]
+      }),
+  )
 }
 
 /** What is left of one range when others are taken out: sorted sweep, linear in their number. */
@@ -131,7 +180,8 @@ class PortComparison {
     const {service, port, proxy} = this.task
     const fixed = frontendsOf(service, port)
     const own = nodePortFrontends(this.input.cluster, service, {port, proxy})
-    for (const frontend of [...fixed, ...own]) for (const origin of this.origins(frontend)) this.compare(frontend, origin)
+    for (const frontend of [...fixed, ...own])
+      for (const origin of this.origins(frontend)) this.compare(frontend, origin)
   }
 
   private origins(frontend: Frontend): {origin: OriginClass; from: Origin; client?: readonly Range[]}[] {
@@ -141,7 +191,15 @@ class PortComparison {
     const pods = this.podOrigins(frontend)
     if (frontend.kind === 'clusterIP') return [node, ...pods]
     const clients = this.clientParts(frontend, outside[familyOf(frontend.address)])
-    return [...clients.map((client) => ({origin: {kind: 'external'} as const, from: {kind: 'external', ranges: client, enter: proxy.node} as const, client})), node, ...pods]
+    return [
+      ...clients.map((client) => ({
+        origin: {kind: 'external'} as const,
+        from: {kind: 'external', ranges: client, enter: proxy.node} as const,
+        client,
+      })),
+      node,
+      ...pods,
+    ]
   }
 
   /** Clients inside and outside of loadBalancerSourceRanges are two questions. */
@@ -158,12 +216,21 @@ class PortComparison {
   private podOrigins(frontend: Frontend): {origin: OriginClass; from: Origin}[] {
     const {service, port, proxy} = this.task
     const family = familyOf(frontend.address)
-    const backends = endpointsOf(this.input.cluster, service, {port, family}).filter(({node, pod, ready}) => node === proxy.node && pod !== undefined && ready && this.inPodNetwork(pod))
-    const bystander = this.input.world.facts.pods.find(({node, id, hostNetwork, addresses}) =>
-      node === proxy.node && !hostNetwork && addresses.some((address) => familyOf(address) === family) && !backends.some(({pod}) => pod === id))
+    const backends = endpointsOf(this.input.cluster, service, {port, family}).filter(
+      ({node, pod, ready}) => node === proxy.node && pod !== undefined && ready && this.inPodNetwork(pod),
+    )
+    const bystander = this.input.world.facts.pods.find(
+      ({node, id, hostNetwork, addresses}) =>
+        node === proxy.node &&
+        !hostNetwork &&
+        addresses.some((address) => familyOf(address) === family) &&
+        !backends.some(({pod}) => pod === id),
+    )
     return [
       ...(bystander ? [{origin: {kind: 'pod'} as const, from: {kind: 'pod', pod: bystander.id} as const}] : []),
-      ...backends.slice(0, 1).map(({pod}) => ({origin: {kind: 'backend'} as const, from: {kind: 'pod', pod: pod!} as const})),
+      ...backends
+        .slice(0, 1)
+        .map(({pod}) => ({origin: {kind: 'backend'} as const, from: {kind: 'pod', pod: pod!} as const})),
     ]
   }
 
@@ -172,17 +239,35 @@ class PortComparison {
     return pod !== undefined && !pod.hostNetwork
   }
 
-  private compare(frontend: Frontend, {origin, from, client}: {origin: OriginClass; from: Origin; client?: readonly Range[]}): void {
+  private compare(
+    frontend: Frontend,
+    {origin, from, client}: {origin: OriginClass; from: Origin; client?: readonly Range[]},
+  ): void {
     const {service, port, proxy} = this.task
-    const promise = promiseFor({cluster: this.input.cluster, service, port, frontend, origin, proxy, ...(client ? {client} : {})})
-    const result = walk(this.input.world, {origin: from, destination: frontend.address, port: frontend.port, protocol: frontend.protocol})
+    const promise = promiseFor({
+      cluster: this.input.cluster,
+      service,
+      port,
+      frontend,
+      origin,
+      proxy,
+      ...(client ? {client} : {}),
+    })
+    const result = walk(this.input.world, {
+      origin: from,
+      destination: frontend.address,
+      port: frontend.port,
+      protocol: frontend.protocol,
+    })
     ;(this.result as {walks: number}).walks++
     for (const {node, reason} of result.incomplete) this.result.incomplete.set(`${node} ${reason}`, node)
-    if (promise.outcome === 'delivered') this.expect(frontend)
+    if (promise.outcome === 'delivered' && promise.also.length === 0) this.expect(frontend)
     for (const part of result.parts) {
-      for (const found of judge(part, promise)) this.result.mismatches.push({...found, service, port, frontend, origin, node: proxy.node, part, promise})
+      for (const found of judge(part, promise))
+        this.result.mismatches.push({...found, service, port, frontend, origin, node: proxy.node, part, promise})
       const [best] = part.fates.filter(({outcome}) => outcome === 'delivered')
-      if (best && origin.kind !== 'backend') this.result.samples.push({service, port, node: proxy.node, frontend, fate: best})
+      if (best && origin.kind !== 'backend')
+        this.result.samples.push({service, port, node: proxy.node, frontend, fate: best})
     }
   }
 
@@ -199,13 +284,23 @@ type Judgement = Pick<Mismatch, 'kind' | 'fate'> & {readonly endpoint?: ServiceE
 /** Compares the fates of one part of the clients with the promise. */
 export function judge({fates, alternatives}: ClientFates, promise: ServicePromise): Judgement[] {
   const open = fates.find(({outcome, share}) => outcome === 'unknown' && share > NEGLIGIBLE)
-  if (open) return promise.outcome !== 'delivered' && alternatives.length > 0 && alternatives.every((fate) => allowed(fate, promise)) ? [] : [{kind: 'unknown', fate: open}]
-  if (promise.outcome !== 'delivered') return fates.filter((fate) => fate.share > NEGLIGIBLE && !allowed(fate, promise)).map((fate) => ({kind: 'passes' as const, fate}))
+  if (open)
+    return promise.outcome !== 'delivered' &&
+      alternatives.length > 0 &&
+      alternatives.every((fate) => allowed(fate, promise))
+      ? []
+      : [{kind: 'unknown', fate: open}]
+  if (promise.outcome !== 'delivered')
+    return fates
+      .filter((fate) => fate.share > NEGLIGIBLE && !allowed(fate, promise))
+      .map((fate) => ({kind: 'passes' as const, fate}))
   return judgeDelivery(fates, promise)
 }
 
 const allowed = (fate: Fate, promise: ServicePromise): boolean =>
-  fate.outcome === 'delivered' ? promise.also.includes('delivered') && isAmong(fate, promise.tolerated) : fate.outcome === promise.outcome || promise.also.includes(fate.outcome as 'refused' | 'dropped')
+  fate.outcome === 'delivered'
+    ? promise.also.includes('delivered') && isAmong(fate, promise.tolerated)
+    : fate.outcome === promise.outcome || promise.also.includes(fate.outcome as 'refused' | 'dropped')
 
 const isAmong = ({receiver}: Fate, endpoints: readonly ServiceEndpoint[]): boolean =>
   endpoints.some(({address, port}) => receiver?.address === address && receiver.port === port)
@@ -216,7 +311,8 @@ function judgeDelivery(fates: readonly Fate[], promise: ServicePromise): Judgeme
     if (fate.share <= NEGLIGIBLE) continue
     if (fate.outcome !== 'delivered') {
       if (!promise.also.includes(fate.outcome as 'refused' | 'dropped')) found.push({kind: 'fails', fate})
-    } else if (!isAmong(fate, promise.endpoints) && !isAmong(fate, promise.tolerated)) found.push({kind: 'wrong-endpoint', fate})
+    } else if (!isAmong(fate, promise.endpoints) && !isAmong(fate, promise.tolerated))
+      found.push({kind: 'wrong-endpoint', fate})
     else if (promise.keepsClient && !fate.sourceIsClient) found.push({kind: 'client-lost', fate})
   }
   return [...found, ...judgeShares(fates, promise)]
@@ -225,14 +321,18 @@ function judgeDelivery(fates: readonly Fate[], promise: ServicePromise): Judgeme
 function judgeShares(fates: readonly Fate[], {endpoints, tolerated, also}: ServicePromise): Judgement[] {
   const [first] = fates
   if (!first || also.length > 0) return []
-  const reached = (endpoint: ServiceEndpoint): number => fates.filter((fate) => isAmong(fate, [endpoint])).reduce((sum, {share}) => sum + share, 0)
+  const reached = (endpoint: ServiceEndpoint): number =>
+    fates.filter((fate) => isAmong(fate, [endpoint])).reduce((sum, {share}) => sum + share, 0)
   const shares = endpoints.map((endpoint) => ({endpoint, share: reached(endpoint)}))
   const missing = shares.filter(({share}) => share <= NEGLIGIBLE)
   if (missing.length === endpoints.length) return []
   if (fates.some(({outcome, share}) => outcome !== 'delivered' && share > NEGLIGIBLE)) return []
-  if (missing.length > 0) return missing.map(({endpoint}) => ({kind: 'missing-endpoint' as const, fate: first, endpoint}))
+  if (missing.length > 0)
+    return missing.map(({endpoint}) => ({kind: 'missing-endpoint' as const, fate: first, endpoint}))
   const fair = 1 / endpoints.length
-  const usesTolerated = fates.some((fate) => fate.outcome === 'delivered' && !isAmong(fate, endpoints) && isAmong(fate, tolerated))
+  const usesTolerated = fates.some(
+    (fate) => fate.outcome === 'delivered' && !isAmong(fate, endpoints) && isAmong(fate, tolerated),
+  )
   const skewed = !usesTolerated && shares.some(({share}) => Math.abs(share - fair) > 0.02 * fair + 0.002)
   return skewed ? [{kind: 'skewed', fate: first}] : []
 }

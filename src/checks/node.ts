@@ -23,15 +23,43 @@ interface NodeFinding {
   readonly frontends?: readonly string[]
 }
 
-function finding(name: CodeName, node: string, {services = [], message, evidence, frontends = []}: NodeFinding): Finding {
+function finding(
+  name: CodeName,
+  node: string,
+  {services = [], message, evidence, frontends = []}: NodeFinding,
+): Finding {
   const info = codeInfo(name)
-  return {code: info.code, name, severity: info.severity, node, services, ...(services.length === 1 ? {service: services[0]!} : {}), frontends, origins: [], message, evidence, fix: info.fix}
+  return {
+    code: info.code,
+    name,
+    severity: info.severity,
+    node,
+    services,
+    ...(services.length === 1 ? {service: services[0]!} : {}),
+    frontends,
+    origins: [],
+    message,
+    evidence,
+    fix: info.fix,
+  }
 }
 
 /** What walking alone does not show: the node's health, leftovers, conflicts. */
 export function checkNode(check: NodeCheck): Finding[] {
   return [
-    proxyHealth, foreignProxy, bothBackends, leftovers, listeners, localPortRange, staleConntrack, unsupportedRules, fullSets, duplicates, schedulers, affinity, nodePortEntries,
+    proxyHealth,
+    foreignProxy,
+    bothBackends,
+    leftovers,
+    listeners,
+    localPortRange,
+    staleConntrack,
+    unsupportedRules,
+    fullSets,
+    duplicates,
+    schedulers,
+    affinity,
+    nodePortEntries,
   ].flatMap((run) => run(check))
 }
 
@@ -39,93 +67,220 @@ function proxyHealth({state, proxy}: NodeCheck): Finding[] {
   if (otherProxy(state) !== undefined) return []
   const health = state.text('healthz.txt')
   const section = state.section('healthz.txt')
-  const sick = health !== undefined && section.state === 'read' && (/^HTTP\/[\d.]+ 5\d\d/.test(health) || /"healthy":\s*false/.test(health))
-  if (sick) return [finding('kube-proxy-not-running', state.name, {message: `kube-proxy on ${state.name} says that it is not healthy`, evidence: [{source: state.path('healthz.txt'), line: 1, text: health.split('\n')[0]!}]})]
+  const sick =
+    health !== undefined &&
+    section.state === 'read' &&
+    (/^HTTP\/[\d.]+ 5\d\d/.test(health) || /"healthy":\s*false/.test(health))
+  if (sick)
+    return [
+      finding('kube-proxy-not-running', state.name, {
+        message: `kube-proxy on ${state.name} says that it is not healthy`,
+        evidence: [{source: state.path('healthz.txt'), line: 1, text: health.split('\n')[0]!}],
+      }),
+    ]
   const mode = state.section('proxymode.txt')
   const silent = (section.state === 'unreadable' || section.state === 'absent') && mode.state !== 'read'
   if (!silent || proxy.mode === undefined) return []
-  return [finding('kube-proxy-not-running', state.name, {message: `kube-proxy on ${state.name} does not answer on its health port; its rules are not kept up to date`, evidence: [{source: state.path('rc.txt'), line: 0, text: `healthz.txt ${section.reason ?? ''}`}]})]
+  return [
+    finding('kube-proxy-not-running', state.name, {
+      message: `kube-proxy on ${state.name} does not answer on its health port; its rules are not kept up to date`,
+      evidence: [{source: state.path('rc.txt'), line: 0, text: `healthz.txt ${section.reason ?? ''}`}],
+    }),
+  ]
 }
 
 function foreignProxy({state}: NodeCheck): Finding[] {
   const name = otherProxy(state)
-  return name === undefined ? [] : [finding('foreign-service-proxy', state.name, {message: `Services on ${state.name} are handled by ${name}, not by kube-proxy`, evidence: []})]
+  return name === undefined
+    ? []
+    : [
+        finding('foreign-service-proxy', state.name, {
+          message: `Services on ${state.name} are handled by ${name}, not by kube-proxy`,
+          evidence: [],
+        }),
+      ]
 }
 
 /** Chains that kube-proxy fills; an empty one is no danger. */
 const SERVICE_CHAIN = /^KUBE-(SERVICES|NODEPORTS|SVC-|SEP-|EXT-|XLB-|FW-)/
 
 function bothBackends({state}: NodeCheck): Finding[] {
-  const held = state.iptables(4).map((dump) => ({dump, chain: [...(dump.tables.get('nat')?.chains.values() ?? [])].find(({name, length}) => SERVICE_CHAIN.test(name) && length > 0)}))
+  const held = state
+    .iptables(4)
+    .map((dump) => ({
+      dump,
+      chain: [...(dump.tables.get('nat')?.chains.values() ?? [])].find(
+        ({name, length}) => SERVICE_CHAIN.test(name) && length > 0,
+      ),
+    }))
   const both = held.filter(({chain}) => chain !== undefined)
   if (both.length < 2) return []
-  return [finding('both-backends', state.name, {
-    message: `${state.name} has Service rules in ${both.map(({dump}) => `iptables-${dump.backend}`).join(' and ')}`,
-    evidence: both.map(({dump, chain}) => ({source: dump.file, line: chain!.texts[0]?.line ?? chain!.line, text: chain!.texts[0]?.text ?? chain!.name})),
-  })]
+  return [
+    finding('both-backends', state.name, {
+      message: `${state.name} has Service rules in ${both.map(({dump}) => `iptables-${dump.backend}`).join(' and ')}`,
+      evidence: both.map(({dump, chain}) => ({
+        source: dump.file,
+        line: chain!.texts[0]?.line ?? chain!.line,
+        text: chain!.texts[0]?.text ?? chain!.name,
+      })),
+    }),
+  ]
 }
 
 function leftovers({state, proxy, cluster, services}: NodeCheck): Finding[] {
   if (proxy.mode === undefined) return []
   const found: {what: string; evidence: Evidence; names: readonly string[]}[] = []
-  const nat = state.iptables(4).flatMap((dump) => [...(dump.tables.get('nat')?.chains.values() ?? [])].map((chain) => ({dump, chain})))
+  const nat = state
+    .iptables(4)
+    .flatMap((dump) => [...(dump.tables.get('nat')?.chains.values() ?? [])].map((chain) => ({dump, chain})))
   const service = nat.find(({chain}) => /^KUBE-(SVC|SEP)-/.test(chain.name) && chain.length > 0)
   if (proxy.mode !== 'iptables' && proxy.mode !== 'userspace' && service) {
     const texts = nat.flatMap(({chain}) => (/^KUBE-/.test(chain.name) ? chain.texts.map(({text}) => text) : []))
-    found.push({what: 'iptables-mode chains', evidence: {source: service.dump.file, line: service.chain.texts[0]!.line, text: service.chain.texts[0]!.text}, names: services.filter(({id}) => texts.some((text) => text.includes(id))).map(({id}) => id)})
+    found.push({
+      what: 'iptables-mode chains',
+      evidence: {source: service.dump.file, line: service.chain.texts[0]!.line, text: service.chain.texts[0]!.text},
+      names: services.filter(({id}) => texts.some((text) => text.includes(id))).map(({id}) => id),
+    })
   }
   const dummy = state.links.find(({name}) => name === 'kube-ipvs0')
   if (proxy.mode !== 'ipvs' && dummy) {
-    const held = new Set(state.addresses.filter(({device}) => device === 'kube-ipvs0').map(({address}) => formatAddress(address)))
-    found.push({what: 'device kube-ipvs0', evidence: {source: state.path('ip-link.json'), line: 0, text: 'kube-ipvs0'}, names: cluster.services.filter(({clusterIPs}) => clusterIPs.some((ip) => held.has(ip))).map(({id}) => id)})
+    const held = new Set(
+      state.addresses.filter(({device}) => device === 'kube-ipvs0').map(({address}) => formatAddress(address)),
+    )
+    found.push({
+      what: 'device kube-ipvs0',
+      evidence: {source: state.path('ip-link.json'), line: 0, text: 'kube-ipvs0'},
+      names: cluster.services.filter(({clusterIPs}) => clusterIPs.some((ip) => held.has(ip))).map(({id}) => id),
+    })
   }
-  const table = [...(state.nft?.tables.values() ?? [])].find(({name, chains}) => name === 'kube-proxy' && chains.size > 0)
-  if (proxy.mode !== 'nftables' && table) found.push({what: 'nftables table kube-proxy', evidence: {source: state.nft!.file, line: 0, text: `table ${table.family} kube-proxy`}, names: []})
-  return found.map(({what, evidence, names}) => finding('mode-leftovers', state.name, {services: names, message: `kube-proxy on ${state.name} runs in ${proxy.mode} mode, but ${what} of another mode ${what.endsWith('s') ? 'are' : 'is'} still there`, evidence: [evidence]}))
+  const table = [...(state.nft?.tables.values() ?? [])].find(
+    ({name, chains}) => name === 'kube-proxy' && chains.size > 0,
+  )
+  if (proxy.mode !== 'nftables' && table)
+    found.push({
+      what: 'nftables table kube-proxy',
+      evidence: {source: state.nft!.file, line: 0, text: `table ${table.family} kube-proxy`},
+      names: [],
+    })
+  return found.map(({what, evidence, names}) =>
+    finding('mode-leftovers', state.name, {
+      services: names,
+      message: `kube-proxy on ${state.name} runs in ${proxy.mode} mode, but ${what} of another mode ${what.endsWith('s') ? 'are' : 'is'} still there`,
+      evidence: [evidence],
+    }),
+  )
 }
 
 /** kube-proxy's own sockets are meant to be there (before 1.24 it held every NodePort; health-check ports always). */
 function listeners({state, services}: NodeCheck): Finding[] {
-  return services.filter(isProxied).flatMap((service) => service.ports.flatMap(({nodePort, protocol}) => {
-    const socket = nodePort === undefined ? undefined : state.sockets?.find((own) => own.port === nodePort && own.protocol === protocol && own.process !== 'kube-proxy')
-    if (!socket) return []
-    return [finding('listener-on-node-port', state.name, {
-      services: [service.id], message: `${socket.process ?? 'a process'} on ${state.name} listens on ${nodePort}/${protocol}, the NodePort of ${service.id}`,
-      evidence: [{source: state.path('ss.txt'), line: socket.line, text: socket.text}], frontends: socket.address === undefined ? [] : [formatEndpoint(socket.address, socket.port)],
-    })]
-  }))
+  return services.filter(isProxied).flatMap((service) =>
+    service.ports.flatMap(({nodePort, protocol}) => {
+      const socket =
+        nodePort === undefined
+          ? undefined
+          : state.sockets?.find(
+              (own) => own.port === nodePort && own.protocol === protocol && own.process !== 'kube-proxy',
+            )
+      if (!socket) return []
+      return [
+        finding('listener-on-node-port', state.name, {
+          services: [service.id],
+          message: `${socket.process ?? 'a process'} on ${state.name} listens on ${nodePort}/${protocol}, the NodePort of ${service.id}`,
+          evidence: [{source: state.path('ss.txt'), line: socket.line, text: socket.text}],
+          frontends: socket.address === undefined ? [] : [formatEndpoint(socket.address, socket.port)],
+        }),
+      ]
+    }),
+  )
 }
 
 function localPortRange({state, services}: NodeCheck): Finding[] {
   const [low, high] = (state.sysctl('net.ipv4.ip_local_port_range') ?? '').split(/\s+/).map(Number)
   if (low === undefined || high === undefined || Number.isNaN(high)) return []
-  const reserved = (state.sysctl('net.ipv4.ip_local_reserved_ports') ?? '').split(',').filter(Boolean).map((part) => part.split('-').map(Number))
-  const inside = services.filter(({ports}) => ports.some(({nodePort}) => nodePort !== undefined && nodePort >= low && nodePort <= high && !reserved.some(([from, to]) => nodePort >= from! && nodePort <= (to ?? from!))))
+  const reserved = (state.sysctl('net.ipv4.ip_local_reserved_ports') ?? '')
+    .split(',')
+    .filter(Boolean)
+    .map((part) => part.split('-').map(Number))
+  const inside = services.filter(({ports}) =>
+    ports.some(
+      ({nodePort}) =>
+        nodePort !== undefined &&
+        nodePort >= low &&
+        nodePort <= high &&
+        !reserved.some(([from, to]) => nodePort >= from! && nodePort <= (to ?? from!)),
+    ),
+  )
   if (inside.length === 0) return []
-  return [finding('node-port-in-local-range', state.name, {services: inside.map(({id}) => id), message: `NodePorts of ${inside.length} Services are inside the local port range ${low}-${high} of ${state.name}`, evidence: [{source: state.path('sysctl.txt'), line: state.sysctlLine('net.ipv4.ip_local_port_range') ?? 0, text: `net.ipv4.ip_local_port_range = ${low} ${high}`}]})]
+  return [
+    finding('node-port-in-local-range', state.name, {
+      services: inside.map(({id}) => id),
+      message: `NodePorts of ${inside.length} Services are inside the local port range ${low}-${high} of ${state.name}`,
+      evidence: [
+        {
+          source: state.path('sysctl.txt'),
+          line: state.sysctlLine('net.ipv4.ip_local_port_range') ?? 0,
+          text: `net.ipv4.ip_local_port_range = ${low} ${high}`,
+        },
+      ],
+    }),
+  ]
 }
 
 /** UDP only: TCP connections to a dead endpoint end by themselves. */
 function staleConntrack({state, cluster, services}: NodeCheck): Finding[] {
-  const owners = new Map(services.flatMap((service) => [...service.clusterIPs, ...service.externalIPs, ...service.loadBalancer.flatMap(({ip}) => ip ?? [])].flatMap((ip) => {
-    const address = parseAddress(ip)
-    return address === undefined ? [] : [[address, service] as const]
-  })))
-  const known = new Set(cluster.slices.flatMap(({endpoints}) => endpoints.flatMap(({address}) => parseAddress(address) ?? [])))
+  const owners = new Map(
+    services.flatMap((service) =>
+      [...service.clusterIPs, ...service.externalIPs, ...service.loadBalancer.flatMap(({ip}) => ip ?? [])].flatMap(
+        (ip) => {
+          const address = parseAddress(ip)
+          return address === undefined ? [] : [[address, service] as const]
+        },
+      ),
+    ),
+  )
+  const known = new Set(
+    cluster.slices.flatMap(({endpoints}) => endpoints.flatMap(({address}) => parseAddress(address) ?? [])),
+  )
   const groups = new Map<string, {service: Service; entry: (typeof state.conntrack)[number]; count: number}>()
   for (const entry of state.conntrack) {
     const service = entry.protocol === 'UDP' ? owners.get(entry.original.destination) : undefined
-    if (!service || !service.ports.some(({port, protocol}) => protocol === 'UDP' && port === entry.original.destinationPort) || known.has(entry.reply.source)) continue
+    if (
+      !service ||
+      !service.ports.some(({port, protocol}) => protocol === 'UDP' && port === entry.original.destinationPort) ||
+      known.has(entry.reply.source)
+    )
+      continue
     const group = groups.get(service.id)
     groups.set(service.id, {service, entry: group?.entry ?? entry, count: (group?.count ?? 0) + 1})
   }
-  return [...groups.values()].map(({service, entry, count}) => finding('stale-conntrack', state.name, {services: [service.id], message: `${count} UDP flows to ${service.id} on ${state.name} are pinned to ${formatAddress(entry.reply.source)}, which is no endpoint`, evidence: [{source: state.path('conntrack.txt'), line: entry.line, text: entry.text}]}))
+  return [...groups.values()].map(({service, entry, count}) =>
+    finding('stale-conntrack', state.name, {
+      services: [service.id],
+      message: `${count} UDP flows to ${service.id} on ${state.name} are pinned to ${formatAddress(entry.reply.source)}, which is no endpoint`,
+      evidence: [{source: state.path('conntrack.txt'), line: entry.line, text: entry.text}],
+    }),
+  )
 }
 
 function unsupportedRules({state}: NodeCheck): Finding[] {
-  const found = state.iptables(4).flatMap((dump) => [...dump.tables.values()].flatMap(({chains}) => [...chains.values()].flatMap((chain) => chain.texts.filter(({text}) => text.includes('[unsupported revision]')).map((rule) => ({dump, rule})))))
+  const found = state
+    .iptables(4)
+    .flatMap((dump) =>
+      [...dump.tables.values()].flatMap(({chains}) =>
+        [...chains.values()].flatMap((chain) =>
+          chain.texts.filter(({text}) => text.includes('[unsupported revision]')).map((rule) => ({dump, rule})),
+        ),
+      ),
+    )
   const [first] = found
-  return first ? [finding('unreadable-rules', state.name, {message: `${found.length} rules on ${state.name} are printed incompletely: its iptables is older than the rules`, evidence: [{source: first.dump.file, line: first.rule.line, text: first.rule.text}]})] : []
+  return first
+    ? [
+        finding('unreadable-rules', state.name, {
+          message: `${found.length} rules on ${state.name} are printed incompletely: its iptables is older than the rules`,
+          evidence: [{source: first.dump.file, line: first.rule.line, text: first.rule.text}],
+        }),
+      ]
+    : []
 }
 
 const NEARLY = 0.9
@@ -134,21 +289,36 @@ function fullSets({state}: NodeCheck): Finding[] {
   return [...(state.ipsets?.sets.values() ?? [])].flatMap(({name, options, entries, line, file}) => {
     const most = Number(options.get('maxelem'))
     if (!(most > 0) || entries.length < most * NEARLY) return []
-    return [finding('set-nearly-full', state.name, {message: `ipset ${name} on ${state.name} holds ${entries.length} of ${most} members`, evidence: [{source: file, line, text: `${name} maxelem ${most}`}]})]
+    return [
+      finding('set-nearly-full', state.name, {
+        message: `ipset ${name} on ${state.name} holds ${entries.length} of ${most} members`,
+        evidence: [{source: file, line, text: `${name} maxelem ${most}`}],
+      }),
+    ]
   })
 }
 
 const MANY_COPIES = 3
 
 function duplicates({state}: NodeCheck): Finding[] {
-  return state.iptables(4).flatMap((dump) => [...dump.tables.values()].flatMap(({chains}) => [...chains.values()].flatMap((chain) => {
-    if (chain.length < MANY_COPIES) return []
-    const counts = new Map<string, {line: number; count: number}>()
-    for (const {text, line} of chain.texts) counts.set(text, {line: counts.get(text)?.line ?? line, count: (counts.get(text)?.count ?? 0) + 1})
-    const worst = [...counts].find(([, {count}]) => count >= MANY_COPIES)
-    if (!worst) return []
-    return [finding('duplicate-rules', state.name, {message: `${worst[1].count} identical rules in ${chain.table}/${chain.name} on ${state.name}`, evidence: [{source: dump.file, line: worst[1].line, text: worst[0]}]})]
-  })))
+  return state.iptables(4).flatMap((dump) =>
+    [...dump.tables.values()].flatMap(({chains}) =>
+      [...chains.values()].flatMap((chain) => {
+        if (chain.length < MANY_COPIES) return []
+        const counts = new Map<string, {line: number; count: number}>()
+        for (const {text, line} of chain.texts)
+          counts.set(text, {line: counts.get(text)?.line ?? line, count: (counts.get(text)?.count ?? 0) + 1})
+        const worst = [...counts].find(([, {count}]) => count >= MANY_COPIES)
+        if (!worst) return []
+        return [
+          finding('duplicate-rules', state.name, {
+            message: `${worst[1].count} identical rules in ${chain.table}/${chain.name} on ${state.name}`,
+            evidence: [{source: dump.file, line: worst[1].line, text: worst[0]}],
+          }),
+        ]
+      }),
+    ),
+  )
 }
 
 /**
@@ -157,12 +327,23 @@ function duplicates({state}: NodeCheck): Finding[] {
  */
 function nodePortEntries({state, proxy, cluster, services}: NodeCheck): Finding[] {
   if (proxy.mode !== 'ipvs' || !state.ipsets) return []
-  return services.filter(isProxied).flatMap((service) => service.ports.flatMap((port) => nodePortFrontends(cluster, service, {port, proxy}).filter(({kind, address}) => kind === 'nodePort' && typeof address === 'number').flatMap((frontend) => {
-    const missing = missingMember(state, frontend) ?? missingServer(state, frontend)
-    if (!missing) return []
-    const found = finding('node-port-not-programmed', state.name, {services: [service.id], message: `NodePort ${frontend.port}/${frontend.protocol} of ${service.id} ${missing.what} on ${state.name}`, evidence: [missing.evidence], frontends: [formatEndpoint(frontend.address, frontend.port)]})
-    return [{...found, port: `${port.port}/${port.protocol}`, severity: missing.severity}]
-  })))
+  return services.filter(isProxied).flatMap((service) =>
+    service.ports.flatMap((port) =>
+      nodePortFrontends(cluster, service, {port, proxy})
+        .filter(({kind, address}) => kind === 'nodePort' && typeof address === 'number')
+        .flatMap((frontend) => {
+          const missing = missingMember(state, frontend) ?? missingServer(state, frontend)
+          if (!missing) return []
+          const found = finding('node-port-not-programmed', state.name, {
+            services: [service.id],
+            message: `NodePort ${frontend.port}/${frontend.protocol} of ${service.id} ${missing.what} on ${state.name}`,
+            evidence: [missing.evidence],
+            frontends: [formatEndpoint(frontend.address, frontend.port)],
+          })
+          return [{...found, port: `${port.port}/${port.protocol}`, severity: missing.severity}]
+        }),
+    ),
+  )
 }
 
 interface Missing {
@@ -174,49 +355,104 @@ interface Missing {
 function missingMember(state: NodeState, {port, protocol, address}: Frontend): Missing | undefined {
   const set = state.ipsets!.sets.get(protocol === 'SCTP' ? 'KUBE-NODE-PORT-SCTP-HASH' : `KUBE-NODE-PORT-${protocol}`)
   if (!set || set.type === 'list:set') return undefined
-  const wanted = set.type === 'bitmap:port' ? String(port) : `${formatAddress(address)},${protocol.toLowerCase()}:${port}`
+  const wanted =
+    set.type === 'bitmap:port' ? String(port) : `${formatAddress(address)},${protocol.toLowerCase()}:${port}`
   if (set.entries.some(({parts}) => parts.join(',') === wanted)) return undefined
-  return {what: `is not a member of ipset ${set.name}`, severity: 'warning', evidence: {source: set.file, line: set.line, text: `${set.name} (${set.entries.length} members)`}}
+  return {
+    what: `is not a member of ipset ${set.name}`,
+    severity: 'warning',
+    evidence: {source: set.file, line: set.line, text: `${set.name} (${set.entries.length} members)`},
+  }
 }
 
 /** Only for a listing that is not whole; in a whole one the walk itself finds it. */
 function missingServer(state: NodeState, {port, protocol, address}: Frontend): Missing | undefined {
   const {ipvs} = state
-  if (!ipvs?.partial || ipvs.virtualServers.some((server) => server.address === address && server.port === port && server.protocol === protocol)) return undefined
-  const near = ipvs.virtualServers.find((server) => server.port === port && server.protocol === protocol) ?? ipvs.virtualServers[0]!
-  return {what: `has no virtual server on ${formatAddress(address)}`, severity: 'error', evidence: {source: near.file, line: near.line, text: near.text}}
+  if (
+    !ipvs?.partial ||
+    ipvs.virtualServers.some(
+      (server) => server.address === address && server.port === port && server.protocol === protocol,
+    )
+  )
+    return undefined
+  const near =
+    ipvs.virtualServers.find((server) => server.port === port && server.protocol === protocol) ??
+    ipvs.virtualServers[0]!
+  return {
+    what: `has no virtual server on ${formatAddress(address)}`,
+    severity: 'error',
+    evidence: {source: near.file, line: near.line, text: near.text},
+  }
 }
 
 /** Only where the configuration names a scheduler, or most virtual servers agree on one. */
 function schedulers({state, proxy, comparison}: NodeCheck): Finding[] {
   if (proxy.mode !== 'ipvs' || !state.ipvs) return []
   const wanted = proxy.config?.scheduler ?? 'rr'
-  return state.ipvs.virtualServers.filter(({scheduler, protocol}) => protocol !== 'FWM' && scheduler !== wanted).flatMap((server) => {
-    const owner = comparison.samples.find(({frontend, node}) => node === state.name && frontend.address === server.address && frontend.port === server.port && frontend.protocol === server.protocol)
-    if (!owner) return []
-    return [finding('scheduler-differs', state.name, {services: [owner.service.id], message: `virtual server ${formatEndpoint(server.address!, server.port)} of ${owner.service.id} on ${state.name} uses scheduler ${server.scheduler}, the configuration says ${wanted}`, evidence: [{source: server.file, line: server.line, text: server.text}]})]
-  })
+  return state.ipvs.virtualServers
+    .filter(({scheduler, protocol}) => protocol !== 'FWM' && scheduler !== wanted)
+    .flatMap((server) => {
+      const owner = comparison.samples.find(
+        ({frontend, node}) =>
+          node === state.name &&
+          frontend.address === server.address &&
+          frontend.port === server.port &&
+          frontend.protocol === server.protocol,
+      )
+      if (!owner) return []
+      return [
+        finding('scheduler-differs', state.name, {
+          services: [owner.service.id],
+          message: `virtual server ${formatEndpoint(server.address!, server.port)} of ${owner.service.id} on ${state.name} uses scheduler ${server.scheduler}, the configuration says ${wanted}`,
+          evidence: [{source: server.file, line: server.line, text: server.text}],
+        }),
+      ]
+    })
 }
 
 const REMEMBERS = /-m recent .*--set|\bupdate @|persistent \d+|-p \d+/
 
 /** A Service with ClientIP affinity must meet something that remembers the client; in ipvs mode for the right time. */
 function affinity({state, comparison}: NodeCheck): Finding[] {
-  const sticky = comparison.samples.filter(({service, node}) => service.affinityTimeout !== undefined && node === state.name)
+  const sticky = comparison.samples.filter(
+    ({service, node}) => service.affinityTimeout !== undefined && node === state.name,
+  )
   const found = new Map<string, Finding>()
   for (const {service, fate, frontend} of sticky) {
     if (found.has(service.id)) continue
     const problem = affinityProblem(state, service, {fate, frontend})
-    if (problem) found.set(service.id, finding('affinity-lost', state.name, {services: [service.id], message: `${service.id} asks for ClientIP affinity of ${service.affinityTimeout} s, but ${problem.what} on ${state.name}`, evidence: problem.evidence, frontends: [formatEndpoint(frontend.address, frontend.port)]}))
+    if (problem)
+      found.set(
+        service.id,
+        finding('affinity-lost', state.name, {
+          services: [service.id],
+          message: `${service.id} asks for ClientIP affinity of ${service.affinityTimeout} s, but ${problem.what} on ${state.name}`,
+          evidence: problem.evidence,
+          frontends: [formatEndpoint(frontend.address, frontend.port)],
+        }),
+      )
   }
   return [...found.values()]
 }
 
-function affinityProblem(state: NodeState, service: Service, {fate, frontend}: Pick<Comparison['samples'][number], 'fate' | 'frontend'>): {what: string; evidence: Evidence[]} | undefined {
-  const server = state.ipvs?.virtualServers.find(({address, port, protocol}) => address === frontend.address && port === frontend.port && protocol === frontend.protocol)
+function affinityProblem(
+  state: NodeState,
+  service: Service,
+  {fate, frontend}: Pick<Comparison['samples'][number], 'fate' | 'frontend'>,
+): {what: string; evidence: Evidence[]} | undefined {
+  const server = state.ipvs?.virtualServers.find(
+    ({address, port, protocol}) =>
+      address === frontend.address && port === frontend.port && protocol === frontend.protocol,
+  )
   if (server) {
     if (server.persistent === service.affinityTimeout || Number.isNaN(server.persistent)) return undefined
-    return {what: server.persistent === undefined ? 'its virtual server is not persistent' : `its virtual server keeps clients for ${server.persistent} s`, evidence: [{source: server.file, line: server.line, text: server.text}]}
+    return {
+      what:
+        server.persistent === undefined
+          ? 'its virtual server is not persistent'
+          : `its virtual server keeps clients for ${server.persistent} s`,
+      evidence: [{source: server.file, line: server.line, text: server.text}],
+    }
   }
   const own = fate.hops.filter(({node, reply}) => node === state.name && !reply)
   if (own.some(({evidence}) => REMEMBERS.test(evidence?.text ?? ''))) return undefined
@@ -227,13 +463,34 @@ function affinityProblem(state: NodeState, service: Service, {fate, frontend}: P
 }
 
 /** External IPs that are node addresses: dangerous in ipvs mode only. */
-export function externalIpConflicts(cluster: ClusterState, services: readonly Service[], modes: ReadonlySet<string>): Finding[] {
+export function externalIpConflicts(
+  cluster: ClusterState,
+  services: readonly Service[],
+  modes: ReadonlySet<string>,
+): Finding[] {
   if (!modes.has('ipvs')) return []
-  const nodes = new Map(cluster.nodes.flatMap(({name, addresses}) => addresses.map(({address}) => [address, name] as const)))
+  const nodes = new Map(
+    cluster.nodes.flatMap(({name, addresses}) => addresses.map(({address}) => [address, name] as const)),
+  )
   const info = codeInfo('external-ip-is-node-ip')
-  return services.flatMap((service) => [...service.externalIPs, ...service.loadBalancer.flatMap(({ip}) => ip ?? [])].flatMap((ip) => {
-    const node = nodes.get(ip)
-    if (node === undefined) return []
-    return [{code: info.code, name: 'external-ip-is-node-ip' as const, severity: info.severity, service: service.id, services: [service.id], frontends: [ip], origins: [], message: `external address ${ip} of ${service.id} is the address of node ${node}`, evidence: [{source: 'api/services.json', line: 0, text: ip}], fix: info.fix}]
-  }))
+  return services.flatMap((service) =>
+    [...service.externalIPs, ...service.loadBalancer.flatMap(({ip}) => ip ?? [])].flatMap((ip) => {
+      const node = nodes.get(ip)
+      if (node === undefined) return []
+      return [
+        {
+          code: info.code,
+          name: 'external-ip-is-node-ip' as const,
+          severity: info.severity,
+          service: service.id,
+          services: [service.id],
+          frontends: [ip],
+          origins: [],
+          message: `external address ${ip} of ${service.id} is the address of node ${node}`,
+          evidence: [{source: 'api/services.json', line: 0, text: ip}],
+          fix: info.fix,
+        },
+      ]
+    }),
+  )
 }

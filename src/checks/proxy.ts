@@ -10,11 +10,17 @@ const OTHERS: readonly {readonly name: string; readonly sign: (state: NodeState)
   {name: 'Calico (eBPF)', sign: (state) => hasLink(state, /^bpf(in|out)\.cali$/)},
   {name: 'Antrea', sign: (state) => hasLink(state, /^antrea-gw0$/)},
   {name: 'OVN-Kubernetes', sign: (state) => hasLink(state, /^ovn-k8s-mp0$/)},
-  {name: 'kube-router', sign: (state) => hasLink(state, /^kube-dummy-if$/) || hasChain(state, /^KUBE-ROUTER-SERVICES$/)},
+  {
+    name: 'kube-router',
+    sign: (state) => hasLink(state, /^kube-dummy-if$/) || hasChain(state, /^KUBE-ROUTER-SERVICES$/),
+  },
 ]
 
 const hasLink = (state: NodeState, pattern: RegExp): boolean => state.links.some(({name}) => pattern.test(name))
-const hasChain = (state: NodeState, pattern: RegExp): boolean => state.iptables(4).some(({tables}) => [...tables.values()].some(({chains}) => [...chains.keys()].some((name) => pattern.test(name))))
+const hasChain = (state: NodeState, pattern: RegExp): boolean =>
+  state
+    .iptables(4)
+    .some(({tables}) => [...tables.values()].some(({chains}) => [...chains.keys()].some((name) => pattern.test(name))))
 
 /** Another Service proxy on the node, when there is no sign of kube-proxy itself. */
 export function otherProxy(state: NodeState): string | undefined {
@@ -36,12 +42,20 @@ export function modeFromRules(state: NodeState): ProxyMode | undefined {
 export function proxyFacts(cluster: ClusterState, state: NodeState): ProxyFacts {
   const said = state.proxyMode
   const configured = cluster.kubeProxy?.mode
-  const mode = [said, modeFromRules(state), configured].find((candidate) => candidate !== undefined && MODES.has(candidate)) as ProxyMode | undefined
-  return {node: state.name, mode: mode ?? (cluster.kubeProxy ? 'iptables' : undefined), minor: minorOf(state, cluster), config: cluster.kubeProxy}
+  const mode = [said, modeFromRules(state), configured].find(
+    (candidate) => candidate !== undefined && MODES.has(candidate),
+  ) as ProxyMode | undefined
+  return {
+    node: state.name,
+    mode: mode ?? (cluster.kubeProxy ? 'iptables' : undefined),
+    minor: minorOf(state, cluster),
+    config: cluster.kubeProxy,
+  }
 }
 
 function minorOf(state: NodeState, cluster: ClusterState): number | undefined {
-  const version = state.proxyVersion ?? cluster.nodes.find(({name}) => name === state.name)?.kubeletVersion ?? cluster.version
+  const version =
+    state.proxyVersion ?? cluster.nodes.find(({name}) => name === state.name)?.kubeletVersion ?? cluster.version
   const minor = /^v?1\.(\d+)/.exec(version ?? '')?.[1]
   return minor === undefined ? undefined : Number(minor)
 }

@@ -9,7 +9,12 @@ export async function complete(words: readonly string[], commands: readonly Comm
   const command = commands.find(({id}) => before.includes(id)) ?? commands.find(({id}) => id === 'trace')
   const choices = unfinished.startsWith('-')
     ? Object.entries(command?.flags ?? {}).map(([name, flag]) => [`--${name}`, flag.description ?? ''])
-    : [...(before.length === 0 ? commands.filter(({hidden}) => !hidden).map(({id, summary}) => [id, summary ?? '']) : []), ...(await liveChoices(before))]
+    : [
+        ...(before.length === 0
+          ? commands.filter(({hidden}) => !hidden).map(({id, summary}) => [id, summary ?? ''])
+          : []),
+        ...(await liveChoices(before)),
+      ]
   return [...choices.filter(([choice]) => choice!.startsWith(unfinished)).map((pair) => pair.join('\t')), NO_FILES]
 }
 

@@ -22,7 +22,10 @@ export async function examine(flags: LiveFlags): Promise<Step[]> {
   const steps: Step[] = []
   try {
     const connection = readConnection(flags)
-    steps.push({state: 'ok', what: `kubeconfig: context "${connection.context}", server ${connection.server}, namespace ${connection.namespace}`})
+    steps.push({
+      state: 'ok',
+      what: `kubeconfig: context "${connection.context}", server ${connection.server}, namespace ${connection.namespace}`,
+    })
     const api = await connect(connection, flags, stop)
     try {
       const version = await api.get('/version')
@@ -35,7 +38,11 @@ export async function examine(flags: LiveFlags): Promise<Step[]> {
     }
   } catch (error) {
     const known = error instanceof SvcTraceError ? error : undefined
-    steps.push({state: 'failed', what: (error as Error).message, ...(known?.hint === undefined ? {} : {hint: known.hint})})
+    steps.push({
+      state: 'failed',
+      what: (error as Error).message,
+      ...(known?.hint === undefined ? {} : {hint: known.hint}),
+    })
   }
   return steps
 }
@@ -44,34 +51,82 @@ export async function examine(flags: LiveFlags): Promise<Step[]> {
 async function permissions(api: Api): Promise<Step[]> {
   const steps: Step[] = []
   for (const {name, group, optional} of RESOURCES) {
-    const review = {apiVersion: 'authorization.k8s.io/v1', kind: 'SelfSubjectAccessReview', spec: {resourceAttributes: {verb: 'list', resource: name, group: group.startsWith('/apis/') ? group.split('/')[2] : ''}}}
+    const review = {
+      apiVersion: 'authorization.k8s.io/v1',
+      kind: 'SelfSubjectAccessReview',
+      spec: {
+        resourceAttributes: {
+          verb: 'list',
+          resource: name,
+          group: group.startsWith('/apis/') ? group.split('/')[2] : '',
+        },
+      },
+    }
     try {
-      const {status} = (await api.post('/apis/authorization.k8s.io/v1/selfsubjectaccessreviews', review)) as {status?: {allowed?: boolean}}
-      if (!status?.allowed) steps.push({state: optional ? 'note' : 'failed', what: `may not list ${name} in all namespaces`, hint: 'manifests/rbac.yaml has the minimal ClusterRole'})
+      const {status} = (await api.post('/apis/authorization.k8s.io/v1/selfsubjectaccessreviews', review)) as {
+        status?: {allowed?: boolean}
+      }
+      if (!status?.allowed)
+        steps.push({
+          state: optional ? 'note' : 'failed',
+          what: `may not list ${name} in all namespaces`,
+          hint: 'manifests/rbac.yaml has the minimal ClusterRole',
+        })
     } catch (error) {
       return [{state: 'note', what: `permissions cannot be asked for: ${(error as Error).message}`}]
     }
   }
-  return steps.length > 0 ? steps : [{state: 'ok', what: `may list everything needed (${RESOURCES.length} kinds of objects)`}]
+  return steps.length > 0
+    ? steps
+    : [{state: 'ok', what: `may list everything needed (${RESOURCES.length} kinds of objects)`}]
 }
 
 async function nodes(list: Parameters<typeof nodeTargets>[0], flags: LiveFlags, signal: AbortSignal): Promise<Step[]> {
   const targets = nodeTargets(list, flags)
   const transport = transportFor(flags)
-  const intro: Step = {state: 'ok', what: `${list.length} nodes; way in: ${transport.name}${flags.via === undefined || flags.via === 'auto' ? ' (the default; others with --via)' : ''}${transport.name === 'ssh' && !process.env['SSH_AUTH_SOCK'] && flags['ssh-identity'] !== undefined && !existsSync(flags['ssh-identity']) ? '; the key file does not exist' : ''}`}
-  const results = await collectNodes(targets, transport, {sudo: (flags.sudo ?? 'auto') as 'auto', parallel: flags.parallel ?? 16, timeout: duration(flags['node-timeout'] ?? '60s', '--node-timeout'), signal, progress: () => undefined})
-  return [intro, ...results.map(({node, files, failure, hint}): Step => {
-    if (failure !== undefined) return {state: 'failed', what: `node ${node}: ${failure}`, ...(hint === undefined ? {} : {hint})}
-    return tools(node, files)
-  })]
+  const intro: Step = {
+    state: 'ok',
+    what: `${list.length} nodes; way in: ${transport.name}${flags.via === undefined || flags.via === 'auto' ? ' (the default; others with --via)' : ''}${transport.name === 'ssh' && !process.env['SSH_AUTH_SOCK'] && flags['ssh-identity'] !== undefined && !existsSync(flags['ssh-identity']) ? '; the key file does not exist' : ''}`,
+  }
+  const results = await collectNodes(targets, transport, {
+    sudo: (flags.sudo ?? 'auto') as 'auto',
+    parallel: flags.parallel ?? 16,
+    timeout: duration(flags['node-timeout'] ?? '60s', '--node-timeout'),
+    signal,
+    progress: () => undefined,
+  })
+  return [
+    intro,
+    ...results.map(({node, files, failure, hint}): Step => {
+      if (failure !== undefined)
+        return {state: 'failed', what: `node ${node}: ${failure}`, ...(hint === undefined ? {} : {hint})}
+      return tools(node, files)
+    }),
+  ]
 }
 
 function tools(node: string, files: ReadonlyMap<string, string>): Step {
   const state = new NodeState(node, files)
-  const sections = [['iptables', state.iptablesSection], ['ipset', state.ipsetSection], ['IPVS', state.ipvsSection], ['nftables', state.nftSection], ['routes', state.routeSection(4)], ['sockets', state.section('ss.txt')], ['sysctls', state.section('sysctl.txt')]] as const
+  const sections = [
+    ['iptables', state.iptablesSection],
+    ['ipset', state.ipsetSection],
+    ['IPVS', state.ipvsSection],
+    ['nftables', state.nftSection],
+    ['routes', state.routeSection(4)],
+    ['sockets', state.section('ss.txt')],
+    ['sysctls', state.section('sysctl.txt')],
+  ] as const
   const bad = sections.filter(([, section]) => section.state === 'unreadable')
   const absent = sections.filter(([, section]) => section.state === 'absent').map(([name]) => name)
   const mode = `kube-proxy ${state.proxyMode ?? 'mode unknown'}${state.proxyVersion ? ` ${state.proxyVersion}` : ''}`
-  if (bad.length > 0) return {state: 'failed', what: `node ${node}: cannot read ${bad.map(([name, {reason}]) => `${name} (${reason ?? ''})`).join(', ')}`, hint: 'these need root: a login as root, or sudo without a password (sudo -n)'}
-  return {state: 'ok', what: `node ${node}: everything is readable, ${mode}${absent.length > 0 ? `; not on the node: ${absent.join(', ')}` : ''}`}
+  if (bad.length > 0)
+    return {
+      state: 'failed',
+      what: `node ${node}: cannot read ${bad.map(([name, {reason}]) => `${name} (${reason ?? ''})`).join(', ')}`,
+      hint: 'these need root: a login as root, or sudo without a password (sudo -n)',
+    }
+  return {
+    state: 'ok',
+    what: `node ${node}: everything is readable, ${mode}${absent.length > 0 ? `; not on the node: ${absent.join(', ')}` : ''}`,
+  }
 }

@@ -8,34 +8,67 @@ export const kubeFlags = {
   user: Flags.string({description: 'user of the kubeconfig', helpGroup: 'KUBECTL'}),
   kubeconfig: Flags.string({description: 'path of the kubeconfig file', helpGroup: 'KUBECTL'}),
   as: Flags.string({description: 'user to impersonate', helpGroup: 'KUBECTL'}),
-  'as-group': Flags.string({description: 'group to impersonate (may be repeated)', helpGroup: 'KUBECTL', multiple: true, multipleNonGreedy: true}),
+  'as-group': Flags.string({
+    description: 'group to impersonate (may be repeated)',
+    helpGroup: 'KUBECTL',
+    multiple: true,
+    multipleNonGreedy: true,
+  }),
   'as-uid': Flags.string({description: 'UID to impersonate', helpGroup: 'KUBECTL'}),
   server: Flags.string({char: 's', description: 'address of the API server', helpGroup: 'KUBECTL'}),
-  token: Flags.string({description: 'bearer token (visible to other users of this machine; prefer a kubeconfig)', helpGroup: 'KUBECTL'}),
+  token: Flags.string({
+    description: 'bearer token (visible to other users of this machine; prefer a kubeconfig)',
+    helpGroup: 'KUBECTL',
+  }),
   'certificate-authority': Flags.string({description: 'file with the CA certificate', helpGroup: 'KUBECTL'}),
   'client-certificate': Flags.string({description: 'file with the client certificate', helpGroup: 'KUBECTL'}),
   'client-key': Flags.string({description: 'file with the client key', helpGroup: 'KUBECTL'}),
   'tls-server-name': Flags.string({description: 'name to check the server certificate against', helpGroup: 'KUBECTL'}),
   'insecure-skip-tls-verify': Flags.boolean({description: 'do not check the server certificate', helpGroup: 'KUBECTL'}),
-  'request-timeout': Flags.string({description: 'time limit of one API request (5s, 2m; 0: none)', default: '0', helpGroup: 'KUBECTL'}),
+  'request-timeout': Flags.string({
+    description: 'time limit of one API request (5s, 2m; 0: none)',
+    default: '0',
+    helpGroup: 'KUBECTL',
+  }),
 }
 
 /** How to reach the nodes. */
 export const nodeFlags = {
-  via: Flags.string({description: 'way into the nodes', options: ['auto', 'ssh', 'openssh', 'local'], default: 'auto', helpGroup: 'NODES'}),
+  via: Flags.string({
+    description: 'way into the nodes',
+    options: ['auto', 'ssh', 'openssh', 'local'],
+    default: 'auto',
+    helpGroup: 'NODES',
+  }),
   'ssh-user': Flags.string({description: 'user on the nodes', helpGroup: 'NODES'}),
   'ssh-port': Flags.integer({description: 'port of sshd on the nodes', helpGroup: 'NODES'}),
   'ssh-identity': Flags.string({description: 'private key file', helpGroup: 'NODES'}),
   'ssh-config': Flags.string({description: 'ssh_config file instead of ~/.ssh/config', helpGroup: 'NODES'}),
   'ssh-known-hosts': Flags.string({description: 'known_hosts file instead of ~/.ssh/known_hosts', helpGroup: 'NODES'}),
-  'node-address': Flags.string({description: 'which address of a node to connect to', options: ['InternalIP', 'ExternalIP', 'Hostname', 'name'], default: 'InternalIP', helpGroup: 'NODES'}),
-  sudo: Flags.string({description: 'use sudo -n on the nodes', options: ['auto', 'never', 'always'], default: 'auto', helpGroup: 'NODES'}),
+  'node-address': Flags.string({
+    description: 'which address of a node to connect to',
+    options: ['InternalIP', 'ExternalIP', 'Hostname', 'name'],
+    default: 'InternalIP',
+    helpGroup: 'NODES',
+  }),
+  sudo: Flags.string({
+    description: 'use sudo -n on the nodes',
+    options: ['auto', 'never', 'always'],
+    default: 'auto',
+    helpGroup: 'NODES',
+  }),
   parallel: Flags.integer({description: 'how many nodes to read at once', default: 16, helpGroup: 'NODES'}),
   'node-timeout': Flags.string({description: 'time limit for one node', default: '60s', helpGroup: 'NODES'}),
 }
 
-export const snapshotFlag = Flags.string({description: 'read a saved snapshot (folder or .tar.gz) instead of a live cluster'})
-export const onlyNodes = Flags.string({description: 'only these nodes (may be repeated)', multiple: true, multipleNonGreedy: true})
+export const snapshotFlag = Flags.string({
+  description: 'read a saved snapshot (folder or .tar.gz) instead of a live cluster',
+})
+export const onlyNodes = Flags.string({
+  description: 'only these nodes (may be repeated)',
+  multiple: true,
+  multipleNonGreedy: true,
+})
 export const noColor = Flags.boolean({description: 'no colour (also: NO_COLOR=1)'})
 
 export const EXIT_CODES = `Exit codes: 0 healthy, 1 findings at or above --fail-on, 2 wrong usage, unreadable input or API failure,

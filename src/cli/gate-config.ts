@@ -41,31 +41,50 @@ export async function loadGateConfig(flags: GateFlags): Promise<GateConfig> {
   return {
     refuseOld: (snapshot) => refuseOld(snapshot, maxAge, flags['max-age']),
     apply: (result) => {
-      const findings = result.findings.filter((finding) => !known.has(fingerprint(finding)) && !rules.some((rule) => matches(rule, finding)))
+      const findings = result.findings.filter(
+        (finding) => !known.has(fingerprint(finding)) && !rules.some((rule) => matches(rule, finding)),
+      )
       return {...result, findings, ignored: result.findings.length - findings.length}
     },
     writeBaseline: async (result) => {
       if (flags['write-baseline'] === undefined) return
-      await writeFile(flags['write-baseline'], `${JSON.stringify({apiVersion: 'svc-trace/v1', kind: 'Baseline', findings: result.findings.map(fingerprint)}, undefined, 2)}\n`)
+      await writeFile(
+        flags['write-baseline'],
+        `${JSON.stringify({apiVersion: 'svc-trace/v1', kind: 'Baseline', findings: result.findings.map(fingerprint)}, undefined, 2)}\n`,
+      )
     },
   }
 }
 
 /** The same finding tomorrow: what it is about, not its words. */
-const fingerprint = ({code, node, services, port}: Finding): string => [code, node ?? '', [...services].sort().join(','), port ?? ''].join('|')
+const fingerprint = ({code, node, services, port}: Finding): string =>
+  [code, node ?? '', [...services].sort().join(','), port ?? ''].join('|')
 
 function refuseOld({info}: Snapshot, maxAge: number | undefined, text: string | undefined): void {
   if (maxAge === undefined) return
-  if (info.taken === undefined) throw new SvcTraceError('BadSnapshot', 'the snapshot does not say when it was taken, so --max-age cannot be checked')
+  if (info.taken === undefined)
+    throw new SvcTraceError(
+      'BadSnapshot',
+      'the snapshot does not say when it was taken, so --max-age cannot be checked',
+    )
   const age = Date.now() - Date.parse(info.taken)
-  if (age > maxAge) throw new SvcTraceError('BadSnapshot', `the snapshot was taken at ${info.taken}, longer ago than --max-age ${text}`, 'take a new one: kubectl svc-trace snapshot -f FILE')
+  if (age > maxAge)
+    throw new SvcTraceError(
+      'BadSnapshot',
+      `the snapshot was taken at ${info.taken}, longer ago than --max-age ${text}`,
+      'take a new one: kubectl svc-trace snapshot -f FILE',
+    )
 }
 
 async function ignoreRules(path: string | undefined): Promise<IgnoreRule[]> {
   if (path === undefined && !existsSync(DEFAULT_CONFIG)) return []
   const file = path ?? DEFAULT_CONFIG
   const bad = (what: string): never => {
-    throw new SvcTraceError('BadConfig', `${file}: ${what}`, 'ignore: [{code, service, node, until, reason}]; globs with *; reason is required')
+    throw new SvcTraceError(
+      'BadConfig',
+      `${file}: ${what}`,
+      'ignore: [{code, service, node, until, reason}]; globs with *; reason is required',
+    )
   }
   let parsed: unknown
   try {
@@ -88,8 +107,10 @@ function readRule(rule: unknown, bad: (what: string) => never): IgnoreRule {
     fields[key] = value instanceof Date ? value.toISOString().slice(0, 10) : String(value)
   }
   if (!fields['reason']) bad('"reason" is missing')
-  if (fields['until'] !== undefined && Number.isNaN(Date.parse(fields['until']))) bad(`"until" is not a date: ${fields['until']}`)
-  if (fields['code'] !== undefined && !fields['code'].includes('*') && !findCode(fields['code'])) bad(`there is no code "${fields['code']}"`)
+  if (fields['until'] !== undefined && Number.isNaN(Date.parse(fields['until'])))
+    bad(`"until" is not a date: ${fields['until']}`)
+  if (fields['code'] !== undefined && !fields['code'].includes('*') && !findCode(fields['code']))
+    bad(`there is no code "${fields['code']}"`)
   return fields as unknown as IgnoreRule
 }
 
@@ -101,7 +122,13 @@ function matches({code, service, node, until}: IgnoreRule, finding: Finding): bo
 }
 
 function glob(pattern: string, text: string): boolean {
-  return new RegExp(`^${pattern.split('*').map((part) => part.replaceAll(/[.+?^${}()|[\]\\]/g, '\\$&')).join('.*')}$`, 'i').test(text)
+  return new RegExp(
+    `^${pattern
+      .split('*')
+      .map((part) => part.replaceAll(/[.+?^${}()|[\]\\]/g, '\\$&'))
+      .join('.*')}$`,
+    'i',
+  ).test(text)
 }
 
 async function readBaseline(path: string): Promise<Set<string>> {
@@ -110,6 +137,11 @@ async function readBaseline(path: string): Promise<Set<string>> {
     if (!Array.isArray(findings)) throw new Error('no "findings" list inside')
     return new Set(findings.map(String))
   } catch (error) {
-    throw new SvcTraceError('BadConfig', `cannot read baseline ${path}: ${(error as Error).message}`, 'make one with --write-baseline FILE', {cause: error})
+    throw new SvcTraceError(
+      'BadConfig',
+      `cannot read baseline ${path}: ${(error as Error).message}`,
+      'make one with --write-baseline FILE',
+      {cause: error},
+    )
   }
 }

@@ -12,9 +12,18 @@ export async function liveNames(before: readonly string[]): Promise<string[][]> 
     return at < 0 ? undefined : before[at + 1]
   }
   try {
-    const connection = readConnection({kubeconfig: value('--kubeconfig'), context: value('--context'), namespace: value('-n', '--namespace')})
+    const connection = readConnection({
+      kubeconfig: value('--kubeconfig'),
+      context: value('--context'),
+      namespace: value('-n', '--namespace'),
+    })
     const api = await openApi(connection, {timeout: PATIENCE, signal: AbortSignal.timeout(PATIENCE)})
-    const path = flag === '-n' || flag === '--namespace' ? '/api/v1/namespaces' : flag === '--node' ? '/api/v1/nodes' : `/api/v1/namespaces/${encodeURIComponent(connection.namespace)}/services`
+    const path =
+      flag === '-n' || flag === '--namespace'
+        ? '/api/v1/namespaces'
+        : flag === '--node'
+          ? '/api/v1/nodes'
+          : `/api/v1/namespaces/${encodeURIComponent(connection.namespace)}/services`
     const {items} = (await api.get(`${path}?limit=500`)) as {items?: {metadata?: {name?: string}}[]}
     api.close()
     return (items ?? []).flatMap(({metadata}) => (metadata?.name === undefined ? [] : [[metadata.name]]))

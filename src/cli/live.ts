@@ -43,7 +43,10 @@ export async function collectFiles(flags: LiveFlags): Promise<Map<string, string
     const wanted = flags['api-only'] ? [] : nodeTargets(cluster.nodes, flags)
     const results = await readNodes(wanted, flags, stop)
     for (const {node, files: own} of results) for (const [file, text] of own) files.set(`nodes/${node}/${file}`, text)
-    files.set('snapshot.json', `${JSON.stringify(infoOf({cluster: cluster.nodes.map(({name}) => name), results, forbidden, via: flags.via ?? 'auto', namespace: connection.namespace}), undefined, 2)}\n`)
+    files.set(
+      'snapshot.json',
+      `${JSON.stringify(infoOf({cluster: cluster.nodes.map(({name}) => name), results, forbidden, via: flags.via ?? 'auto', namespace: connection.namespace}), undefined, 2)}\n`,
+    )
     return files
   } finally {
     api.close()
@@ -58,20 +61,36 @@ type ApiNode = Snapshot['cluster']['nodes'][number]
 
 /** Which nodes to read and under which address. Names that could be taken for options never reach ssh. */
 export function nodeTargets(nodes: readonly ApiNode[], flags: LiveFlags): NodeTarget[] {
-  for (const name of flags.node ?? []) if (!nodes.some((node) => node.name === name)) throw new SvcTraceError('NotFound', `nodes "${name}" not found`, `nodes: ${nodes.map((node) => node.name).join(', ')}`)
-  return nodes.filter(({name}) => flags.node === undefined || flags.node.includes(name)).map((node) => ({node: node.name, host: hostOf(node, flags['node-address'] ?? 'InternalIP')}))
+  for (const name of flags.node ?? [])
+    if (!nodes.some((node) => node.name === name))
+      throw new SvcTraceError(
+        'NotFound',
+        `nodes "${name}" not found`,
+        `nodes: ${nodes.map((node) => node.name).join(', ')}`,
+      )
+  return nodes
+    .filter(({name}) => flags.node === undefined || flags.node.includes(name))
+    .map((node) => ({node: node.name, host: hostOf(node, flags['node-address'] ?? 'InternalIP')}))
 }
 
 function hostOf({name, addresses}: ApiNode, kind: string): string {
   const address = kind === 'name' ? name : (addresses.find(({type}) => type === kind)?.address ?? name)
-  if (!/^[\w.:[\]-]+$/.test(address) || address.startsWith('-')) throw new SvcTraceError('ApiError', `node ${name} has the address ${JSON.stringify(address)}, which is no host name`)
+  if (!/^[\w.:[\]-]+$/.test(address) || address.startsWith('-'))
+    throw new SvcTraceError(
+      'ApiError',
+      `node ${name} has the address ${JSON.stringify(address)}, which is no host name`,
+    )
   return address
 }
 
 export function transportFor(flags: LiveFlags): Transport {
   const options = {
-    connectTimeout: 10_000, ...(flags['ssh-user'] ? {user: flags['ssh-user']} : {}), ...(flags['ssh-port'] ? {port: flags['ssh-port']} : {}), ...(flags['ssh-identity'] ? {identity: flags['ssh-identity']} : {}),
-    ...(flags['ssh-config'] ? {config: flags['ssh-config']} : {}), ...(flags['ssh-known-hosts'] ? {knownHosts: flags['ssh-known-hosts']} : {}),
+    connectTimeout: 10_000,
+    ...(flags['ssh-user'] ? {user: flags['ssh-user']} : {}),
+    ...(flags['ssh-port'] ? {port: flags['ssh-port']} : {}),
+    ...(flags['ssh-identity'] ? {identity: flags['ssh-identity']} : {}),
+    ...(flags['ssh-config'] ? {config: flags['ssh-config']} : {}),
+    ...(flags['ssh-known-hosts'] ? {knownHosts: flags['ssh-known-hosts']} : {}),
   }
   if (flags.via === 'openssh') return opensshTransport(options)
   return flags.via === 'local' ? localTransport() : sshTransport(options)
@@ -81,21 +100,46 @@ async function readNodes(targets: readonly NodeTarget[], flags: LiveFlags, signa
   const line = progressLine('reading nodes', targets.length)
   try {
     const results = await collectNodes(targets, transportFor(flags), {
-      sudo: (flags.sudo ?? 'auto') as 'auto', parallel: flags.parallel ?? 16, timeout: duration(flags['node-timeout'] ?? '60s', '--node-timeout'), signal, progress: line.update,
+      sudo: (flags.sudo ?? 'auto') as 'auto',
+      parallel: flags.parallel ?? 16,
+      timeout: duration(flags['node-timeout'] ?? '60s', '--node-timeout'),
+      signal,
+      progress: line.update,
     })
-    if (signal.aborted) throw new SvcTraceError('Interrupted', `interrupted; ${results.filter(({failure}) => failure === undefined).length} of ${targets.length} nodes were read`)
+    if (signal.aborted)
+      throw new SvcTraceError(
+        'Interrupted',
+        `interrupted; ${results.filter(({failure}) => failure === undefined).length} of ${targets.length} nodes were read`,
+      )
     line.end()
-    for (const {node, failure, hint} of results) if (failure !== undefined) line.warn(`node ${node}: ${failure}${hint === undefined ? '' : ` (hint: ${hint})`}`)
+    for (const {node, failure, hint} of results)
+      if (failure !== undefined) line.warn(`node ${node}: ${failure}${hint === undefined ? '' : ` (hint: ${hint})`}`)
     return results
   } finally {
     line.end()
   }
 }
 
-function infoOf({cluster, results, forbidden, via, namespace}: {cluster: readonly string[]; results: readonly NodeResult[]; forbidden: Record<string, string>; via: string; namespace: string}): SnapshotInfo {
+function infoOf({
+  cluster,
+  results,
+  forbidden,
+  via,
+  namespace,
+}: {
+  cluster: readonly string[]
+  results: readonly NodeResult[]
+  forbidden: Record<string, string>
+  via: string
+  namespace: string
+}): SnapshotInfo {
   const read = new Set(results.map(({node}) => node))
   return {
-    tool: 'kubectl-svc-trace', namespace, taken: new Date().toISOString(), forbidden, skipped: cluster.filter((name) => !read.has(name)),
+    tool: 'kubectl-svc-trace',
+    namespace,
+    taken: new Date().toISOString(),
+    forbidden,
+    skipped: cluster.filter((name) => !read.has(name)),
     unread: Object.fromEntries(results.flatMap(({node, failure}) => (failure === undefined ? [] : [[node, failure]]))),
     via: Object.fromEntries(results.map(({node}) => [node, via === 'auto' ? 'ssh' : via])),
   }

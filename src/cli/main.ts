@@ -25,7 +25,9 @@ export async function main(argv: readonly string[], dir: string): Promise<void> 
 /** One clear line for what a user can mend, a stack for what only we can. */
 export function report(error: unknown): void {
   if (error instanceof SvcTraceError) {
-    process.stderr.write(`error: ${safe(error.message)}\n${error.hint === undefined ? '' : `hint: ${safe(error.hint)}\n`}`)
+    process.stderr.write(
+      `error: ${safe(error.message)}\n${error.hint === undefined ? '' : `hint: ${safe(error.hint)}\n`}`,
+    )
     process.exitCode = exitCodeOf(error.code)
     return
   }
@@ -39,7 +41,9 @@ export function report(error: unknown): void {
     process.exitCode = EXIT.usage
     return
   }
-  process.stderr.write(`This is a bug in svc-trace; please report it with this text:\n${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
+  process.stderr.write(
+    `This is a bug in svc-trace; please report it with this text:\n${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+  )
   process.exitCode = EXIT.bug
 }
 

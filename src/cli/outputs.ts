@@ -23,7 +23,12 @@ export async function writeOutputs(report: CheckReport, flags: OutputFlags): Pro
 function readOutput(text: string): {format: CheckFormat; file?: string} {
   const equals = text.indexOf('=')
   const format = equals < 0 ? text : text.slice(0, equals)
-  if (!(CHECK_FORMATS as readonly string[]).includes(format)) throw new SvcTraceError('BadUsage', `unknown output format "${format}"`, `one of ${CHECK_FORMATS.join(', ')}, with =FILE if it should go there`)
+  if (!(CHECK_FORMATS as readonly string[]).includes(format))
+    throw new SvcTraceError(
+      'BadUsage',
+      `unknown output format "${format}"`,
+      `one of ${CHECK_FORMATS.join(', ')}, with =FILE if it should go there`,
+    )
   return {format: format as CheckFormat, ...(equals < 0 ? {} : {file: text.slice(equals + 1)})}
 }
 
@@ -31,6 +36,8 @@ async function save(file: string, text: string): Promise<void> {
   try {
     await writeFile(file, text)
   } catch (error) {
-    throw new SvcTraceError('CannotWrite', `cannot write ${file}: ${(error as Error).message}`, undefined, {cause: error})
+    throw new SvcTraceError('CannotWrite', `cannot write ${file}: ${(error as Error).message}`, undefined, {
+      cause: error,
+    })
   }
 }

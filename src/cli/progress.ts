@@ -18,7 +18,9 @@ export function progressLine(what: string, total: number): Progress {
     update: ({read, failed, waiting}) => {
       if (!alive || Date.now() - started < QUIET) return
       shown = true
-      process.stderr.write(`\r\x1b[K${what} ${read + failed}/${total}${failed > 0 ? `, ${failed} failed` : ''}${waiting > 0 ? `, ${waiting} waiting` : ''}`)
+      process.stderr.write(
+        `\r\x1b[K${what} ${read + failed}/${total}${failed > 0 ? `, ${failed} failed` : ''}${waiting > 0 ? `, ${waiting} waiting` : ''}`,
+      )
     },
     warn: (text) => void process.stderr.write(`warning: ${safeLine(text)}\n`),
     end: () => {

@@ -14,12 +14,30 @@ export interface TraceFlags {
 
 /** Turns flags into what `trace` is asked. */
 export function traceOptions(flags: TraceFlags, world: World, service: Service): TraceOptions {
-  for (const node of flags.node ?? []) if (!world.machines.has(node)) throw new SvcTraceError('NotFound', `node "${node}" was not read`, `read nodes: ${[...world.machines.keys()].join(', ') || 'none'}`)
-  if (flags.port !== undefined && !service.ports.some(({name, port, nodePort}) => [name, String(port), String(nodePort)].includes(flags.port!))) {
-    throw new SvcTraceError('NotFound', `${service.id} has no port ${flags.port}`, `its ports: ${service.ports.map(({name, port}) => (name ? `${name} (${port})` : port)).join(', ')}`)
+  for (const node of flags.node ?? [])
+    if (!world.machines.has(node))
+      throw new SvcTraceError(
+        'NotFound',
+        `node "${node}" was not read`,
+        `read nodes: ${[...world.machines.keys()].join(', ') || 'none'}`,
+      )
+  if (
+    flags.port !== undefined &&
+    !service.ports.some(({name, port, nodePort}) => [name, String(port), String(nodePort)].includes(flags.port!))
+  ) {
+    throw new SvcTraceError(
+      'NotFound',
+      `${service.id} has no port ${flags.port}`,
+      `its ports: ${service.ports.map(({name, port}) => (name ? `${name} (${port})` : port)).join(', ')}`,
+    )
   }
   const from = flags.from === undefined ? undefined : originOf(flags.from, world, service)
-  return {...(from ? {from} : {}), ...(flags.to === undefined ? {} : {to: flags.to}), ...(flags.port === undefined ? {} : {port: flags.port}), ...(flags.node === undefined ? {} : {nodes: flags.node})}
+  return {
+    ...(from ? {from} : {}),
+    ...(flags.to === undefined ? {} : {to: flags.to}),
+    ...(flags.port === undefined ? {} : {port: flags.port}),
+    ...(flags.node === undefined ? {} : {nodes: flags.node}),
+  }
 }
 
 function originOf(text: string, world: World, service: Service): NonNullable<TraceOptions['from']> {
@@ -36,5 +54,9 @@ function originOf(text: string, world: World, service: Service): NonNullable<Tra
     if (!world.pod(pod)) throw new SvcTraceError('NotFound', `pods "${pod}" not found, or it has no node`)
     return {kind: 'pod', pod}
   }
-  throw new SvcTraceError('BadUsage', `--from ${text} is not understood`, 'external, any-external, an address, a CIDR, node/NAME, pod/NAME or pod/NAMESPACE/NAME')
+  throw new SvcTraceError(
+    'BadUsage',
+    `--from ${text} is not understood`,
+    'external, any-external, an address, a CIDR, node/NAME, pod/NAME or pod/NAMESPACE/NAME',
+  )
 }

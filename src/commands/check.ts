@@ -3,7 +3,7 @@ import {EXIT} from '../cli/exit-codes.js'
 import {EXIT_CODES, kubeFlags, nodeFlags, noColor, onlyNodes, snapshotFlag} from '../cli/flags.js'
 import {getSnapshot} from '../cli/get-snapshot.js'
 import {writeOutputs} from '../cli/outputs.js'
-import {selectServices} from '../cli/select.js'
+import {selectServices} from '../select.js'
 import {check} from '../checks/check.js'
 import {buildWorld} from '../engine.js'
 import {gate, type FailOn} from '../report/gate.js'
@@ -14,21 +14,42 @@ export default class Check extends Command {
   static override summary = 'The health gate: compare every Service with what packets would meet; findings only.'
   static override description = `The exit code is the verdict. ${EXIT_CODES}`
   static override usage = 'check [NAME...] [-n NAMESPACE | -A] [-l SELECTOR] [-o FORMAT[=FILE]]... [flags]'
-  static override examples = ['<%= config.bin %> check -A', '<%= config.bin %> check web -n prod -o json', '<%= config.bin %> check -A -o junit=report.xml -o text --snapshot incident.tar.gz']
+  static override examples = [
+    '<%= config.bin %> check -A',
+    '<%= config.bin %> check web -n prod -o json',
+    '<%= config.bin %> check -A -o junit=report.xml -o text --snapshot incident.tar.gz',
+  ]
   static override strict = false
-  static override args = {name: Args.string({description: 'Services to check: NAME, svc/NAME, NAMESPACE/NAME; all of the namespace when none is named'})}
+  static override args = {
+    name: Args.string({
+      description: 'Services to check: NAME, svc/NAME, NAMESPACE/NAME; all of the namespace when none is named',
+    }),
+  }
   static override flags = {
     'all-namespaces': Flags.boolean({char: 'A', description: 'every namespace'}),
     selector: Flags.string({char: 'l', description: 'label selector for Services'}),
-    output: Flags.string({char: 'o', description: `${CHECK_FORMATS.join('|')}, each with =FILE if it should go there`, multiple: true, multipleNonGreedy: true}),
-    'fail-on': Flags.string({description: 'the least severity that fails the gate', options: ['error', 'warning', 'info', 'never'], default: 'error'}),
+    output: Flags.string({
+      char: 'o',
+      description: `${CHECK_FORMATS.join('|')}, each with =FILE if it should go there`,
+      multiple: true,
+      multipleNonGreedy: true,
+    }),
+    'fail-on': Flags.string({
+      description: 'the least severity that fails the gate',
+      options: ['error', 'warning', 'info', 'never'],
+      default: 'error',
+    }),
     'allow-incomplete': Flags.boolean({description: 'exit 0 instead of 3 when something could not be read or decided'}),
     'api-only': Flags.boolean({description: 'look at API objects alone, read no nodes'}),
     'max-age': Flags.string({description: 'refuse a snapshot older than this (10m, 24h)'}),
     config: Flags.string({description: 'file with ignore rules (default: .svc-trace.yaml where it is there)'}),
     baseline: Flags.string({description: 'file with known findings; only new ones count'}),
     'write-baseline': Flags.string({description: 'write the findings to this file as known, and succeed'}),
-    snapshot: snapshotFlag, node: onlyNodes, ...kubeFlags, ...nodeFlags, 'no-color': noColor,
+    snapshot: snapshotFlag,
+    node: onlyNodes,
+    ...kubeFlags,
+    ...nodeFlags,
+    'no-color': noColor,
   }
 
   async run(): Promise<void> {
@@ -38,10 +59,17 @@ export default class Check extends Command {
     const snapshot = await getSnapshot(flags)
     config.refuseOld(snapshot)
     const services = selectServices(snapshot, argv as string[], flags)
-    const result = check(snapshot, buildWorld(snapshot), {services, ...(flags.node ? {nodes: flags.node} : {}), apiOnly: flags['api-only']})
+    const result = check(snapshot, buildWorld(snapshot), {
+      services,
+      ...(flags.node ? {nodes: flags.node} : {}),
+      apiOnly: flags['api-only'],
+    })
     const report = checkReport(config.apply(result), snapshot)
     await config.writeBaseline(result)
     await writeOutputs(report, flags)
-    process.exitCode = flags['write-baseline'] === undefined ? gate(report, {failOn: flags['fail-on'] as FailOn, allowIncomplete: flags['allow-incomplete']}) : EXIT.healthy
+    process.exitCode =
+      flags['write-baseline'] === undefined
+        ? gate(report, {failOn: flags['fail-on'] as FailOn, allowIncomplete: flags['allow-incomplete']})
+        : EXIT.healthy
   }
 }

@@ -12,12 +12,16 @@ export default class Explain extends Command {
   async run(): Promise<void> {
     const {args} = await this.parse(Explain)
     if (args.code === undefined) {
-      for (const [name, {code, severity, title}] of Object.entries(CODES)) this.log(`${code}  ${severity.padEnd(7)}  ${name.padEnd(28)} ${title}`)
+      for (const [name, {code, severity, title}] of Object.entries(CODES))
+        this.log(`${code}  ${severity.padEnd(7)}  ${name.padEnd(28)} ${title}`)
       return
     }
     const found = findCode(args.code)
-    if (!found) throw new SvcTraceError('NotFound', `there is no finding "${args.code}"`, 'kubectl svc-trace explain lists all')
+    if (!found)
+      throw new SvcTraceError('NotFound', `there is no finding "${args.code}"`, 'kubectl svc-trace explain lists all')
     const {name, info} = found
-    this.log(`${info.code} ${name} (${info.severity})\n${info.title}\n\nWhat it means\n  ${info.meaning}\n\nHow it is found\n  ${info.found}\n\nWhat to do\n  ${info.fix}`)
+    this.log(
+      `${info.code} ${name} (${info.severity})\n${info.title}\n\nWhat it means\n  ${info.meaning}\n\nHow it is found\n  ${info.found}\n\nWhat to do\n  ${info.fix}`,
+    )
   }
 }

@@ -13,10 +13,17 @@ export default class Simulate extends Command {
   static override description = `One packet per input line (JSON), one answer per output line, in the same order; see docs/simulate.md.
 Exit codes: 0, or 3 when any answer is unknown or an error; 2 wrong usage or unreadable input; 70 a bug; 130 interrupted.`
   static override usage = 'simulate --packets FILE [--snapshot PATH] [flags]'
-  static override examples = ['<%= config.bin %> simulate --snapshot incident.tar.gz --packets packets.jsonl', `echo '{"id":"1","from":{"node":"node1"},"to":"10.96.0.10:53","proto":"UDP"}' | <%= config.bin %> simulate --snapshot DIR --packets -`]
+  static override examples = [
+    '<%= config.bin %> simulate --snapshot incident.tar.gz --packets packets.jsonl',
+    `echo '{"id":"1","from":{"node":"node1"},"to":"10.96.0.10:53","proto":"UDP"}' | <%= config.bin %> simulate --snapshot DIR --packets -`,
+  ]
   static override flags = {
     packets: Flags.string({description: 'file with one packet per line; - for standard input', required: true}),
-    snapshot: snapshotFlag, node: onlyNodes, ...kubeFlags, ...nodeFlags, 'no-color': noColor,
+    snapshot: snapshotFlag,
+    node: onlyNodes,
+    ...kubeFlags,
+    ...nodeFlags,
+    'no-color': noColor,
   }
 
   async run(): Promise<void> {
@@ -27,7 +34,8 @@ Exit codes: 0, or 3 when any answer is unknown or an error; 2 wrong usage or unr
       if (line.trim() === '') continue
       const answer = simulateLine(world, line)
       certain &&= isCertain(answer)
-      if (!process.stdout.write(`${JSON.stringify(answer)}\n`)) await new Promise((resolve) => process.stdout.once('drain', resolve))
+      if (!process.stdout.write(`${JSON.stringify(answer)}\n`))
+        await new Promise((resolve) => process.stdout.once('drain', resolve))
     }
     process.exitCode = certain ? EXIT.healthy : EXIT.incomplete
   }
@@ -40,6 +48,8 @@ async function* linesOf(path: string): AsyncIterable<string> {
   try {
     yield* createInterface({input, crlfDelay: Number.POSITIVE_INFINITY})
   } catch (error) {
-    throw new SvcTraceError('BadUsage', `cannot read packets from ${path}: ${(error as Error).message}`, undefined, {cause: error})
+    throw new SvcTraceError('BadUsage', `cannot read packets from ${path}: ${(error as Error).message}`, undefined, {
+      cause: error,
+    })
   }
 }

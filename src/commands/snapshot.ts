@@ -8,11 +8,17 @@ export default class Snapshot extends Command {
   static override description = `Secrets, environment values and foreign annotations never get in; the file is readable by you only.
 Exit codes: 0, 3 when a node or a list could not be read (the rest is in the file), 2 wrong usage or API failure, 70 a bug, 130 interrupted.`
   static override usage = 'snapshot -f FILE [flags]'
-  static override examples = ['<%= config.bin %> snapshot -f incident.tar.gz', '<%= config.bin %> snapshot --print-collector']
+  static override examples = [
+    '<%= config.bin %> snapshot -f incident.tar.gz',
+    '<%= config.bin %> snapshot --print-collector',
+  ]
   static override flags = {
     file: Flags.string({char: 'f', description: 'where to write: FILE.tar.gz, or a folder'}),
     'print-collector': Flags.boolean({description: 'print the script that runs on the nodes, and do nothing else'}),
-    node: onlyNodes, ...kubeFlags, ...nodeFlags, 'no-color': noColor,
+    node: onlyNodes,
+    ...kubeFlags,
+    ...nodeFlags,
+    'no-color': noColor,
   }
 
   async run(): Promise<void> {
@@ -22,14 +28,17 @@ Exit codes: 0, 3 when a node or a list could not be read (the rest is in the fil
       process.stdout.write(collectorScript())
       return
     }
-    if (flags.file === undefined) throw new SvcTraceError('BadUsage', 'snapshot needs -f FILE', 'kubectl svc-trace snapshot -f incident.tar.gz')
+    if (flags.file === undefined)
+      throw new SvcTraceError('BadUsage', 'snapshot needs -f FILE', 'kubectl svc-trace snapshot -f incident.tar.gz')
     const {collectFiles} = await import('../cli/live.js')
     const {saveSnapshot} = await import('../snapshot/save.js')
     const files = await collectFiles(flags)
     await saveSnapshot(files, flags.file)
     const info = JSON.parse(files.get('snapshot.json')!) as {unread: object; forbidden: object; via: object}
     const lost = Object.keys(info.unread).length + Object.keys(info.forbidden).length
-    process.stderr.write(`wrote ${flags.file}: ${plural(Object.keys(info.via).length - Object.keys(info.unread).length, 'node')} read${lost > 0 ? `, ${lost} parts are missing` : ''}\nnext: kubectl svc-trace NAME --snapshot ${flags.file}\n`)
+    process.stderr.write(
+      `wrote ${flags.file}: ${plural(Object.keys(info.via).length - Object.keys(info.unread).length, 'node')} read${lost > 0 ? `, ${lost} parts are missing` : ''}\nnext: kubectl svc-trace NAME --snapshot ${flags.file}\n`,
+    )
     process.exitCode = lost > 0 ? 3 : 0
   }
 }

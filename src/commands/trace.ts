@@ -1,7 +1,7 @@
 import {Args, Command, Flags} from '@oclif/core'
 import {EXIT_CODES, kubeFlags, nodeFlags, noColor, onlyNodes, snapshotFlag} from '../cli/flags.js'
 import {getSnapshot} from '../cli/get-snapshot.js'
-import {findService} from '../cli/select.js'
+import {findService} from '../select.js'
 import {terminal} from '../cli/terminal.js'
 import {traceOptions} from '../cli/trace-options.js'
 import {buildWorld} from '../engine.js'
@@ -13,16 +13,42 @@ export default class Trace extends Command {
   static override summary = 'Trace one Service: the way of a packet through the nodes’ real rules, and what is wrong.'
   static override description = EXIT_CODES
   static override usage = ['NAME [-n NAMESPACE] [flags]', 'trace NAME [-n NAMESPACE] [flags]']
-  static override examples = ['<%= config.bin %> web -n prod', '<%= config.bin %> web --from external -o wide', '<%= config.bin %> svc/web --to nodePort --node node2', '<%= config.bin %> prod/web --snapshot incident.tar.gz -o json']
-  static override args = {name: Args.string({description: 'Service: NAME, svc/NAME, NAMESPACE/NAME or NAME.NAMESPACE', required: true})}
+  static override examples = [
+    '<%= config.bin %> web -n prod',
+    '<%= config.bin %> web --from external -o wide',
+    '<%= config.bin %> svc/web --to nodePort --node node2',
+    '<%= config.bin %> prod/web --snapshot incident.tar.gz -o json',
+  ]
+  static override args = {
+    name: Args.string({description: 'Service: NAME, svc/NAME, NAMESPACE/NAME or NAME.NAMESPACE', required: true}),
+  }
   static override flags = {
-    from: Flags.string({description: 'where the packet starts: external, any-external, ADDRESS, CIDR, node/NAME, pod/NAME, pod/NAMESPACE/NAME'}),
-    to: Flags.string({description: 'only this frontend: clusterIP, nodePort, externalIP, loadBalancerIP, localhost, ADDRESS or ADDRESS:PORT'}),
+    from: Flags.string({
+      description:
+        'where the packet starts: external, any-external, ADDRESS, CIDR, node/NAME, pod/NAME, pod/NAMESPACE/NAME',
+    }),
+    to: Flags.string({
+      description:
+        'only this frontend: clusterIP, nodePort, externalIP, loadBalancerIP, localhost, ADDRESS or ADDRESS:PORT',
+    }),
     port: Flags.string({description: 'only this port of the Service: number, NodePort or name'}),
-    output: Flags.string({char: 'o', description: 'form of the output', options: ['text', 'wide', 'json', 'yaml', 'name'], default: 'text'}),
-    'fail-on': Flags.string({description: 'the least severity that makes the exit code 1', options: ['error', 'warning', 'info', 'never'], default: 'error'}),
+    output: Flags.string({
+      char: 'o',
+      description: 'form of the output',
+      options: ['text', 'wide', 'json', 'yaml', 'name'],
+      default: 'text',
+    }),
+    'fail-on': Flags.string({
+      description: 'the least severity that makes the exit code 1',
+      options: ['error', 'warning', 'info', 'never'],
+      default: 'error',
+    }),
     'allow-incomplete': Flags.boolean({description: 'exit 0 instead of 3 when something could not be read or decided'}),
-    snapshot: snapshotFlag, node: onlyNodes, ...kubeFlags, ...nodeFlags, 'no-color': noColor,
+    snapshot: snapshotFlag,
+    node: onlyNodes,
+    ...kubeFlags,
+    ...nodeFlags,
+    'no-color': noColor,
   }
 
   async run(): Promise<void> {
@@ -32,7 +58,12 @@ export default class Trace extends Command {
     const world = buildWorld(snapshot)
     const result = trace(snapshot, world, {service, options: traceOptions(flags, world, service)})
     process.stdout.write(await formatTrace(result, flags.output, terminal(flags)))
-    const open = result.paths.some(({parts}) => parts.some(({fates}) => fates.some(({outcome}) => outcome === 'unknown')))
-    process.exitCode = gateOf(result.findings, {failOn: flags['fail-on'] as FailOn, open: (open || result.incomplete.length > 0) && !flags['allow-incomplete']})
+    const open = result.paths.some(({parts}) =>
+      parts.some(({fates}) => fates.some(({outcome}) => outcome === 'unknown')),
+    )
+    process.exitCode = gateOf(result.findings, {
+      failOn: flags['fail-on'] as FailOn,
+      open: (open || result.incomplete.length > 0) && !flags['allow-incomplete'],
+    })
   }
 }

@@ -112,7 +112,12 @@ function next({path, answers}: Chooser): number[] | undefined {
   return undefined
 }
 
-function insert<T>(root: Tree<T> | undefined, path: readonly Choice[], answers: readonly number[], leaf: Leaf<T>): Tree<T> {
+function insert<T>(
+  root: Tree<T> | undefined,
+  path: readonly Choice[],
+  answers: readonly number[],
+  leaf: Leaf<T>,
+): Tree<T> {
   if (path.length === 0) return leaf
   let top = root
   let parent: Branch<T> | undefined
@@ -168,23 +173,31 @@ function foldTree<T>(tree: Tree<T>, clients: readonly Range[], rules: FoldRules<
   if (tree.kind === 'leaf') return [{clients, ends: [{value: tree.value, share: 1, assumptions: []}], alternatives: []}]
   if (tree.kind === 'clients') return tree.children.flatMap((child, at) => foldTree(child, tree.ranges[at]!, rules))
   const children = tree.children.map((child) => foldTree(child, clients, rules))
-  return combine(children, (parts) => (tree.kind === 'random' ? mix(parts, tree.weights, rules) : decide(parts, tree.labels, rules)))
+  return combine(children, (parts) =>
+    tree.kind === 'random' ? mix(parts, tree.weights, rules) : decide(parts, tree.labels, rules),
+  )
 }
 
 /** Brings the children's parts to common clients, then joins them part by part. */
 function combine<T>(children: readonly Part<T>[][], join: (parts: Part<T>[]) => Part<T>): Part<T>[] {
   if (children.every((parts) => parts.length === 1)) return [join(children.map(([part]) => part!))]
-  let cells: {clients: readonly Range[]; parts: Part<T>[]}[] = children[0]!.map((part) => ({clients: part.clients, parts: [part]}))
+  let cells: {clients: readonly Range[]; parts: Part<T>[]}[] = children[0]!.map((part) => ({
+    clients: part.clients,
+    parts: [part],
+  }))
   for (const parts of children.slice(1)) {
-    cells = cells.flatMap((cell) => parts.flatMap((part) => {
-      const common = intersect(cell.clients, part.clients)
-      return common.length > 0 ? [{clients: common, parts: [...cell.parts, part]}] : []
-    }))
+    cells = cells.flatMap((cell) =>
+      parts.flatMap((part) => {
+        const common = intersect(cell.clients, part.clients)
+        return common.length > 0 ? [{clients: common, parts: [...cell.parts, part]}] : []
+      }),
+    )
   }
   return cells.map(({clients, parts}) => join(parts.map((part) => ({...part, clients}))))
 }
 
-const intersect = (a: readonly Range[], b: readonly Range[]): Range[] => b.flatMap((range) => splitRanges(a, range).inside)
+const intersect = (a: readonly Range[], b: readonly Range[]): Range[] =>
+  b.flatMap((range) => splitRanges(a, range).inside)
 
 function mix<T>(parts: readonly Part<T>[], weights: readonly number[], {key}: FoldRules<T>): Part<T> {
   const ends = new Map<string, Weighted<T>>()
@@ -195,7 +208,13 @@ function mix<T>(parts: readonly Part<T>[], weights: readonly number[], {key}: Fo
       ends.set(id, {...(known ?? end), share: (known?.share ?? 0) + end.share * weights[at]!})
     }
   })
-  return {clients: parts[0]!.clients, ends: [...ends.values()], alternatives: parts.flatMap(({alternatives}, at) => alternatives.map((end) => ({...end, share: end.share * weights[at]!})))}
+  return {
+    clients: parts[0]!.clients,
+    ends: [...ends.values()],
+    alternatives: parts.flatMap(({alternatives}, at) =>
+      alternatives.map((end) => ({...end, share: end.share * weights[at]!})),
+    ),
+  }
 }
 
 /** An open question: when every answer leads to the same ends, it did not matter. */
@@ -204,17 +223,28 @@ function decide<T>(parts: readonly Part<T>[], labels: readonly string[], rules: 
   const settled = parts.every(({ends}) => !ends.some((end) => isOpen(end, rules)))
   if (settled && others.every((other) => sameEnds(first!, other, rules))) return first!
   const alternatives = parts.flatMap(({ends, alternatives: inner}, at) => {
-    const shown = inner.length > 0 ? [...inner, ...ends.filter((end) => !inner.some((deep) => rules.key(deep.value) === rules.key(end.value)) && !isOpen(end, rules))] : ends
+    const shown =
+      inner.length > 0
+        ? [
+            ...inner,
+            ...ends.filter(
+              (end) => !inner.some((deep) => rules.key(deep.value) === rules.key(end.value)) && !isOpen(end, rules),
+            ),
+          ]
+        : ends
     return shown.map((end) => ({...end, assumptions: [labels[at]!, ...end.assumptions]}))
   })
   return {clients: first!.clients, ends: [{value: rules.unknown(labels), share: 1, assumptions: []}], alternatives}
 }
 
-const isOpen = <T>(end: Weighted<T>, rules: FoldRules<T>): boolean => rules.key(end.value) === rules.key(rules.unknown([]))
+const isOpen = <T>(end: Weighted<T>, rules: FoldRules<T>): boolean =>
+  rules.key(end.value) === rules.key(rules.unknown([]))
 
 function sameEnds<T>(a: Part<T>, b: Part<T>, {fate}: FoldRules<T>): boolean {
   const [first, second] = [fateShares(a, fate), fateShares(b, fate)]
-  return first.size === second.size && [...second].every(([key, share]) => Math.abs((first.get(key) ?? -1) - share) < 1e-9)
+  return (
+    first.size === second.size && [...second].every(([key, share]) => Math.abs((first.get(key) ?? -1) - share) < 1e-9)
+  )
 }
 
 function fateShares<T>({ends}: Part<T>, fate: (value: T) => string): Map<string, number> {
@@ -223,7 +253,8 @@ function fateShares<T>({ends}: Part<T>, fate: (value: T) => string): Map<string,
   return shares
 }
 
-const sameKeys = <T>(a: Part<T>, b: Part<T>, rules: FoldRules<T>): boolean => sameEnds(a, b, {...rules, fate: rules.key})
+const sameKeys = <T>(a: Part<T>, b: Part<T>, rules: FoldRules<T>): boolean =>
+  sameEnds(a, b, {...rules, fate: rules.key})
 
 function mergeParts<T>(parts: readonly Part<T>[], rules: FoldRules<T>): Part<T>[] {
   const merged: Part<T>[] = []

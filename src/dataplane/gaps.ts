@@ -12,23 +12,53 @@ export interface Gap {
 /** What of a node's rules is hidden from a walk. */
 export function findGaps(state: NodeState, family: Family): Gap[] {
   const sections: readonly (readonly [string, Section])[] = [
-    [family === 4 ? 'iptables' : 'ip6tables', state.iptablesSectionOf(family)], ['ipset', state.ipsetSection], ['IPVS', state.ipvsSection], ['nftables', state.nftSection],
-    ['addresses', state.addressSection], ['routes', state.routeSection(family)], ['sysctls', state.section('sysctl.txt')],
+    [family === 4 ? 'iptables' : 'ip6tables', state.iptablesSectionOf(family)],
+    ['ipset', state.ipsetSection],
+    ['IPVS', state.ipvsSection],
+    ['nftables', state.nftSection],
+    ['addresses', state.addressSection],
+    ['routes', state.routeSection(family)],
+    ['sysctls', state.section('sysctl.txt')],
   ]
   const gaps = sections.flatMap(([what, section]): Gap[] => {
-    if (section.state === 'unreadable') return [{key: what, state: 'unreadable', what: `${what} could not be read (${section.file}: ${section.reason ?? 'no reason given'})`}]
-    if (section.state === 'never-asked') return [{key: what, state: 'never-asked', what: `${what} were not asked for (${section.file} is not in the snapshot)`}]
+    if (section.state === 'unreadable')
+      return [
+        {
+          key: what,
+          state: 'unreadable',
+          what: `${what} could not be read (${section.file}: ${section.reason ?? 'no reason given'})`,
+        },
+      ]
+    if (section.state === 'never-asked')
+      return [
+        {key: what, state: 'never-asked', what: `${what} were not asked for (${section.file} is not in the snapshot)`},
+      ]
     return []
   })
-  return [...gaps, ...cutDumps(state, family), ...partialTables(state, family), ...hiddenPrograms(state), ...hiddenHooks(state)]
+  return [
+    ...gaps,
+    ...cutDumps(state, family),
+    ...partialTables(state, family),
+    ...hiddenPrograms(state),
+    ...hiddenHooks(state),
+  ]
 }
 
 /** A dump that ends too early may lack whole tables; one of which nothing was understood lacks everything. */
 function cutDumps(state: NodeState, family: Family): Gap[] {
   return state.iptables(family).flatMap((dump): Gap[] => {
-    if (dump.tables.size === 0 && dump.problems.length > 0) return [{key: `nothing ${dump.file}`, state: 'unreadable', what: `${dump.file} is not an iptables dump`}]
+    if (dump.tables.size === 0 && dump.problems.length > 0)
+      return [{key: `nothing ${dump.file}`, state: 'unreadable', what: `${dump.file} is not an iptables dump`}]
     const cut = [...dump.tables.values()].find(({complete}) => !complete)
-    return cut ? [{key: `cut ${dump.file}`, state: 'unreadable', what: `${dump.file} is cut in table ${cut.name}; tables behind it are missing`}] : []
+    return cut
+      ? [
+          {
+            key: `cut ${dump.file}`,
+            state: 'unreadable',
+            what: `${dump.file} is cut in table ${cut.name}; tables behind it are missing`,
+          },
+        ]
+      : []
   })
 }
 
@@ -36,7 +66,13 @@ function cutDumps(state: NodeState, family: Family): Gap[] {
 function partialTables(state: NodeState, family: Family): Gap[] {
   const [dump] = state.iptables(family)
   if (!dump?.file.endsWith('-L.txt')) return []
-  return [{key: 'other tables', state: 'never-asked', what: 'only the nat table was listed; raw, mangle and filter were not asked for'}]
+  return [
+    {
+      key: 'other tables',
+      state: 'never-asked',
+      what: 'only the nat table was listed; raw, mangle and filter were not asked for',
+    },
+  ]
 }
 
 /** Data planes that leave no trace in netfilter dumps. */
@@ -49,7 +85,15 @@ const HIDDEN: readonly {readonly pattern: RegExp; readonly what: string}[] = [
 function hiddenPrograms(state: NodeState): Gap[] {
   return HIDDEN.flatMap(({pattern, what}): Gap[] => {
     const device = state.links.find(({name}) => pattern.test(name))
-    return device ? [{key: `hidden ${what}`, state: 'unreadable', what: `${what} (device ${device.name}), out of sight of every dump`}] : []
+    return device
+      ? [
+          {
+            key: `hidden ${what}`,
+            state: 'unreadable',
+            what: `${what} (device ${device.name}), out of sight of every dump`,
+          },
+        ]
+      : []
   })
 }
 
@@ -58,10 +102,20 @@ function hiddenHooks(state: NodeState): Gap[] {
   const ruleset = state.nft
   if (!ruleset) return []
   const chains = [...ruleset.tables.values()].flatMap((table) =>
-    table.flags.includes('dormant') ? [] : [...table.chains.values()].filter(({hook, rules, policy}) =>
-      hook !== undefined && (table.family === 'netdev' || table.family === 'bridge' || hook === 'ingress' || hook === 'egress') && (rules.length > 0 || policy === 'drop')),
+    table.flags.includes('dormant')
+      ? []
+      : [...table.chains.values()].filter(
+          ({hook, rules, policy}) =>
+            hook !== undefined &&
+            (table.family === 'netdev' || table.family === 'bridge' || hook === 'ingress' || hook === 'egress') &&
+            (rules.length > 0 || policy === 'drop'),
+        ),
   )
-  const gaps = chains.map((chain): Gap => ({key: `hook ${chain.table} ${chain.name}`, state: 'unreadable', what: `nftables chain ${chain.family} ${chain.table} ${chain.name} (hook ${chain.hook}) is not modelled`}))
+  const gaps = chains.map((chain): Gap => ({
+    key: `hook ${chain.table} ${chain.name}`,
+    state: 'unreadable',
+    what: `nftables chain ${chain.family} ${chain.table} ${chain.name} (hook ${chain.hook}) is not modelled`,
+  }))
   if (ruleset.cut) gaps.push({key: 'nft cut', state: 'unreadable', what: `the nftables dump ${ruleset.file} is cut`})
   return gaps
 }

@@ -4,7 +4,13 @@ import {sameTuple, type Connection, type IpvsConnection, type Packet, type Tuple
 import {isEnd, type End, type Hook, type Walker} from './walker.js'
 
 const CONNTRACK = -200
-const NAT_PRIORITY: Readonly<Record<Hook, number | undefined>> = {PREROUTING: -100, OUTPUT: -100, INPUT: 100, POSTROUTING: 100, FORWARD: undefined}
+const NAT_PRIORITY: Readonly<Record<Hook, number | undefined>> = {
+  PREROUTING: -100,
+  OUTPUT: -100,
+  INPUT: 100,
+  POSTROUTING: 100,
+  FORWARD: undefined,
+}
 /** net/netfilter/ipvs/ip_vs_core.c, ip_vs_ops4 */
 const IPVS_REPLY: Readonly<Partial<Record<Hook, number>>> = {INPUT: 98, OUTPUT: -99, FORWARD: 100}
 const IPVS_REQUEST: Readonly<Partial<Record<Hook, number>>> = {INPUT: 99, OUTPUT: -98}
@@ -43,7 +49,10 @@ export function runHook(walker: Walker, hook: Hook, options: HookOptions): HookR
   walker.hook = hook
   const {machine, packet} = walker
   const chains = machine.baseChains(packet.family, hook).filter(({type}) => type !== 'nat')
-  const steps: {priority: number; run: () => HookResult}[] = groupsOf(chains).map((group) => ({priority: group[0]!.priority, run: () => runFilters(walker, hook, group)}))
+  const steps: {priority: number; run: () => HookResult}[] = groupsOf(chains).map((group) => ({
+    priority: group[0]!.priority,
+    run: () => runFilters(walker, hook, group),
+  }))
   const add = (priority: number | undefined, run: () => HookResult): void => {
     if (priority !== undefined) steps.push({priority, run})
   }
@@ -84,7 +93,10 @@ function runFilters(walker: Walker, hook: Hook, group: readonly BaseChain[]): En
   for (let at = 0; at < group.length; at++) {
     const before = save(walker)
     const end = endOf(group[at]!, walker)
-    if (end) return at + 1 < group.length ? firstToEnd(walker, {hook, before, end, chain: group[at]!, others: group.slice(at + 1)}) : end
+    if (end)
+      return at + 1 < group.length
+        ? firstToEnd(walker, {hook, before, end, chain: group[at]!, others: group.slice(at + 1)})
+        : end
   }
   return undefined
 }
@@ -104,7 +116,10 @@ function firstToEnd(walker: Walker, {hook, before, end, chain, others}: Ending):
     const otherEnd = endOf(other, walker)
     if (!otherEnd || otherEnd.outcome === end.outcome) continue
     const otherAfter = save(walker)
-    const first = walker.assume(`order:${hook}:${chain.name}:${other.name}`, [`if ${chain.name} runs before ${other.name}`, `if ${other.name} runs before ${chain.name}`])
+    const first = walker.assume(`order:${hook}:${chain.name}:${other.name}`, [
+      `if ${chain.name} runs before ${other.name}`,
+      `if ${other.name} runs before ${chain.name}`,
+    ])
     load(walker, first ? after : otherAfter)
     return first ? end : otherEnd
   }
@@ -150,8 +165,13 @@ function trackError(packet: Packet, about: Tuple, list: readonly Connection[]): 
 
 function begin({src, sport, dst, dport}: Packet): Connection {
   return {
-    original: {src, sport, dst, dport}, reply: {src: dst, sport: dport, dst: src, dport: sport},
-    dnat: false, snat: false, dstDone: false, srcDone: false, mark: 0,
+    original: {src, sport, dst, dport},
+    reply: {src: dst, sport: dport, dst: src, dport: sport},
+    dnat: false,
+    snat: false,
+    dstDone: false,
+    srcDone: false,
+    mark: 0,
   }
 }
 
@@ -159,16 +179,32 @@ function begin({src, sport, dst, dport}: Packet): Connection {
 function remembered(walker: Walker, {known}: HookOptions): Connection | undefined {
   const {packet, machine} = walker
   if (!known || packet.reply) return undefined
-  const entry = machine.state.conntrack.find(({protocol, original}) =>
-    protocol === packet.protocol && original.source === packet.src && original.destination === packet.dst && original.sourcePort === packet.sport && original.destinationPort === packet.dport)
+  const entry = machine.state.conntrack.find(
+    ({protocol, original}) =>
+      protocol === packet.protocol &&
+      original.source === packet.src &&
+      original.destination === packet.dst &&
+      original.sourcePort === packet.sport &&
+      original.destinationPort === packet.dport,
+  )
   if (!entry) return undefined
-  walker.hop('nat', 'an existing conntrack entry decides, not the rules', {evidence: {source: machine.state.path('conntrack.txt'), line: entry.line, text: entry.text}})
+  walker.hop('nat', 'an existing conntrack entry decides, not the rules', {
+    evidence: {source: machine.state.path('conntrack.txt'), line: entry.line, text: entry.text},
+  })
   const {original, reply} = entry
   return {
-    original: {src: original.source, sport: original.sourcePort, dst: original.destination, dport: original.destinationPort},
+    original: {
+      src: original.source,
+      sport: original.sourcePort,
+      dst: original.destination,
+      dport: original.destinationPort,
+    },
     reply: {src: reply.source, sport: reply.sourcePort, dst: reply.destination, dport: reply.destinationPort},
-    dnat: reply.source !== original.destination || reply.sourcePort !== original.destinationPort, snat: reply.destination !== original.source,
-    dstDone: true, srcDone: true, mark: entry.mark,
+    dnat: reply.source !== original.destination || reply.sourcePort !== original.destinationPort,
+    snat: reply.destination !== original.source,
+    dstDone: true,
+    srcDone: true,
+    mark: entry.mark,
   }
 }
 
@@ -210,7 +246,7 @@ function applyKnown(packet: Packet, connection: Connection, destination: boolean
 
 function runNatChains(walker: Walker, hook: Hook): End | undefined {
   const chains = walker.machine.baseChains(walker.packet.family, hook).filter(({type}) => type === 'nat')
-  for (let at = 0; at < chains.length; ) {
+  for (let at = 0; at < chains.length;) {
     const group = chains.filter(({priority}) => priority === chains[at]!.priority)
     at += group.length
     const end = group.length === 1 ? endOf(group[0]!, walker) : runGroup(walker, hook, group)
@@ -246,7 +282,8 @@ function runGroup(walker: Walker, hook: Hook, group: readonly BaseChain[]): End 
     if (sameEffect(chosen!, other)) continue
     load(walker, before)
     const first = walker.assume(`natorder:${hook}:${chosen!.chain.name}:${other.chain.name}`, [
-      `if ${chosen!.chain.name} runs before ${other.chain.name}`, `if ${other.chain.name} runs before ${chosen!.chain.name}`,
+      `if ${chosen!.chain.name} runs before ${other.chain.name}`,
+      `if ${other.chain.name} runs before ${chosen!.chain.name}`,
     ])
     if (!first) chosen = other
   }
@@ -268,7 +305,15 @@ interface Saved {
 function save({packet, hops}: Walker): Saved {
   const {src, sport, dst, dport, mark} = packet
   const {connection} = packet
-  return {src, sport, dst, dport, mark, connection: connection && {...connection, original: {...connection.original}, reply: {...connection.reply}}, hops: [...hops]}
+  return {
+    src,
+    sport,
+    dst,
+    dport,
+    mark,
+    connection: connection && {...connection, original: {...connection.original}, reply: {...connection.reply}},
+    hops: [...hops],
+  }
 }
 
 function load(walker: Walker, saved: Saved): void {
@@ -284,7 +329,8 @@ function load(walker: Walker, saved: Saved): void {
   walker.hops.push(...saved.hops)
 }
 
-const effect = ({src, sport, dst, dport, mark, connection}: Saved): string => [src, sport, dst, dport, mark, connection?.dstDone, connection?.srcDone, connection?.mark].join(' ')
+const effect = ({src, sport, dst, dport, mark, connection}: Saved): string =>
+  [src, sport, dst, dport, mark, connection?.dstDone, connection?.srcDone, connection?.mark].join(' ')
 const differs = (a: Saved, b: Saved): boolean => effect(a) !== effect(b)
 const sameEffect = (a: Attempt, b: Attempt): boolean => !a.end && !b.end && effect(a.after) === effect(b.after)
 
@@ -292,10 +338,18 @@ const sameEffect = (a: Attempt, b: Attempt): boolean => !a.end && !b.end && effe
 function ipvsReply(walker: Walker, tracking: Tracking): undefined {
   const {packet, machine} = walker
   const seen = packet.about ?? packet
-  const connection = tracking.ipvsOf(machine).find(({client, real}) =>
-    real.address === seen.src && real.port === seen.sport && client.address === seen.dst && client.port === seen.dport)
+  const connection = tracking
+    .ipvsOf(machine)
+    .find(
+      ({client, real}) =>
+        real.address === seen.src &&
+        real.port === seen.sport &&
+        client.address === seen.dst &&
+        client.port === seen.dport,
+    )
   if (!connection) return undefined
-  for (const tuple of packet.about ? [packet, packet.about] : [packet]) [tuple.src, tuple.sport] = [connection.virtual.address, connection.virtual.port]
+  for (const tuple of packet.about ? [packet, packet.about] : [packet])
+    [tuple.src, tuple.sport] = [connection.virtual.address, connection.virtual.port]
   packet.ipvs = connection
   walker.hop('ipvs', `IPVS gives the answer its virtual server's address back`)
   return undefined

@@ -18,9 +18,18 @@ interface Index {
   readonly byKey: ReadonlyMap<string, readonly Member[]>
 }
 
-export type SetAnswer = {readonly match: boolean; readonly entry?: IpsetEntry; readonly set?: Ipset} | {readonly unknown: string}
+export type SetAnswer =
+  {readonly match: boolean; readonly entry?: IpsetEntry; readonly set?: Ipset} | {readonly unknown: string}
 
-const PROTOCOL_WORD: Readonly<Record<string, number>> = {tcp: 6, udp: 17, sctp: 132, udplite: 136, icmp: 1, icmpv6: 58, 'ipv6-icmp': 58}
+const PROTOCOL_WORD: Readonly<Record<string, number>> = {
+  tcp: 6,
+  udp: 17,
+  sctp: 132,
+  udplite: 136,
+  icmp: 1,
+  icmpv6: 58,
+  'ipv6-icmp': 58,
+}
 
 /** The sets of one node, as `-m set` asks them (net/netfilter/ipset/ip_set_core.c, ip_set_test). */
 export class Ipsets {
@@ -51,7 +60,10 @@ export class Ipsets {
   private testList(walker: Walker, list: Ipset, flags: readonly string[]): SetAnswer {
     for (const entry of list.entries) {
       const member = entry.parts[0]!
-      const answer: SetAnswer = this.get(member)?.type === 'list:set' ? {unknown: `set ${member} is a list inside a list`} : this.test(walker, member, flags)
+      const answer: SetAnswer =
+        this.get(member)?.type === 'list:set'
+          ? {unknown: `set ${member} is a list inside a list`}
+          : this.test(walker, member, flags)
       if ('unknown' in answer || answer.match) return answer
     }
     return {match: false, set: list}
@@ -62,10 +74,16 @@ export class Ipsets {
     if ((set.family === 'inet6') !== (packet.family === 6) && /ip|net/.test(set.type)) return {match: false, set}
     const index = this.indexOf(set)
     if (flags.length < index.dimensions.length) return {match: false, set}
-    const unknown = index.dimensions.map((dimension, at) => unknownPart(dimension, flags[at]!, packet)).find((why) => why !== undefined)
+    const unknown = index.dimensions
+      .map((dimension, at) => unknownPart(dimension, flags[at]!, packet))
+      .find((why) => why !== undefined)
     if (unknown !== undefined && set.entries.length > 0) return {unknown: `set ${set.name} asks for ${unknown}`}
-    const parties = index.dimensions.flatMap((dimension, at) => (dimension === 'ip' || dimension === 'net' ? [flags[at] === 'src' ? packet.src : packet.dst] : []))
-    const exact = index.dimensions.flatMap((dimension, at) => (dimension === 'ip' || dimension === 'net' ? [] : [exactPart(dimension, flags[at]!, packet, set.type)]))
+    const parties = index.dimensions.flatMap((dimension, at) =>
+      dimension === 'ip' || dimension === 'net' ? [flags[at] === 'src' ? packet.src : packet.dst] : [],
+    )
+    const exact = index.dimensions.flatMap((dimension, at) =>
+      dimension === 'ip' || dimension === 'net' ? [] : [exactPart(dimension, flags[at]!, packet, set.type)],
+    )
     for (const key of keysFor(exact, parties)) {
       for (const member of index.byKey.get(key) ?? []) {
         if (!member.ranges.every((range, at) => walker.inside(parties[at]!, range))) continue
@@ -77,12 +95,17 @@ export class Ipsets {
   }
 
   /** The slow way for a set of clients: every member that fits otherwise parts the clients. */
-  private testForClients(walker: Walker, set: Ipset, {exact, parties}: {exact: readonly string[]; parties: readonly Party[]}): SetAnswer {
+  private testForClients(
+    walker: Walker,
+    set: Ipset,
+    {exact, parties}: {exact: readonly string[]; parties: readonly Party[]},
+  ): SetAnswer {
     const prefix = exact.join('|')
     for (const [key, members] of this.indexOf(set).byKey) {
       if (!key.startsWith(`${prefix}#`) || key === `${prefix}#`) continue
       for (const member of members) {
-        if (member.ranges.every((range, at) => walker.inside(parties[at]!, range))) return {match: !member.entry.nomatch, entry: member.entry, set}
+        if (member.ranges.every((range, at) => walker.inside(parties[at]!, range)))
+          return {match: !member.entry.nomatch, entry: member.entry, set}
       }
     }
     return {match: false, set}

@@ -18,7 +18,8 @@ export interface MatchContext {
 
 type OptionTest = (values: readonly string[], context: MatchContext) => Test | Unmodelled | undefined
 /** Options by name; a function builds the test from all options of the match at once. */
-type Module = Readonly<Record<string, OptionTest>> | ((options: readonly RuleOption[], context: MatchContext) => Test | Unmodelled)
+type Module =
+  Readonly<Record<string, OptionTest>> | ((options: readonly RuleOption[], context: MatchContext) => Test | Unmodelled)
 
 const always: Test = () => true
 const never: Test = () => false
@@ -45,14 +46,23 @@ function portRange(text: string): [number, number] | undefined {
   const match = /^(\d*)(?:[:-](\d*))?$/.exec(text)
   if (!match || text === '') return undefined
   const low = match[1] === '' ? 0 : Number(match[1])
-  return [low, text.includes(':') || text.includes('-') ? (match[2] === '' || match[2] === undefined ? 65535 : Number(match[2])) : low]
+  return [
+    low,
+    text.includes(':') || text.includes('-')
+      ? match[2] === '' || match[2] === undefined
+        ? 65535
+        : Number(match[2])
+      : low,
+  ]
 }
 
-const portTest = (pick: (packet: Packet) => number): OptionTest => ([text], {where}) => {
-  const range = portRange(text ?? '')
-  if (!range) return {unmodelled: `port "${text}"`}
-  return (walker) => walker.portInside(pick(walker.packet), range[0], range[1], where)
-}
+const portTest =
+  (pick: (packet: Packet) => number): OptionTest =>
+  ([text], {where}) => {
+    const range = portRange(text ?? '')
+    if (!range) return {unmodelled: `port "${text}"`}
+    return (walker) => walker.portInside(pick(walker.packet), range[0], range[1], where)
+  }
 
 const sport = portTest(({sport: port}) => port)
 const dport = portTest(({dport: port}) => port)
@@ -68,7 +78,10 @@ function tcpFlags(mask: string, wanted: string): Test {
 }
 
 const transport: Module = {
-  dport, 'destination-port': dport, sport, 'source-port': sport,
+  dport,
+  'destination-port': dport,
+  sport,
+  'source-port': sport,
   'tcp-flags': ([mask, wanted]) => tcpFlags(mask ?? 'NONE', wanted ?? 'NONE'),
   syn: () => tcpFlags('FIN,SYN,RST,ACK', 'SYN'),
 }
@@ -78,10 +91,12 @@ export function parseMark(text: string): {value: number; mask: number} {
   return {value: Number(value) >>> 0, mask: mask === undefined ? 0xffffffff : Number(mask) >>> 0}
 }
 
-const markTest = (pick: (packet: Packet) => number): OptionTest => ([text]) => {
-  const {value, mask} = parseMark(text ?? '')
-  return ({packet}) => ((pick(packet) & mask) >>> 0) === value
-}
+const markTest =
+  (pick: (packet: Packet) => number): OptionTest =>
+  ([text]) => {
+    const {value, mask} = parseMark(text ?? '')
+    return ({packet}) => (pick(packet) & mask) >>> 0 === value
+  }
 
 /** Conntrack states of the packet, the virtual states DNAT and SNAT included (net/netfilter/xt_conntrack.c). */
 export function hasState(packet: Packet, state: string): boolean {
@@ -95,17 +110,23 @@ const ctstate: OptionTest = ([states]) => {
   return ({packet}) => list.some((state) => hasState(packet, state))
 }
 
-const tupleTest = (pick: (connection: {original: Tuple; reply: Tuple}) => Packet['src']): OptionTest => ([text]) => {
-  const range = prefixOrMask(text ?? '')
-  if (!range) return {unmodelled: `address "${text}"`}
-  return (walker) => walker.packet.connection !== undefined && walker.inside(pick(walker.packet.connection), range)
-}
+const tupleTest =
+  (pick: (connection: {original: Tuple; reply: Tuple}) => Packet['src']): OptionTest =>
+  ([text]) => {
+    const range = prefixOrMask(text ?? '')
+    if (!range) return {unmodelled: `address "${text}"`}
+    return (walker) => walker.packet.connection !== undefined && walker.inside(pick(walker.packet.connection), range)
+  }
 
-const tuplePort = (pick: (connection: {original: Tuple; reply: Tuple}) => number): OptionTest => ([text], {where}) => {
-  const range = portRange(text ?? '')
-  if (!range) return {unmodelled: `port "${text}"`}
-  return (walker) => walker.packet.connection !== undefined && walker.portInside(pick(walker.packet.connection), range[0], range[1], where)
-}
+const tuplePort =
+  (pick: (connection: {original: Tuple; reply: Tuple}) => number): OptionTest =>
+  ([text], {where}) => {
+    const range = portRange(text ?? '')
+    if (!range) return {unmodelled: `port "${text}"`}
+    return (walker) =>
+      walker.packet.connection !== undefined &&
+      walker.portInside(pick(walker.packet.connection), range[0], range[1], where)
+  }
 
 const STATUS: Readonly<Record<string, (packet: Packet) => boolean>> = {
   EXPECTED: () => false,
@@ -117,32 +138,53 @@ const STATUS: Readonly<Record<string, (packet: Packet) => boolean>> = {
 
 const conntrack: Module = {
   ctstate,
-  ctproto: ([protocol]) => ({packet}) => packet.connection !== undefined && [packet.protocol.toLowerCase(), String(protocolNumber(packet))].includes((protocol ?? '').toLowerCase()),
-  ctorigsrc: tupleTest(({original}) => original.src), ctorigdst: tupleTest(({original}) => original.dst),
-  ctreplsrc: tupleTest(({reply}) => reply.src), ctrepldst: tupleTest(({reply}) => reply.dst),
-  ctorigsrcport: tuplePort(({original}) => original.sport), ctorigdstport: tuplePort(({original}) => original.dport),
-  ctreplsrcport: tuplePort(({reply}) => reply.sport), ctrepldstport: tuplePort(({reply}) => reply.dport),
-  ctstatus: ([list]) => ({packet}) => packet.connection !== undefined && (list ?? '').split(',').some((status) => STATUS[status]?.(packet) ?? false),
-  ctdir: ([direction]) => ({packet}) => packet.connection !== undefined && packet.replyDirection === (direction === 'REPLY'),
+  ctproto:
+    ([protocol]) =>
+    ({packet}) =>
+      packet.connection !== undefined &&
+      [packet.protocol.toLowerCase(), String(protocolNumber(packet))].includes((protocol ?? '').toLowerCase()),
+  ctorigsrc: tupleTest(({original}) => original.src),
+  ctorigdst: tupleTest(({original}) => original.dst),
+  ctreplsrc: tupleTest(({reply}) => reply.src),
+  ctrepldst: tupleTest(({reply}) => reply.dst),
+  ctorigsrcport: tuplePort(({original}) => original.sport),
+  ctorigdstport: tuplePort(({original}) => original.dport),
+  ctreplsrcport: tuplePort(({reply}) => reply.sport),
+  ctrepldstport: tuplePort(({reply}) => reply.dport),
+  ctstatus:
+    ([list]) =>
+    ({packet}) =>
+      packet.connection !== undefined && (list ?? '').split(',').some((status) => STATUS[status]?.(packet) ?? false),
+  ctdir:
+    ([direction]) =>
+    ({packet}) =>
+      packet.connection !== undefined && packet.replyDirection === (direction === 'REPLY'),
 }
 
-const addressType = (pick: (packet: Packet) => Packet['src']): OptionTest => ([types], {rule}) => {
-  const wanted = (types ?? '').toLowerCase().split(',')
-  const limit = rule.matches.find(({module}) => module === 'addrtype')?.options.find(({name}) => name.startsWith('limit-iface'))?.name
-  return (walker) => {
-    const party = pick(walker.packet)
-    const type = walker.machine.router(walker.packet.family).addressType(walker.chooser, party)
-    if (limit === undefined || type !== 'local') return wanted.includes(type)
-    const device = limit === 'limit-iface-in' ? walker.packet.iif : walker.packet.oif
-    return wanted.includes(party !== CLIENT && walker.machine.deviceHas(device, party) ? 'local' : 'unicast')
+const addressType =
+  (pick: (packet: Packet) => Packet['src']): OptionTest =>
+  ([types], {rule}) => {
+    const wanted = (types ?? '').toLowerCase().split(',')
+    const limit = rule.matches
+      .find(({module}) => module === 'addrtype')
+      ?.options.find(({name}) => name.startsWith('limit-iface'))?.name
+    return (walker) => {
+      const party = pick(walker.packet)
+      const type = walker.machine.router(walker.packet.family).addressType(walker.chooser, party)
+      if (limit === undefined || type !== 'local') return wanted.includes(type)
+      const device = limit === 'limit-iface-in' ? walker.packet.iif : walker.packet.oif
+      return wanted.includes(party !== CLIENT && walker.machine.deviceHas(device, party) ? 'local' : 'unicast')
+    }
   }
-}
 
-const multiport = (pick: (packet: Packet) => number[]): OptionTest => ([list], {where}) => {
-  const ranges = (list ?? '').split(',').map(portRange)
-  if (ranges.some((range) => range === undefined)) return {unmodelled: `ports "${list}"`}
-  return (walker) => pick(walker.packet).some((port) => ranges.some((range) => walker.portInside(port, range![0], range![1], where)))
-}
+const multiport =
+  (pick: (packet: Packet) => number[]): OptionTest =>
+  ([list], {where}) => {
+    const ranges = (list ?? '').split(',').map(portRange)
+    if (ranges.some((range) => range === undefined)) return {unmodelled: `ports "${list}"`}
+    return (walker) =>
+      pick(walker.packet).some((port) => ranges.some((range) => walker.portInside(port, range![0], range![1], where)))
+  }
 
 /** Random and nth both mean: that share of connections; which one is up to the dice, or to the packets before. */
 function statistic(options: readonly RuleOption[]): Test | Unmodelled {
@@ -188,7 +230,10 @@ function ipset(options: readonly RuleOption[], {where}: MatchContext): Test | Un
       return member !== first.not
     }
     if (answer.match && answer.entry && answer.set && !first.not) {
-      walker.hop('rule', `${answer.entry.parts.join(',')} is in ipset ${name}`, {where, evidence: {source: answer.set.file, line: answer.entry.line, text: answer.entry.text}})
+      walker.hop('rule', `${answer.entry.parts.join(',')} is in ipset ${name}`, {
+        where,
+        evidence: {source: answer.set.file, line: answer.entry.line, text: answer.entry.text},
+      })
     }
     return answer.match !== first.not
   }
@@ -212,17 +257,20 @@ function ipvs(options: readonly RuleOption[]): Test | Unmodelled {
 
 function ipvsField({packet}: Walker, name: string, value: string): boolean {
   const {virtual} = packet.ipvs!
-  if (name === 'vproto') return [String(protocolNumber(packet)), packet.protocol.toLowerCase()].includes(value.toLowerCase())
+  if (name === 'vproto')
+    return [String(protocolNumber(packet)), packet.protocol.toLowerCase()].includes(value.toLowerCase())
   if (name === 'vport') return virtual.port === Number(value)
   if (name === 'vdir') return value.toUpperCase() === (packet.replyDirection ? 'REPLY' : 'ORIGINAL')
   const range = parseRange(value)
   return range !== undefined && virtual.address >= range.lo && virtual.address <= range.hi
 }
 
-const deviceTest = (pick: (packet: Packet) => string): OptionTest => ([name], {where}) => {
-  const pattern = name ?? ''
-  return (walker) => matchesDevice(walker, pick(walker.packet), pattern, where)
-}
+const deviceTest =
+  (pick: (packet: Packet) => string): OptionTest =>
+  ([name], {where}) => {
+    const pattern = name ?? ''
+    return (walker) => matchesDevice(walker, pick(walker.packet), pattern, where)
+  }
 
 /** `eth+` matches every device whose name begins so. */
 export function matchesDevice(walker: Walker, device: string, pattern: string, where: string): boolean {
@@ -231,9 +279,20 @@ export function matchesDevice(walker: Walker, device: string, pattern: string, w
 }
 
 const physdev: Module = {
-  'physdev-in': deviceTest(({physin}) => physin), 'physdev-out': deviceTest(({physout}) => physout),
-  'physdev-is-in': () => ({packet}) => packet.physin !== '', 'physdev-is-out': () => ({packet}) => packet.physout !== '',
-  'physdev-is-bridged': () => ({packet}) => packet.physin !== '' && packet.physout !== '',
+  'physdev-in': deviceTest(({physin}) => physin),
+  'physdev-out': deviceTest(({physout}) => physout),
+  'physdev-is-in':
+    () =>
+    ({packet}) =>
+      packet.physin !== '',
+  'physdev-is-out':
+    () =>
+    ({packet}) =>
+      packet.physout !== '',
+  'physdev-is-bridged':
+    () =>
+    ({packet}) =>
+      packet.physin !== '' && packet.physout !== '',
 }
 
 const otherProtocol: Module = () => never
@@ -242,10 +301,16 @@ const otherProtocol: Module = () => never
 const icmp: Module = (options) => {
   const type = options.find(({name}) => name === 'icmp-type' || name === 'icmpv6-type')
   const wanted = type?.values[0] ?? 'any'
-  const known = /^(any|3|1|destination-unreachable)$/.test(wanted) || (/^\d+$/.test(wanted) && wanted !== '3' && wanted !== '1') || /^(echo-|redirect|time-exceeded|ttl-|router-|neighbou?r-|packet-too-big|parameter-problem|timestamp-|source-quench)/.test(wanted)
+  const known =
+    /^(any|3|1|destination-unreachable)$/.test(wanted) ||
+    (/^\d+$/.test(wanted) && wanted !== '3' && wanted !== '1') ||
+    /^(echo-|redirect|time-exceeded|ttl-|router-|neighbou?r-|packet-too-big|parameter-problem|timestamp-|source-quench)/.test(
+      wanted,
+    )
   if (!known) return {unmodelled: `ICMP type ${wanted}`}
   const unreachable = /^(any|destination-unreachable)$/.test(wanted)
-  return ({packet}) => packet.protocol === 'ICMP' && (unreachable || wanted === (packet.family === 4 ? '3' : '1')) !== (type?.not ?? false)
+  return ({packet}) =>
+    packet.protocol === 'ICMP' && (unreachable || wanted === (packet.family === 4 ? '3' : '1')) !== (type?.not ?? false)
 }
 
 /** Strict or loose reverse path lookup as a rule (net/ipv4/netfilter/ipt_rpfilter.c). */
@@ -254,7 +319,9 @@ function rpfilter(options: readonly RuleOption[]): Test {
   return (walker) => {
     const {packet, machine} = walker
     if (packet.iif === 'lo' || packet.iif === '') return !has('invert')
-    const route = machine.router(packet.family).lookup(walker.chooser, {dst: packet.src, src: packet.dst, mark: has('validmark') ? packet.mark : 0, iif: 'lo'})
+    const route = machine
+      .router(packet.family)
+      .lookup(walker.chooser, {dst: packet.src, src: packet.dst, mark: has('validmark') ? packet.mark : 0, iif: 'lo'})
     const known = route.type === 'unicast' || (route.type === 'local' && has('accept-local'))
     const good = known && (has('loose') || route.device === packet.iif || route.assumed)
     return good !== has('invert')
@@ -270,19 +337,45 @@ function policy(options: readonly RuleOption[]): Test | Unmodelled {
 
 /** Every match that is modelled; `docs/accuracy.md` lists it from here. */
 export const MATCHES: Readonly<Record<string, Module>> = {
-  tcp: transport, udp: transport, sctp: {dport, 'destination-port': dport, sport, 'source-port': sport},
+  tcp: transport,
+  udp: transport,
+  sctp: {dport, 'destination-port': dport, sport, 'source-port': sport},
   comment: {comment: ignore},
   mark: {mark: markTest(({mark}) => mark)},
   connmark: {mark: markTest(({connection}) => connection?.mark ?? 0)},
-  conntrack, state: {state: ctstate},
-  addrtype: {'src-type': addressType(({src}) => src), 'dst-type': addressType(({dst}) => dst), 'limit-iface-in': ignore, 'limit-iface-out': ignore},
-  multiport: {
-    dports: multiport(({dport: port}) => [port]), 'destination-ports': multiport(({dport: port}) => [port]),
-    sports: multiport(({sport: port}) => [port]), 'source-ports': multiport(({sport: port}) => [port]), ports: multiport((packet) => [packet.dport, packet.sport]),
+  conntrack,
+  state: {state: ctstate},
+  addrtype: {
+    'src-type': addressType(({src}) => src),
+    'dst-type': addressType(({dst}) => dst),
+    'limit-iface-in': ignore,
+    'limit-iface-out': ignore,
   },
-  iprange: {'src-range': ([text]) => rangeTest(({src}) => src, text ?? ''), 'dst-range': ([text]) => rangeTest(({dst}) => dst, text ?? '')},
-  statistic, recent, set: ipset, ipvs, physdev, rpfilter, policy,
-  icmp, icmp6: icmp, icmpv6: icmp, 'ipv6-icmp': icmp, ah: otherProtocol, esp: otherProtocol, dccp: otherProtocol,
+  multiport: {
+    dports: multiport(({dport: port}) => [port]),
+    'destination-ports': multiport(({dport: port}) => [port]),
+    sports: multiport(({sport: port}) => [port]),
+    'source-ports': multiport(({sport: port}) => [port]),
+    ports: multiport((packet) => [packet.dport, packet.sport]),
+  },
+  iprange: {
+    'src-range': ([text]) => rangeTest(({src}) => src, text ?? ''),
+    'dst-range': ([text]) => rangeTest(({dst}) => dst, text ?? ''),
+  },
+  statistic,
+  recent,
+  set: ipset,
+  ipvs,
+  physdev,
+  rpfilter,
+  policy,
+  icmp,
+  icmp6: icmp,
+  icmpv6: icmp,
+  'ipv6-icmp': icmp,
+  ah: otherProtocol,
+  esp: otherProtocol,
+  dccp: otherProtocol,
   nfacct: {'nfacct-name': ignore},
 }
 
@@ -324,5 +417,7 @@ function protocolTest(value: string): Test {
   const wanted = value.toLowerCase()
   if (wanted === 'all' || wanted === '0') return always
   const icmpName = wanted === 'icmp' || wanted === 'icmpv6' || wanted === 'ipv6-icmp'
-  return ({packet}) => (packet.protocol === 'ICMP' ? icmpName : wanted === packet.protocol.toLowerCase()) || wanted === String(protocolNumber(packet))
+  return ({packet}) =>
+    (packet.protocol === 'ICMP' ? icmpName : wanted === packet.protocol.toLowerCase()) ||
+    wanted === String(protocolNumber(packet))
 }

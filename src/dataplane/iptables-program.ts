@@ -85,12 +85,19 @@ export class ChainProgram implements Program {
     const where = `${this.owner.table.name}/${this.chain.name} policy`
     const evidence = {source: this.owner.dump.file, line: this.chain.line, text: `:${this.chain.name} ${policy}`}
     walker.hop('policy', `policy ${policy} of ${this.owner.table.name}/${this.chain.name}`, {where, evidence})
-    return {outcome: 'dropped', cause: 'policy', reason: `the policy ${policy} of ${this.owner.table.name}/${this.chain.name} on ${walker.machine.name} drops it`}
+    return {
+      outcome: 'dropped',
+      cause: 'policy',
+      reason: `the policy ${policy} of ${this.owner.table.name}/${this.chain.name} on ${walker.machine.name} drops it`,
+    }
   }
 
   private afterCut(walker: Walker): Verdict {
     const what = `the dump of ${this.owner.table.name}/${this.chain.name} is cut`
-    return walker.assume(`cut:${this.owner.dump.file}:${this.owner.table.name}/${this.chain.name}`, [`if no rule is missing where ${what}`, `if a rule is missing where ${what}`])
+    return walker.assume(`cut:${this.owner.dump.file}:${this.owner.table.name}/${this.chain.name}`, [
+      `if no rule is missing where ${what}`,
+      `if a rule is missing where ${what}`,
+    ])
       ? 'return'
       : {outcome: 'unknown', reason: `${what}: rules behind it may do anything`}
   }
@@ -110,13 +117,20 @@ export class ChainProgram implements Program {
   private compile(rule: IptablesRule): Compiled {
     const where = this.owner.where(rule.chain, rule.number)
     const context = {where, rule}
-    const all: (Test | Unmodelled)[] = [...basicTests(rule, where), ...rule.matches.map((match) => matchTest(match, context))]
+    const all: (Test | Unmodelled)[] = [
+      ...basicTests(rule, where),
+      ...rule.matches.map((match) => matchTest(match, context)),
+    ]
     const open = all.flatMap((test) => ('unmodelled' in test ? [test.unmodelled] : []))
     const action = rule.target && targetAction(rule.target)
     const call = rule.target && action === undefined ? this.owner.chain(rule.target.name) : undefined
     if (rule.problem) open.unshift(rule.problem)
     return {
-      rule, where, open, call, tests: all.filter((test): test is Test => !('unmodelled' in test)),
+      rule,
+      where,
+      open,
+      call,
+      tests: all.filter((test): test is Test => !('unmodelled' in test)),
       action: action === undefined ? undefined : 'unmodelled' in action ? unmodelledAction(action.unmodelled) : action,
       missingChain: rule.target !== undefined && action === undefined && call === undefined,
     }
@@ -125,13 +139,19 @@ export class ChainProgram implements Program {
   private matches(walker: Walker, {tests, open, where, rule, action, call, missingChain}: Compiled): boolean {
     for (const test of tests) if (!test(walker)) return false
     if (open.length === 0) return true
-    if (!rule.problem && (rule.target === undefined || (action && isHarmless(action)) || (call?.isEmpty ?? false)) && !missingChain) return false
+    if (
+      !rule.problem &&
+      (rule.target === undefined || (action && isHarmless(action)) || (call?.isEmpty ?? false)) &&
+      !missingChain
+    )
+      return false
     return walker.unknownMatch(where, open.join(', '))
   }
 
   private perform(walker: Walker, compiled: Compiled): Verdict {
     const {rule, where, action, call} = compiled
-    if (rule.problem) return {outcome: 'unknown', reason: `${where} is not understood: ${rule.problem} (${rule.file}:${rule.line})`}
+    if (rule.problem)
+      return {outcome: 'unknown', reason: `${where} is not understood: ${rule.problem} (${rule.file}:${rule.line})`}
     if (!rule.target) return 'continue'
     walker.hop('rule', rule.text, {where, evidence: {source: rule.file, line: rule.line, text: rule.text}})
     if (action) return action(walker, where)
@@ -147,13 +167,16 @@ export class ChainProgram implements Program {
   private missing(walker: Walker, {rule, where}: Compiled): Verdict {
     const name = rule.target!.name
     const returns = walker.assume(`chain:${this.owner.table.name}/${name}:${walker.hook}:${walker.packet.reply}`, [
-      `if ${name}, which is not in the dump, returns`, `if ${name}, which is not in the dump, does something else`,
+      `if ${name}, which is not in the dump, returns`,
+      `if ${name}, which is not in the dump, does something else`,
     ])
     return returns ? 'continue' : {outcome: 'unknown', reason: `${where} calls ${name}, which is not in the dump`}
   }
 }
 
-const unmodelledAction = (what: string): Action => (walker, where) => ({outcome: 'unknown', reason: `${where} on ${walker.machine.name}: ${what} is not modelled`})
+const unmodelledAction =
+  (what: string): Action =>
+  (walker, where) => ({outcome: 'unknown', reason: `${where} on ${walker.machine.name}: ${what} is not modelled`})
 
 function* sequence(length: number): Iterable<number> {
   for (let at = 0; at < length; at++) yield at
@@ -169,7 +192,8 @@ function buildIndex(rules: readonly IptablesRule[]): RuleIndex {
   const byPort = new Map<number, number[]>()
   const others: number[] = []
   rules.forEach((rule, at) => {
-    const range = rule.destination && !rule.destination.not && !rule.problem ? parseRange(rule.destination.value) : undefined
+    const range =
+      rule.destination && !rule.destination.not && !rule.problem ? parseRange(rule.destination.value) : undefined
     const port = rule.problem ? undefined : exactPort(rule)
     if (range && range.lo === range.hi) push(byDestination, range.lo, at)
     else if (port !== undefined) push(byPort, port, at)

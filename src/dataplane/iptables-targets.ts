@@ -9,7 +9,8 @@ export type Action = (walker: Walker, where: string) => Verdict
 type Build = (options: readonly RuleOption[]) => Action | Unmodelled
 
 const nothing: Action = () => 'continue'
-const option = (options: readonly RuleOption[], ...names: string[]): RuleOption | undefined => options.find(({name}) => names.includes(name))
+const option = (options: readonly RuleOption[], ...names: string[]): RuleOption | undefined =>
+  options.find(({name}) => names.includes(name))
 
 const XOR_MASK = 0xffffffff
 
@@ -19,11 +20,16 @@ function markChange(options: readonly RuleOption[]): ((mark: number) => number) 
   if (!found) return undefined
   const {value, mask} = parseMark(found.values[0] ?? '')
   switch (found.name) {
-    case 'set-xmark': return (mark) => ((mark & ~mask) ^ value) >>> 0
-    case 'set-mark': return (mark) => ((mark & ~(mask | value)) ^ value) >>> 0
-    case 'and-mark': return (mark) => (mark & value) >>> 0
-    case 'or-mark': return (mark) => (mark | value) >>> 0
-    default: return (mark) => (mark ^ value) >>> 0
+    case 'set-xmark':
+      return (mark) => ((mark & ~mask) ^ value) >>> 0
+    case 'set-mark':
+      return (mark) => ((mark & ~(mask | value)) ^ value) >>> 0
+    case 'and-mark':
+      return (mark) => (mark & value) >>> 0
+    case 'or-mark':
+      return (mark) => (mark | value) >>> 0
+    default:
+      return (mark) => (mark ^ value) >>> 0
   }
 }
 
@@ -41,10 +47,14 @@ const mark: Build = (options) => {
 }
 
 const connmark: Build = (options) => {
-  const masks = {nf: Number(option(options, 'nfmask', 'mask')?.values[0] ?? XOR_MASK), ct: Number(option(options, 'ctmask', 'mask')?.values[0] ?? XOR_MASK)}
+  const masks = {
+    nf: Number(option(options, 'nfmask', 'mask')?.values[0] ?? XOR_MASK),
+    ct: Number(option(options, 'ctmask', 'mask')?.values[0] ?? XOR_MASK),
+  }
   if (option(options, 'save-mark')) {
     return ({packet}) => {
-      if (packet.connection) packet.connection.mark = ((packet.connection.mark & ~masks.ct) ^ (packet.mark & masks.nf)) >>> 0
+      if (packet.connection)
+        packet.connection.mark = ((packet.connection.mark & ~masks.ct) ^ (packet.mark & masks.nf)) >>> 0
       return 'continue'
     }
   }
@@ -65,18 +75,33 @@ const connmark: Build = (options) => {
 const reject: Build = (options) => {
   const kind = option(options, 'reject-with')?.values[0] ?? 'icmp-port-unreachable'
   const notice = kind === 'tcp-reset' || kind === 'tcp-rst' ? 'tcp reset' : 'icmp'
-  return (walker, where) => ({outcome: 'refused', reason: `${where} on ${walker.machine.name} rejects it with ${kind}`, notice})
+  return (walker, where) => ({
+    outcome: 'refused',
+    reason: `${where} on ${walker.machine.name} rejects it with ${kind}`,
+    notice,
+  })
 }
 
 /** `10.0.0.1-10.0.0.9:80-90`, `[fd00::1]:80`, `:80`. */
 function parseNatTarget(text: string): NatTarget | undefined {
-  const match = /^(?:\[([^\]]*)\](?:-\[([^\]]*)\])?|([^:[\]]*)|([\da-f:.]*::?[\da-f:.]*))(?::(\d+)(?:-(\d+)(?:\/\d+)?)?)?$/i.exec(text)
+  const match =
+    /^(?:\[([^\]]*)\](?:-\[([^\]]*)\])?|([^:[\]]*)|([\da-f:.]*::?[\da-f:.]*))(?::(\d+)(?:-(\d+)(?:\/\d+)?)?)?$/i.exec(
+      text,
+    )
   if (!match) return undefined
-  const host = match[1] === undefined ? (match[3] ?? match[4] ?? '') : match[2] === undefined ? match[1] : `${match[1]}-${match[2]}`
+  const host =
+    match[1] === undefined
+      ? (match[3] ?? match[4] ?? '')
+      : match[2] === undefined
+        ? match[1]
+        : `${match[1]}-${match[2]}`
   const range: Range | undefined = host === '' ? undefined : parseRange(host)
   if (host !== '' && !range) return undefined
   const low = match[5] === undefined ? undefined : Number(match[5])
-  return {...(range ? {range} : {}), ...(low === undefined ? {} : {ports: [low, match[6] === undefined ? low : Number(match[6])] as const})}
+  return {
+    ...(range ? {range} : {}),
+    ...(low === undefined ? {} : {ports: [low, match[6] === undefined ? low : Number(match[6])] as const}),
+  }
 }
 
 /** A bare IPv6 address has colons of its own: try the whole text as an address first. */
@@ -90,19 +115,24 @@ function natTargets(found: readonly RuleOption[]): NatTarget[] | undefined {
 
 const dnat: Build = (options) => {
   const targets = natTargets(options.filter(({name}) => name === 'to-destination'))
-  return targets ? (walker, where) => destinationNat(walker, where, targets) : {unmodelled: 'DNAT whose --to-destination is missing or not understood'}
+  return targets
+    ? (walker, where) => destinationNat(walker, where, targets)
+    : {unmodelled: 'DNAT whose --to-destination is missing or not understood'}
 }
 
 const snat: Build = (options) => {
   const targets = natTargets(options.filter(({name}) => name === 'to-source'))
-  return targets ? (walker, where) => sourceNat(walker, where, targets) : {unmodelled: 'SNAT whose --to-source is missing or not understood'}
+  return targets
+    ? (walker, where) => sourceNat(walker, where, targets)
+    : {unmodelled: 'SNAT whose --to-source is missing or not understood'}
 }
 
 const redirectTarget: Build = (options) => {
   const text = option(options, 'to-ports', 'to-port')?.values[0]
   const ports = text === undefined ? undefined : /^(\d+)(?:-(\d+))?$/.exec(text)
   if (text !== undefined && !ports) return {unmodelled: `REDIRECT --to-ports ${text}`}
-  return (walker, where) => redirect(walker, where, ports ? [Number(ports[1]), Number(ports[2] ?? ports[1])] : undefined)
+  return (walker, where) =>
+    redirect(walker, where, ports ? [Number(ports[1]), Number(ports[2] ?? ports[1])] : undefined)
 }
 
 const NETMAP: Build = (options) => {
@@ -111,7 +141,8 @@ const NETMAP: Build = (options) => {
   return (walker, where) => {
     const destination = walker.hook === 'PREROUTING' || walker.hook === 'OUTPUT'
     const current = destination ? walker.packet.dst : walker.packet.src
-    if (current === 'client') return {outcome: 'unknown', reason: `${where}: NETMAP of a set of clients is not modelled`}
+    if (current === 'client')
+      return {outcome: 'unknown', reason: `${where}: NETMAP of a set of clients is not modelled`}
     const mapped = netmap(current, range)
     return (destination ? destinationNat : sourceNat)(walker, where, [{range: {lo: mapped, hi: mapped}}])
   }
@@ -133,7 +164,9 @@ const ct: Build = (options) => {
   return zone ? {unmodelled: `CT --${zone.name}`} : nothing
 }
 
-const unmodelled = (name: string): Build => () => ({unmodelled: `target ${name}`})
+const unmodelled =
+  (name: string): Build =>
+  () => ({unmodelled: `target ${name}`})
 const passes: Build = () => nothing
 
 /** Every target that is modelled; those of `passes` never change a packet's way. */
@@ -141,18 +174,61 @@ export const TARGETS: Readonly<Record<string, Build>> = {
   ACCEPT: () => () => 'accept',
   DROP: () => (walker, where) => ({outcome: 'dropped', reason: `${where} on ${walker.machine.name} drops it`}),
   RETURN: () => () => 'return',
-  REJECT: reject, MARK: mark, CONNMARK: connmark, DNAT: dnat, SNAT: snat, REDIRECT: redirectTarget, NETMAP,
+  REJECT: reject,
+  MARK: mark,
+  CONNMARK: connmark,
+  DNAT: dnat,
+  SNAT: snat,
+  REDIRECT: redirectTarget,
+  NETMAP,
   MASQUERADE: () => (walker, where) => masquerade(walker, where),
-  NOTRACK: () => notrack, CT: ct,
-  LOG: passes, ULOG: passes, NFLOG: passes, TRACE: passes, AUDIT: passes, TCPMSS: passes, TCPOPTSTRIP: passes, TOS: passes, DSCP: passes, TTL: passes, HL: passes, ECN: passes,
-  CHECKSUM: passes, CLASSIFY: passes, SET: passes, TEE: passes, SECMARK: passes, CONNSECMARK: passes, IDLETIMER: passes, RATEEST: passes, LED: passes,
+  NOTRACK: () => notrack,
+  CT: ct,
+  LOG: passes,
+  ULOG: passes,
+  NFLOG: passes,
+  TRACE: passes,
+  AUDIT: passes,
+  TCPMSS: passes,
+  TCPOPTSTRIP: passes,
+  TOS: passes,
+  DSCP: passes,
+  TTL: passes,
+  HL: passes,
+  ECN: passes,
+  CHECKSUM: passes,
+  CLASSIFY: passes,
+  SET: passes,
+  TEE: passes,
+  SECMARK: passes,
+  CONNSECMARK: passes,
+  IDLETIMER: passes,
+  RATEEST: passes,
+  LED: passes,
 }
 
 /** Targets that exist and are not modelled: the packet's fate is unknown once one matches. */
-export const UNMODELLED_TARGETS = ['QUEUE', 'NFQUEUE', 'TPROXY', 'SYNPROXY', 'CLUSTERIP', 'HMARK', 'ACCOUNT', 'CHAOS', 'DELUDE', 'TARPIT', 'SAME', 'MIRROR', 'DNPT', 'SNPT'] as const
+export const UNMODELLED_TARGETS = [
+  'QUEUE',
+  'NFQUEUE',
+  'TPROXY',
+  'SYNPROXY',
+  'CLUSTERIP',
+  'HMARK',
+  'ACCOUNT',
+  'CHAOS',
+  'DELUDE',
+  'TARPIT',
+  'SAME',
+  'MIRROR',
+  'DNPT',
+  'SNPT',
+] as const
 
 export function targetAction(target: RuleTarget): Action | Unmodelled | undefined {
-  const build = TARGETS[target.name] ?? ((UNMODELLED_TARGETS as readonly string[]).includes(target.name) ? unmodelled(target.name) : undefined)
+  const build =
+    TARGETS[target.name] ??
+    ((UNMODELLED_TARGETS as readonly string[]).includes(target.name) ? unmodelled(target.name) : undefined)
   return build?.(target.options)
 }
 

@@ -54,7 +54,13 @@ export class Journey {
   }
 
   run(): End {
-    const request = this.newPacket({src: CLIENT, sport: this.flow.sourcePort ?? EPHEMERAL, dst: this.flow.destination, dport: this.flow.port, reply: false})
+    const request = this.newPacket({
+      src: CLIENT,
+      sport: this.flow.sourcePort ?? EPHEMERAL,
+      dst: this.flow.destination,
+      dport: this.flow.port,
+      reply: false,
+    })
     const arrival = this.depart(request)
     if (!isArrival(arrival)) return arrival.notice ? this.tellClient(arrival, arrival.notice, request) : arrival
     this.source = request.src
@@ -62,14 +68,29 @@ export class Journey {
     this.visits = 0
     const lost = this.answer(arrival, request)
     if (lost) return {...lost, receiver}
-    if (!arrival.listening) return refused('no-listener', `nothing listens on ${endpointText(request.dst, request.dport)} of ${arrival.machine.name}`)
+    if (!arrival.listening)
+      return refused(
+        'no-listener',
+        `nothing listens on ${endpointText(request.dst, request.dport)} of ${arrival.machine.name}`,
+      )
     return {outcome: 'delivered', cause: 'delivered', reason: `delivered to ${receiverText(receiver)}`, receiver}
   }
 
   private newPacket(tuple: Tuple & {reply: boolean; about?: Tuple; protocol?: Packet['protocol']}): Packet {
     return {
-      about: undefined, family: familyOf(this.flow.destination), protocol: this.flow.protocol, ...tuple, mark: 0, iif: '', oif: '', physin: '', physout: '',
-      state: 'NEW', connection: undefined, replyDirection: false, ipvs: undefined,
+      about: undefined,
+      family: familyOf(this.flow.destination),
+      protocol: this.flow.protocol,
+      ...tuple,
+      mark: 0,
+      iif: '',
+      oif: '',
+      physin: '',
+      physout: '',
+      state: 'NEW',
+      connection: undefined,
+      replyDirection: false,
+      ipvs: undefined,
     }
   }
 
@@ -108,7 +129,9 @@ export class Journey {
     const [only] = origin.ranges
     if (origin.ranges.length === 1 && only!.lo === only!.hi) packet.src = only!.lo
     this.clientAddress = packet.src
-    const back = machine.router(packet.family).lookup(this.walker.chooser, {dst: packet.src, src: undefined, mark: 0, iif: 'lo'})
+    const back = machine
+      .router(packet.family)
+      .lookup(this.walker.chooser, {dst: packet.src, src: undefined, mark: 0, iif: 'lo'})
     return this.receive(machine, packet, back.type === 'unicast' && back.device !== '' ? back.device : UNKNOWN_DEVICE)
   }
 
@@ -123,7 +146,8 @@ export class Journey {
     if ('outcome' in route) return route
     if (source === undefined) {
       const own = this.sourceFor(machine, packet, route)
-      if (own === undefined) return unknown(`nobody knows which address ${machine.name} sends from: its addresses are not in the snapshot`)
+      if (own === undefined)
+        return unknown(`nobody knows which address ${machine.name} sends from: its addresses are not in the snapshot`)
       packet.src = own
       if (!packet.reply) this.clientAddress = own
     } else packet.src = source
@@ -138,15 +162,25 @@ export class Journey {
     const again = this.routeOut(machine, packet, packet.src)
     if ('outcome' in again) return again.outcome === 'refused' ? dropped('route', again.reason) : again
     const route = again
-    if (isLoopbackParty(packet.src) && route.type !== 'local' && machine.deviceSysctl(packet.family, route.device, 'route_localnet') !== 1 && packet.family === 4) {
-      return dropped('loopback', `${machine.name} does not let 127.0.0.0/8 out by ${route.device}: route_localnet is not set`)
+    if (
+      isLoopbackParty(packet.src) &&
+      route.type !== 'local' &&
+      machine.deviceSysctl(packet.family, route.device, 'route_localnet') !== 1 &&
+      packet.family === 4
+    ) {
+      return dropped(
+        'loopback',
+        `${machine.name} does not let 127.0.0.0/8 out by ${route.device}: route_localnet is not set`,
+      )
     }
     if (before.device !== route.device || before.gateway !== route.gateway) this.walker.hop('route', route.text)
     return this.leave(machine, packet, route)
   }
 
   private routeOut(machine: Machine, packet: Packet, source: Party | undefined): RouteResult | End {
-    const route = machine.router(packet.family).lookup(this.walker.chooser, {dst: packet.dst, src: source, mark: packet.mark, iif: 'lo'})
+    const route = machine
+      .router(packet.family)
+      .lookup(this.walker.chooser, {dst: packet.dst, src: source, mark: packet.mark, iif: 'lo'})
     return this.routeEnd(machine, packet, route) ?? route
   }
 
@@ -156,7 +190,8 @@ export class Journey {
     if (route.type === 'none') return refused('route', `${text} (network unreachable)`)
     if (route.type === 'unreachable' || route.type === 'prohibit') return refused('route', text)
     if (route.type === 'blackhole') return dropped('route', text)
-    if (route.type === 'multicast' || route.type === 'broadcast') return unknown(`${text}: a ${route.type} destination is not modelled`)
+    if (route.type === 'multicast' || route.type === 'broadcast')
+      return unknown(`${text}: a ${route.type} destination is not modelled`)
     return undefined
   }
 
@@ -176,9 +211,13 @@ export class Journey {
   }
 
   private receive(machine: Machine, packet: Packet, device: string): Result {
-    if (++this.visits > MAX_NODES) return dropped('loop', `the packet goes round in circles between the nodes (last at ${machine.name})`)
+    if (++this.visits > MAX_NODES)
+      return dropped('loop', `the packet goes round in circles between the nodes (last at ${machine.name})`)
     this.arriveAt(machine, packet, device)
-    this.walker.hop('enter', `${packet.reply ? 'the answer' : 'the packet'} comes in by ${device === UNKNOWN_DEVICE ? 'a device that no dump names' : device}`)
+    this.walker.hop(
+      'enter',
+      `${packet.reply ? 'the answer' : 'the packet'} comes in by ${device === UNKNOWN_DEVICE ? 'a device that no dump names' : device}`,
+    )
     const hidden = this.hidden(machine, packet)
     if (hidden) return hidden
     const hook = this.hook('PREROUTING', packet)
@@ -189,14 +228,29 @@ export class Journey {
   /** A new node: marks and connections do not travel between nodes. */
   private arriveAt(machine: Machine, packet: Packet, device: string): void {
     this.enter(machine, packet)
-    Object.assign(packet, {mark: 0, iif: device, oif: '', physin: '', physout: '', state: 'NEW', connection: undefined, replyDirection: false, ipvs: undefined})
+    Object.assign(packet, {
+      mark: 0,
+      iif: device,
+      oif: '',
+      physin: '',
+      physout: '',
+      state: 'NEW',
+      connection: undefined,
+      replyDirection: false,
+      ipvs: undefined,
+    })
   }
 
   /** Rules that could not be read may do anything. */
   private hidden(machine: Machine, packet: Packet): End | undefined {
     for (const gap of machine.gaps(packet.family)) {
       if (gap.state === 'never-asked') this.walker.note(gap.what)
-      else if (!this.walker.assume(`gap:${gap.key}`, [`if nothing hidden acts on it at ${machine.name} (${gap.what})`, `if something hidden acts on it at ${machine.name} (${gap.what})`])) {
+      else if (
+        !this.walker.assume(`gap:${gap.key}`, [
+          `if nothing hidden acts on it at ${machine.name} (${gap.what})`,
+          `if something hidden acts on it at ${machine.name} (${gap.what})`,
+        ])
+      ) {
         return unknown(`${machine.name}: ${gap.what}`)
       }
     }
@@ -206,7 +260,9 @@ export class Journey {
   /** ip_route_input_slow and what follows from it. */
   private routeIn(machine: Machine, packet: Packet): Result {
     if (packet.iif === 'lo') return this.localIn(machine, packet)
-    const route = machine.router(packet.family).lookup(this.walker.chooser, {dst: packet.dst, src: packet.src, mark: packet.mark, iif: packet.iif})
+    const route = machine
+      .router(packet.family)
+      .lookup(this.walker.chooser, {dst: packet.dst, src: packet.src, mark: packet.mark, iif: packet.iif})
     const martian = this.martian(machine, packet, route)
     if (martian) return martian
     if (route.type === 'local') return this.localIn(machine, packet)
@@ -216,12 +272,21 @@ export class Journey {
   /** Addresses that may not come in by a wire (ip_route_input_slow, fib_validate_source; ip6_rcv_core). */
   private martian(machine: Machine, packet: Packet, route: RouteResult): End | undefined {
     const {src, dst, iif, family} = packet
-    if ((isLoopbackParty(dst) || isLoopbackParty(src)) && (family === 6 || machine.deviceSysctl(4, iif, 'route_localnet') !== 1)) {
-      return dropped('loopback', `${machine.name} drops a loopback address that comes in by ${iif}${family === 4 ? ' (route_localnet is not set)' : ''}`)
+    if (
+      (isLoopbackParty(dst) || isLoopbackParty(src)) &&
+      (family === 6 || machine.deviceSysctl(4, iif, 'route_localnet') !== 1)
+    ) {
+      return dropped(
+        'loopback',
+        `${machine.name} drops a loopback address that comes in by ${iif}${family === 4 ? ' (route_localnet is not set)' : ''}`,
+      )
     }
     if (family === 6 || src === CLIENT || iif === UNKNOWN_DEVICE) return undefined
     if (machine.addresses.includes(src) && machine.deviceSysctl(4, iif, 'accept_local') !== 1) {
-      return dropped('martian', `${machine.name} drops a packet from outside with its own address ${formatAddress(src)} as source (a martian)`)
+      return dropped(
+        'martian',
+        `${machine.name} drops a packet from outside with its own address ${formatAddress(src)} as source (a martian)`,
+      )
     }
     return route.type === 'none' ? undefined : this.reversePath(machine, packet)
   }
@@ -230,9 +295,14 @@ export class Journey {
     const filter = machine.deviceSysctl(4, packet.iif, 'rp_filter') ?? 0
     if (filter === 0) return undefined
     const useMark = machine.deviceSysctl(4, packet.iif, 'src_valid_mark') === 1
-    const back = machine.router(4).lookup(this.walker.chooser, {dst: packet.src, src: packet.dst, mark: useMark ? packet.mark : 0, iif: 'lo'})
+    const back = machine
+      .router(4)
+      .lookup(this.walker.chooser, {dst: packet.src, src: packet.dst, mark: useMark ? packet.mark : 0, iif: 'lo'})
     if (back.assumed || (back.type === 'unicast' && (filter === 2 || back.device === packet.iif))) return undefined
-    return dropped('reverse-path', `rp_filter=${filter} on ${packet.iif} of ${machine.name}: ${endpointText(packet.src, undefined)} is reached by ${back.device || back.text}, not by ${packet.iif}`)
+    return dropped(
+      'reverse-path',
+      `rp_filter=${filter} on ${packet.iif} of ${machine.name}: ${endpointText(packet.src, undefined)} is reached by ${back.device || back.text}, not by ${packet.iif}`,
+    )
   }
 
   private forward(machine: Machine, packet: Packet, route: RouteResult): Result {
@@ -247,7 +317,10 @@ export class Journey {
   private notForwarded(machine: Machine, packet: Packet): End {
     const name = packet.family === 4 ? 'net.ipv4.ip_forward' : 'net.ipv6.conf.all.forwarding'
     this.walker.hop('end', `${machine.name} does not forward`, {evidence: machine.sysctlEvidence(name)})
-    return dropped('not-forwarded', `${machine.name} does not forward packets that come in by ${packet.iif}: ${name} is 0`)
+    return dropped(
+      'not-forwarded',
+      `${machine.name} does not forward packets that come in by ${packet.iif}: ${name} is 0`,
+    )
   }
 
   /** POSTROUTING and out. */
@@ -280,29 +353,42 @@ export class Journey {
     if (sockets === undefined) {
       const section = machine.state.section('ss.txt')
       const owner = this.world.facts.socketPod(machine.name, packet.dst as Address, packet.dport)
-      if (section.state === 'unreadable') return unknown(`nobody knows what listens on ${machine.name}: ${section.reason ?? 'ss could not be read'}`)
+      if (section.state === 'unreadable')
+        return unknown(`nobody knows what listens on ${machine.name}: ${section.reason ?? 'ss could not be read'}`)
       this.walker.note('sockets were not asked for (ss.txt is not in the snapshot)')
       return {kind: 'socket', machine, listening: owner !== undefined}
     }
-    const found = sockets.find(({protocol, port, address, families}) =>
-      protocol === packet.protocol && port === packet.dport && (address === undefined ? families.includes(packet.family) : address === packet.dst))
+    const found = sockets.find(
+      ({protocol, port, address, families}) =>
+        protocol === packet.protocol &&
+        port === packet.dport &&
+        (address === undefined ? families.includes(packet.family) : address === packet.dst),
+    )
     const text = endpointText(packet.dst, packet.dport)
-    if (found) this.walker.hop('arrive', `${found.process ?? 'a process'} listens on ${text}`, {evidence: {source: machine.state.path('ss.txt'), line: found.line, text: found.text}})
+    if (found)
+      this.walker.hop('arrive', `${found.process ?? 'a process'} listens on ${text}`, {
+        evidence: {source: machine.state.path('ss.txt'), line: found.line, text: found.text},
+      })
     else this.walker.hop('arrive', `nothing listens on ${text}`)
     return {kind: 'socket', machine, listening: found !== undefined}
   }
 
-  private hook(name: 'PREROUTING' | 'INPUT' | 'FORWARD' | 'OUTPUT' | 'POSTROUTING', packet: Packet): Result | undefined {
+  private hook(
+    name: 'PREROUTING' | 'INPUT' | 'FORWARD' | 'OUTPUT' | 'POSTROUTING',
+    packet: Packet,
+  ): Result | undefined {
     let sent: Result | undefined
     const options: HookOptions = {
       tracking: this.tracking,
       ipvsRequest: () => {
         const result = this.ipvs(packet)
-        if (result === undefined || ('outcome' in result)) return result
+        if (result === undefined || 'outcome' in result) return result
         sent = result
         return 'stolen'
       },
-      ...(this.flow.sourcePort === undefined ? {} : {known: {sourcePort: this.flow.sourcePort, protocol: this.flow.protocol}}),
+      ...(this.flow.sourcePort === undefined
+        ? {}
+        : {known: {sourcePort: this.flow.sourcePort, protocol: this.flow.protocol}}),
     }
     const result = runHook(this.walker, name, options)
     this.walker.hook = ''
@@ -316,28 +402,51 @@ export class Journey {
     const {machine} = this.walker
     const server = machine.virtualServer(packet)
     if (!server) return machine.ipvsPartial ? this.ipvsMissing(machine, packet) : undefined
-    this.walker.hop('ipvs', server.text, {where: 'ipvs', evidence: {source: server.file, line: server.line, text: server.text}})
+    this.walker.hop('ipvs', server.text, {
+      where: 'ipvs',
+      evidence: {source: server.file, line: server.line, text: server.text},
+    })
     const usable = server.realServers.filter(({weight}) => weight > 0)
-    if (usable.length === 0) return {...refused('no-real-server', `virtual server ${server.text} on ${machine.name} has no real server${server.realServers.length > 0 ? ' with a weight above 0' : ''}`), notice: 'icmp'}
+    if (usable.length === 0)
+      return {
+        ...refused(
+          'no-real-server',
+          `virtual server ${server.text} on ${machine.name} has no real server${server.realServers.length > 0 ? ' with a weight above 0' : ''}`,
+        ),
+        notice: 'icmp',
+      }
     const real = usable[this.walker.chooser.random(shares(server))]!
-    this.walker.hop('ipvs', real.text, {where: 'ipvs', evidence: {source: server.file, line: real.line, text: real.text}})
-    if (real.forward === 'Tunnel' || real.forward === 'Route') return unknown(`IPVS forwarding method ${real.forward} on ${machine.name} is not modelled`)
+    this.walker.hop('ipvs', real.text, {
+      where: 'ipvs',
+      evidence: {source: server.file, line: real.line, text: real.text},
+    })
+    if (real.forward === 'Tunnel' || real.forward === 'Route')
+      return unknown(`IPVS forwarding method ${real.forward} on ${machine.name} is not modelled`)
     const client = {address: packet.src, port: packet.sport}
-    packet.ipvs = {client, virtual: {address: packet.dst as Address, port: packet.dport, text: server.text}, real: {address: real.address, port: real.port || packet.dport}}
+    packet.ipvs = {
+      client,
+      virtual: {address: packet.dst as Address, port: packet.dport, text: server.text},
+      real: {address: real.address, port: real.port || packet.dport},
+    }
     this.tracking.ipvsOf(machine).push(packet.ipvs)
     return this.ipvsSend(machine, packet)
   }
 
   private ipvsMissing(machine: Machine, packet: Packet): End | undefined {
     const what = `a virtual server for ${endpointText(packet.dst, packet.dport)}, which the partial listing of ${machine.name} does not show`
-    return this.walker.assume(`ipvs:${packet.dst}:${packet.dport}`, [`if there is not ${what}`, `if there is ${what}`]) ? undefined : unknown(`there may be ${what}`)
+    return this.walker.assume(`ipvs:${packet.dst}:${packet.dport}`, [`if there is not ${what}`, `if there is ${what}`])
+      ? undefined
+      : unknown(`there may be ${what}`)
   }
 
   /** ip_vs_nat_xmit: a local real server stays here; any other gets the packet through OUTPUT and POSTROUTING. */
   private ipvsSend(machine: Machine, packet: Packet): Result | undefined {
     const {real} = packet.ipvs!
-    const route = machine.router(packet.family).lookup(this.walker.chooser, {dst: real.address, src: undefined, mark: packet.mark, iif: 'lo'})
-    if (route.type !== 'local' && isLoopbackParty(packet.src)) return dropped('loopback', `IPVS on ${machine.name} sends nothing from 127.0.0.0/8 to another host`)
+    const route = machine
+      .router(packet.family)
+      .lookup(this.walker.chooser, {dst: real.address, src: undefined, mark: packet.mark, iif: 'lo'})
+    if (route.type !== 'local' && isLoopbackParty(packet.src))
+      return dropped('loopback', `IPVS on ${machine.name} sends nothing from 127.0.0.0/8 to another host`)
     packet.dst = real.address
     packet.dport = real.port
     const tracked = machine.sysctl('net.ipv4.vs.conntrack')
@@ -384,7 +493,11 @@ export class Journey {
     if (pod && !podDevice) return this.toOtherNode(packet, pod)
     if (this.isOutside(dst)) return this.outside(machine)
     if (this.world.isVirtual(dst)) return this.virtualLost(machine, dst)
-    if (podDevice || this.world.rangeOwner(dst) === machine.name) return dropped('nobody', `nobody has the address ${formatAddress(dst)}: ${machine.name} sends it to ${device}, and no pod there answers`)
+    if (podDevice || this.world.rangeOwner(dst) === machine.name)
+      return dropped(
+        'nobody',
+        `nobody has the address ${formatAddress(dst)}: ${machine.name} sends it to ${device}, and no pod there answers`,
+      )
     return unknown(`${formatAddress(dst)}, reached by ${device} of ${machine.name}, is in no part of the snapshot`)
   }
 
@@ -393,7 +506,10 @@ export class Journey {
   }
 
   private virtualLost(machine: Machine, address: Address): End {
-    return dropped('untranslated', `the packet leaves ${machine.name} still addressed to ${formatAddress(address)}, a Service address that nobody out there owns`)
+    return dropped(
+      'untranslated',
+      `the packet leaves ${machine.name} still addressed to ${formatAddress(address)}, a Service address that nobody out there owns`,
+    )
   }
 
   /** By a gateway that is no node of the snapshot. */
@@ -405,14 +521,23 @@ export class Journey {
     if (other && other !== machine) return this.receive(other, packet, other.deviceOf(dst) ?? UNKNOWN_DEVICE)
     if (this.isOutside(dst)) return this.outside(machine)
     if (this.world.isVirtual(dst)) return this.virtualLost(machine, dst)
-    if (this.world.rangeOwner(dst) !== undefined) return dropped('nobody', `nobody has the address ${formatAddress(dst)}; it leaves ${machine.name} by ${route.text}`)
-    return unknown(`${formatAddress(dst)}, reached from ${machine.name} by ${route.text}, is in no part of the snapshot`)
+    if (this.world.rangeOwner(dst) !== undefined)
+      return dropped(
+        'nobody',
+        `nobody has the address ${formatAddress(dst)}; it leaves ${machine.name} by ${route.text}`,
+      )
+    return unknown(
+      `${formatAddress(dst)}, reached from ${machine.name} by ${route.text}, is in no part of the snapshot`,
+    )
   }
 
   private podBeyond(machine: Machine, packet: Packet, {pod, route}: {pod: PodPlace; route: RouteResult}): Result {
     if (route.assumed && pod.node === machine.name) return this.toPod(machine, pod, packet)
     if (!route.assumed && this.world.hostsRoutePods(packet.family)) {
-      return dropped('pod-route', `${machine.name} has no route to pod ${pod.id} on ${pod.node}: the packet leaves by ${route.text}, a gateway that knows no pods (other nodes route pods by their nodes)`)
+      return dropped(
+        'pod-route',
+        `${machine.name} has no route to pod ${pod.id} on ${pod.node}: the packet leaves by ${route.text}, a gateway that knows no pods (other nodes route pods by their nodes)`,
+      )
     }
     return this.toOtherNode(packet, pod)
   }
@@ -427,8 +552,16 @@ export class Journey {
   // ---- pods
 
   private toPod(machine: Machine, pod: PodPlace, packet: Packet): Result {
-    if (isLoopbackParty(packet.src)) return dropped('not-masqueraded', `pod ${pod.id} drops a packet from ${endpointText(packet.src, undefined)}: a loopback address from outside`)
-    if (packet.src !== CLIENT && pod.addresses.includes(packet.src)) return dropped('hairpin', `pod ${pod.id} gets a packet with its own address as source and drops it: hairpin traffic needs masquerade`)
+    if (isLoopbackParty(packet.src))
+      return dropped(
+        'not-masqueraded',
+        `pod ${pod.id} drops a packet from ${endpointText(packet.src, undefined)}: a loopback address from outside`,
+      )
+    if (packet.src !== CLIENT && pod.addresses.includes(packet.src))
+      return dropped(
+        'hairpin',
+        `pod ${pod.id} gets a packet with its own address as source and drops it: hairpin traffic needs masquerade`,
+      )
     this.walker.hop('arrive', `pod ${pod.id} gets it from ${endpointText(packet.src, undefined)}`)
     return {kind: 'pod', machine, pod, listening: true}
   }
@@ -439,12 +572,19 @@ export class Journey {
     if (packet.dst === own) return this.toSelf(machine, pod, packet)
     const device = machine.router(packet.family).onLinkDevice(own) ?? UNKNOWN_DEVICE
     if (!machine.isBridge(device)) return this.receive(machine, packet, device)
-    const near = packet.dst !== CLIENT && this.sameSegment(machine, {device, own, other: packet.dst}) && !machine.addresses.includes(packet.dst)
+    const near =
+      packet.dst !== CLIENT &&
+      this.sameSegment(machine, {device, own, other: packet.dst}) &&
+      !machine.addresses.includes(packet.dst)
     return near ? this.bridged(machine, packet, {device, pod}) : this.viaBridge(machine, packet, {device, pod})
   }
 
   private toSelf(machine: Machine, pod: PodPlace, packet: Packet): Result {
-    if (packet.reply) return dropped('hairpin', `pod ${pod.id} answers itself inside its own network; the client's connection never sees it`)
+    if (packet.reply)
+      return dropped(
+        'hairpin',
+        `pod ${pod.id} answers itself inside its own network; the client's connection never sees it`,
+      )
     return {kind: 'pod', machine, pod, listening: true}
   }
 
@@ -463,27 +603,39 @@ export class Journey {
     const stopped = this.bridgePrerouting(machine, packet, device)
     if (stopped) return stopped
     if (packet.dst === before || packet.dst === CLIENT) return this.routeIn(machine, packet)
-    const route = machine.router(packet.family).lookup(this.walker.chooser, {dst: packet.dst, src: packet.src, mark: packet.mark, iif: device})
-    return route.type === 'unicast' && route.device === device ? this.bridgeForward(machine, packet, {device, pod, translated: true}) : this.routeIn(machine, packet)
+    const route = machine
+      .router(packet.family)
+      .lookup(this.walker.chooser, {dst: packet.dst, src: packet.src, mark: packet.mark, iif: device})
+    return route.type === 'unicast' && route.device === device
+      ? this.bridgeForward(machine, packet, {device, pod, translated: true})
+      : this.routeIn(machine, packet)
   }
 
   /** A frame from one pod to another on the same bridge. */
   private bridged(machine: Machine, packet: Packet, {device, pod}: BridgeWay): Result {
     if (!machine.bridgeCallsIptables(packet.family)) {
       this.pastConntrack = true
-      this.walker.hop('route', `bridged on ${device} of ${machine.name}, past iptables and conntrack (bridge-nf-call-iptables is not 1)`)
+      this.walker.hop(
+        'route',
+        `bridged on ${device} of ${machine.name}, past iptables and conntrack (bridge-nf-call-iptables is not 1)`,
+      )
       return this.bridgeDeliver(machine, packet, {device, pod})
     }
     const before = packet.dst
     const stopped = this.bridgePrerouting(machine, packet, device)
     if (stopped) return stopped
     if (packet.dst === before) return this.bridgeForward(machine, packet, {device, pod, translated: false})
-    const route = machine.router(packet.family).lookup(this.walker.chooser, {dst: packet.dst, src: packet.src, mark: packet.mark, iif: device})
-    return route.type === 'unicast' && route.device === device ? this.bridgeForward(machine, packet, {device, pod, translated: true}) : this.routeIn(machine, packet)
+    const route = machine
+      .router(packet.family)
+      .lookup(this.walker.chooser, {dst: packet.dst, src: packet.src, mark: packet.mark, iif: device})
+    return route.type === 'unicast' && route.device === device
+      ? this.bridgeForward(machine, packet, {device, pod, translated: true})
+      : this.routeIn(machine, packet)
   }
 
   private bridgePrerouting(machine: Machine, packet: Packet, device: string): Result | undefined {
-    if (++this.visits > MAX_NODES) return dropped('loop', `the packet goes round in circles between the nodes (last at ${machine.name})`)
+    if (++this.visits > MAX_NODES)
+      return dropped('loop', `the packet goes round in circles between the nodes (last at ${machine.name})`)
     this.arriveAt(machine, packet, device)
     packet.physin = UNKNOWN_DEVICE
     this.walker.hop('enter', `${packet.reply ? 'the answer' : 'the packet'} comes in by a port of ${device}`)
@@ -494,20 +646,36 @@ export class Journey {
    * On the bridge FORWARD and POSTROUTING see it. A plain frame needs no ip_forward; a translated one is routed first,
    * and that lookup fails without it (br_nf_pre_routing_finish).
    */
-  private bridgeForward(machine: Machine, packet: Packet, {device, pod, translated}: BridgeWay & {translated: boolean}): Result {
+  private bridgeForward(
+    machine: Machine,
+    packet: Packet,
+    {device, pod, translated}: BridgeWay & {translated: boolean},
+  ): Result {
     if (translated && machine.forwards(packet.family, device) === false) return this.notForwarded(machine, packet)
     packet.oif = device
     packet.physout = UNKNOWN_DEVICE
     this.walker.hop('route', `stays on bridge ${device}`)
-    return this.hook('FORWARD', packet) ?? this.hook('POSTROUTING', packet) ?? this.bridgeDeliver(machine, packet, {device, pod})
+    return (
+      this.hook('FORWARD', packet) ??
+      this.hook('POSTROUTING', packet) ??
+      this.bridgeDeliver(machine, packet, {device, pod})
+    )
   }
 
   private bridgeDeliver(machine: Machine, packet: Packet, {device, pod}: BridgeWay): Result {
     this.enter(machine, packet)
     const target = this.world.podAt(packet.dst as Address)
-    if (!target || target.node !== machine.name) return dropped('nobody', `nobody has the address ${endpointText(packet.dst, undefined)} on bridge ${device} of ${machine.name}`)
+    if (!target || target.node !== machine.name)
+      return dropped(
+        'nobody',
+        `nobody has the address ${endpointText(packet.dst, undefined)} on bridge ${device} of ${machine.name}`,
+      )
     const ports = machine.state.links.filter(({master}) => master === device)
-    if (target === pod && ports.length > 0 && ports.every(({hairpin}) => hairpin === false)) return dropped('hairpin-mode', `bridge ${device} of ${machine.name} does not send a frame back by the port it came from (hairpin mode is off)`)
+    if (target === pod && ports.length > 0 && ports.every(({hairpin}) => hairpin === false))
+      return dropped(
+        'hairpin-mode',
+        `bridge ${device} of ${machine.name} does not send a frame back by the port it came from (hairpin mode is off)`,
+      )
     return this.toPod(machine, target, packet)
   }
 
@@ -519,9 +687,15 @@ export class Journey {
     if (!arrival.listening && request.protocol === 'UDP') return this.noticeBack(arrival.machine, request, 'icmp')
     const reply = this.newPacket({...tuple, reply: true})
     this.enter(arrival.machine, reply)
-    this.walker.hop('reply', `${arrival.listening ? 'the answer' : 'the reset'} starts to ${endpointText(reply.dst, undefined)}`)
+    this.walker.hop(
+      'reply',
+      `${arrival.listening ? 'the answer' : 'the reset'} starts to ${endpointText(reply.dst, undefined)}`,
+    )
     const back = this.sendAnswer(arrival, reply)
-    if (!isArrival(back)) return back.outcome === 'unknown' ? back : {...dropped(back.cause ?? 'rule', `the answer is lost: ${back.reason}`), onReply: true}
+    if (!isArrival(back))
+      return back.outcome === 'unknown'
+        ? back
+        : {...dropped(back.cause ?? 'rule', `the answer is lost: ${back.reason}`), onReply: true}
     return this.accepted(back, reply)
   }
 
@@ -530,20 +704,30 @@ export class Journey {
     const {machine} = this.walker
     const lost = this.noticeBack(machine, request, notice)
     if (!lost) return {outcome: end.outcome, reason: end.reason, ...(end.cause ? {cause: end.cause} : {})}
-    return lost.outcome === 'unknown' ? lost : dropped(end.cause ?? 'rule', `${end.reason}, but the client does not hear of it: ${lost.reason}`)
+    return lost.outcome === 'unknown'
+      ? lost
+      : dropped(end.cause ?? 'rule', `${end.reason}, but the client does not hear of it: ${lost.reason}`)
   }
 
   /** An ICMP error or a reset from the node that refuses; it belongs to the refused packet's connection (nf_ct_attach). */
   private noticeBack(machine: Machine, request: Packet, notice: NonNullable<End['notice']>): End | undefined {
     const tuple = answerTo(request)
     const icmp = notice === 'icmp'
-    const packet = this.newPacket({...tuple, ...(icmp ? {sport: 0, dport: 0, about: {...tuple}, protocol: 'ICMP' as const} : {}), reply: true})
-    if (request.connection) Object.assign(packet, {connection: request.connection, replyDirection: !request.replyDirection, state: 'RELATED'})
+    const packet = this.newPacket({
+      ...tuple,
+      ...(icmp ? {sport: 0, dport: 0, about: {...tuple}, protocol: 'ICMP' as const} : {}),
+      reply: true,
+    })
+    if (request.connection)
+      Object.assign(packet, {connection: request.connection, replyDirection: !request.replyDirection, state: 'RELATED'})
     this.enter(machine, packet)
     this.walker.hop('reply', `${icmp ? 'an ICMP error' : 'a reset'} starts to ${endpointText(packet.dst, undefined)}`)
     const local = machine.router(packet.family).isLocal(this.walker.chooser, request.dst)
     const back = this.send(machine, packet, icmp && !local ? undefined : request.dst)
-    if (!isArrival(back)) return back.outcome === 'unknown' ? back : {...dropped(back.cause ?? 'rule', `the answer is lost: ${back.reason}`), onReply: true}
+    if (!isArrival(back))
+      return back.outcome === 'unknown'
+        ? back
+        : {...dropped(back.cause ?? 'rule', `the answer is lost: ${back.reason}`), onReply: true}
     return this.accepted(back, packet)
   }
 
@@ -557,14 +741,20 @@ export class Journey {
     const {dst} = reply
     if (dst === CLIENT || dst === this.clientAddressOutside()) return this.outside(machine)
     const device = (to: Machine): string => {
-      const back = to.router(reply.family).lookup(this.walker.chooser, {dst: reply.src, src: undefined, mark: 0, iif: 'lo'})
+      const back = to
+        .router(reply.family)
+        .lookup(this.walker.chooser, {dst: reply.src, src: undefined, mark: 0, iif: 'lo'})
       return back.type === 'unicast' && back.device !== '' ? back.device : UNKNOWN_DEVICE
     }
     const next = this.world.machineAt(dst)
     if (next) return this.receive(next, reply, device(next))
     const pod = this.world.podAt(dst)
     if (!pod) return unknown(`nobody knows the way from ${endpointText(reply.src, undefined)} to ${formatAddress(dst)}`)
-    if (this.world.hostsRoutePods(reply.family)) return dropped('pod-route', `${endpointText(reply.src, undefined)} outside the cluster has no route to pod address ${formatAddress(dst)}: it was not masqueraded`)
+    if (this.world.hostsRoutePods(reply.family))
+      return dropped(
+        'pod-route',
+        `${endpointText(reply.src, undefined)} outside the cluster has no route to pod address ${formatAddress(dst)}: it was not masqueraded`,
+      )
     return this.toOtherNode(reply, pod)
   }
 
@@ -576,13 +766,22 @@ export class Journey {
   private accepted(back: Arrival, reply: Packet): End | undefined {
     const {origin} = this.flow
     const home =
-      origin.kind === 'external' ? back.kind === 'external' && reply.dst === this.clientAddress
-      : this.originPod()?.hostNetwork === false ? back.kind === 'pod' && back.pod?.id === this.originPod()?.id
-      : back.kind === 'socket' && back.machine.name === this.originNode() && reply.dst === this.clientAddress
-    if (!home) return dropped('bypass', `the answer is lost: it ends at ${back.pod?.id ?? back.machine.name}, where nobody waits for it`)
+      origin.kind === 'external'
+        ? back.kind === 'external' && reply.dst === this.clientAddress
+        : this.originPod()?.hostNetwork === false
+          ? back.kind === 'pod' && back.pod?.id === this.originPod()?.id
+          : back.kind === 'socket' && back.machine.name === this.originNode() && reply.dst === this.clientAddress
+    if (!home)
+      return dropped(
+        'bypass',
+        `the answer is lost: it ends at ${back.pod?.id ?? back.machine.name}, where nobody waits for it`,
+      )
     const seen = reply.about ?? reply
     if (seen.src !== this.flow.destination || seen.sport !== this.flow.port) {
-      return dropped(this.pastConntrack ? 'bridge-nf' : 'bypass', `the answer comes from ${endpointText(seen.src, seen.sport)}, but the client wrote to ${endpointText(this.flow.destination, this.flow.port)}: it bypassed the node that translated, and is ignored`)
+      return dropped(
+        this.pastConntrack ? 'bridge-nf' : 'bypass',
+        `the answer comes from ${endpointText(seen.src, seen.sport)}, but the client wrote to ${endpointText(this.flow.destination, this.flow.port)}: it bypassed the node that translated, and is ignored`,
+      )
     }
     return undefined
   }

@@ -58,7 +58,11 @@ export class Machine {
     this.ipsets = new Ipsets(state.ipsets)
     this.nftSets = new NftSets(state.nft)
     this.links = new Map(state.links.map((link) => [link.name, link]))
-    this.bridgeNames = new Set(state.links.flatMap(({kind, name, master}) => (kind === 'bridge' ? [name] : master !== undefined ? [master] : [])))
+    this.bridgeNames = new Set(
+      state.links.flatMap(({kind, name, master}) =>
+        kind === 'bridge' ? [name] : master !== undefined ? [master] : [],
+      ),
+    )
   }
 
   get knowsAddresses(): boolean {
@@ -85,14 +89,21 @@ export class Machine {
   private localRoutes(family: Family): Route[] {
     const loopback = family === 4 ? prefixRange(0x7f000000, 8) : {lo: 1n, hi: 1n}
     const own = this.ownAddresses(family)
-    return [makeRoute({family, range: loopback, device: 'lo'}), ...own.map(({address, device}) => makeRoute({family, range: {lo: address, hi: address}, device, source: address}))]
+    return [
+      makeRoute({family, range: loopback, device: 'lo'}),
+      ...own.map(({address, device}) =>
+        makeRoute({family, range: {lo: address, hi: address}, device, source: address}),
+      ),
+    ]
   }
 
   private ownAddresses(family: Family): {address: Address; device: string}[] {
     const wanted = family === 4 ? 'number' : 'bigint'
     const known = this.state.addresses.filter(({address}) => typeof address === wanted)
     if (this.knowsAddresses) return known.map(({address, device}) => ({address, device}))
-    return this.hints.addresses.filter((address) => typeof address === wanted).map((address) => ({address, device: UNKNOWN_DEVICE}))
+    return this.hints.addresses
+      .filter((address) => typeof address === wanted)
+      .map((address) => ({address, device: UNKNOWN_DEVICE}))
   }
 
   /** All addresses of the node, its dumps' or, where there are none, the API's. */
@@ -119,13 +130,21 @@ export class Machine {
   }
 
   private global(device: string, family: Family): LocalAddress[] {
-    return this.state.addresses.filter((own) => own.device === device && typeof own.address === (family === 4 ? 'number' : 'bigint') && own.scope === 'global')
+    return this.state.addresses.filter(
+      (own) =>
+        own.device === device && typeof own.address === (family === 4 ? 'number' : 'bigint') && own.scope === 'global',
+    )
   }
 
   /** The first address of a device, as REDIRECT takes it. */
   deviceAddress(device: string, family: Family): Address | undefined {
     if (device === 'lo') return family === 4 ? 0x7f000001 : 1n
-    return (this.global(device, family)[0] ?? this.state.addresses.find((own) => own.device === device && typeof own.address === (family === 4 ? 'number' : 'bigint')))?.address
+    return (
+      this.global(device, family)[0] ??
+      this.state.addresses.find(
+        (own) => own.device === device && typeof own.address === (family === 4 ? 'number' : 'bigint'),
+      )
+    )?.address
   }
 
   /**
@@ -133,9 +152,17 @@ export class Machine {
    * first; a device without a global address borrows from the others (net/ipv4/devinet.c, inet_select_addr).
    */
   masqueradeAddress(packet: Packet, chooser: Chooser): Address | undefined {
-    if (packet.oif === UNKNOWN_DEVICE) return this.knowsAddresses ? undefined : this.hints.addresses.find((address) => typeof address === (packet.family === 4 ? 'number' : 'bigint'))
+    if (packet.oif === UNKNOWN_DEVICE)
+      return this.knowsAddresses
+        ? undefined
+        : this.hints.addresses.find((address) => typeof address === (packet.family === 4 ? 'number' : 'bigint'))
     const own = this.global(packet.oif, packet.family).filter(({secondary}) => !secondary)
-    const route = this.router(packet.family).lookup(chooser, {dst: packet.dst, src: packet.src, mark: packet.mark, iif: 'lo'})
+    const route = this.router(packet.family).lookup(chooser, {
+      dst: packet.dst,
+      src: packet.src,
+      mark: packet.mark,
+      iif: 'lo',
+    })
     const hop = route.gateway ?? packet.dst
     if (own.length > 0) return this.selectAddress(own, packet.family, hop === 'client' ? undefined : hop)
     const others = this.state.links.flatMap(({name}) => this.global(name, packet.family))
@@ -143,9 +170,11 @@ export class Machine {
   }
 
   private selectAddress(own: readonly LocalAddress[], family: Family, hop: Address | undefined): Address {
-    const near = hop === undefined ? undefined : own.find(({address, length}) => inRange(hop, prefixRange(address, length)))
+    const near =
+      hop === undefined ? undefined : own.find(({address, length}) => inRange(hop, prefixRange(address, length)))
     if (near) return near.address
-    if (family === 6 && hop !== undefined) return [...own].sort((a, b) => commonBits(b.address, hop) - commonBits(a.address, hop))[0]!.address
+    if (family === 6 && hop !== undefined)
+      return [...own].sort((a, b) => commonBits(b.address, hop) - commonBits(a.address, hop))[0]!.address
     return own[0]!.address
   }
 
@@ -166,25 +195,36 @@ export class Machine {
 
   /** The larger of `all` and the device (IN_DEV_MAXCONF), or either of them (IN_DEV_ORCONF). */
   deviceSysctl(family: Family, device: string, key: string): number | undefined {
-    const values = ['all', device].map((name) => this.sysctl(`net.ipv${family}.conf.${name}.${key}`)).filter((value) => value !== undefined)
+    const values = ['all', device]
+      .map((name) => this.sysctl(`net.ipv${family}.conf.${name}.${key}`))
+      .filter((value) => value !== undefined)
     return values.length > 0 ? Math.max(...values) : undefined
   }
 
   forwards(family: Family, device: string): boolean | undefined {
-    const value = family === 6
-      ? this.sysctl('net.ipv6.conf.all.forwarding')
-      : (this.sysctl(`net.ipv4.conf.${device}.forwarding`) ?? this.sysctl('net.ipv4.ip_forward') ?? this.sysctl('net.ipv4.conf.all.forwarding'))
+    const value =
+      family === 6
+        ? this.sysctl('net.ipv6.conf.all.forwarding')
+        : (this.sysctl(`net.ipv4.conf.${device}.forwarding`) ??
+          this.sysctl('net.ipv4.ip_forward') ??
+          this.sysctl('net.ipv4.conf.all.forwarding'))
     return value === undefined ? undefined : value !== 0
   }
 
   /** Where the line of a sysctl stands. */
   sysctlEvidence(name: string): {source: string; line: number; text: string} {
-    return {source: this.state.path('sysctl.txt'), line: this.state.sysctlLine(name) ?? 0, text: `${name} = ${this.state.sysctl(name) ?? '?'}`}
+    return {
+      source: this.state.path('sysctl.txt'),
+      line: this.state.sysctlLine(name) ?? 0,
+      text: `${name} = ${this.state.sysctl(name) ?? '?'}`,
+    }
   }
 
   /** Bridged frames pass iptables and conntrack only with this (br_netfilter). */
   bridgeCallsIptables(family: Family): boolean {
-    const value = this.sysctl(family === 4 ? 'net.bridge.bridge-nf-call-iptables' : 'net.bridge.bridge-nf-call-ip6tables')
+    const value = this.sysctl(
+      family === 4 ? 'net.bridge.bridge-nf-call-iptables' : 'net.bridge.bridge-nf-call-ip6tables',
+    )
     return value === 1
   }
 
@@ -193,11 +233,15 @@ export class Machine {
   }
 
   virtualServer(packet: Packet): VirtualServer | undefined {
-    this.virtualServers ??= new Map((this.state.ipvs?.virtualServers ?? []).map((server) => [virtualKey(server), server]))
+    this.virtualServers ??= new Map(
+      (this.state.ipvs?.virtualServers ?? []).map((server) => [virtualKey(server), server]),
+    )
     if (this.virtualServers.size === 0 || packet.dst === 'client') return undefined
-    return (packet.mark === 0 ? undefined : this.virtualServers.get(`FWM ${packet.mark}`)) ??
+    return (
+      (packet.mark === 0 ? undefined : this.virtualServers.get(`FWM ${packet.mark}`)) ??
       this.virtualServers.get(`${packet.protocol} ${packet.dst} ${packet.dport}`) ??
       this.anyPort(`${packet.protocol} ${packet.dst} 0`)
+    )
   }
 
   /** Port 0 takes every port, for persistent services only (ip_vs_service_find). */
@@ -226,7 +270,9 @@ export class Machine {
     const key = `${family} ${hook}`
     let chains = this.hooks.get(key)
     if (!chains) {
-      chains = [...this.iptablesChains(family, hook), ...this.nftChains(family, hook)].sort((a, b) => a.priority - b.priority)
+      chains = [...this.iptablesChains(family, hook), ...this.nftChains(family, hook)].sort(
+        (a, b) => a.priority - b.priority,
+      )
       this.hooks.set(key, chains)
     }
     return chains
@@ -235,15 +281,25 @@ export class Machine {
   private programs = new Map<string, TableProgram | NftTableProgram>()
 
   private iptablesChains(family: Family, hook: Hook): BaseChain[] {
-    return this.state.iptables(family).flatMap((dump) => [...dump.tables.values()].flatMap((table): BaseChain[] => {
-      const place = IPTABLES_HOOKS[table.name]
-      if (!place?.hooks.includes(hook)) return []
-      if (!table.chains.has(hook)) return dump.partial && table.name === 'nat' && hook !== 'INPUT' ? [missingChain(dump, hook)] : []
-      const chain = this.tableProgram(dump, table.name).chain(hook)!
-      const priority = table.name === 'nat' && (hook === 'POSTROUTING' || hook === 'INPUT') ? 100 : place.priority
-      const type = table.name === 'nat' ? 'nat' : table.name === 'mangle' && hook === 'OUTPUT' ? 'route' : 'filter'
-      return [{name: `${dump.backend === 'legacy' ? 'legacy ' : ''}${table.name}/${hook}`, type, priority, run: (walker) => chain.runBase(walker)}]
-    }))
+    return this.state.iptables(family).flatMap((dump) =>
+      [...dump.tables.values()].flatMap((table): BaseChain[] => {
+        const place = IPTABLES_HOOKS[table.name]
+        if (!place?.hooks.includes(hook)) return []
+        if (!table.chains.has(hook))
+          return dump.partial && table.name === 'nat' && hook !== 'INPUT' ? [missingChain(dump, hook)] : []
+        const chain = this.tableProgram(dump, table.name).chain(hook)!
+        const priority = table.name === 'nat' && (hook === 'POSTROUTING' || hook === 'INPUT') ? 100 : place.priority
+        const type = table.name === 'nat' ? 'nat' : table.name === 'mangle' && hook === 'OUTPUT' ? 'route' : 'filter'
+        return [
+          {
+            name: `${dump.backend === 'legacy' ? 'legacy ' : ''}${table.name}/${hook}`,
+            type,
+            priority,
+            run: (walker) => chain.runBase(walker),
+          },
+        ]
+      }),
+    )
   }
 
   private tableProgram(dump: IptablesDump, name: string): TableProgram {
@@ -255,22 +311,36 @@ export class Machine {
 
   private nftChains(family: Family, hook: Hook): BaseChain[] {
     return [...(this.state.nft?.tables.values() ?? [])].flatMap((table): BaseChain[] => {
-      if (!(table.family === 'inet' || table.family === (family === 4 ? 'ip' : 'ip6')) || table.flags.includes('dormant')) return []
+      if (
+        !(table.family === 'inet' || table.family === (family === 4 ? 'ip' : 'ip6')) ||
+        table.flags.includes('dormant')
+      )
+        return []
       if (this.isIptablesTable(family, table.family, table.name)) return []
       const key = `nft ${table.family} ${table.name}`
       let program = this.programs.get(key) as NftTableProgram | undefined
       if (!program) this.programs.set(key, (program = new NftTableProgram(table)))
-      return [...table.chains.values()].filter((chain) => chain.hook?.toUpperCase() === hook).map((chain) => {
-        const base = program.chain(chain.name)!
-        const type = chain.type === 'nat' || chain.type === 'route' ? chain.type : 'filter'
-        return {name: `${table.family} ${table.name}/${chain.name}`, type, priority: chain.priority ?? 0, run: (walker: Walker) => base.runBase(walker)}
-      })
+      return [...table.chains.values()]
+        .filter((chain) => chain.hook?.toUpperCase() === hook)
+        .map((chain) => {
+          const base = program.chain(chain.name)!
+          const type = chain.type === 'nat' || chain.type === 'route' ? chain.type : 'filter'
+          return {
+            name: `${table.family} ${table.name}/${chain.name}`,
+            type,
+            priority: chain.priority ?? 0,
+            run: (walker: Walker) => base.runBase(walker),
+          }
+        })
     })
   }
 
   /** iptables-nft's own tables are in both dumps; iptables-save shows them better. */
   private isIptablesTable(family: Family, tableFamily: string, name: string): boolean {
-    return tableFamily !== 'inet' && this.state.iptables(family).some((dump) => dump.backend === 'nft' && dump.tables.has(name))
+    return (
+      tableFamily !== 'inet' &&
+      this.state.iptables(family).some((dump) => dump.backend === 'nft' && dump.tables.has(name))
+    )
   }
 
   /** The part of a packet that a set is asked about, in words. */
@@ -278,7 +348,11 @@ export class Machine {
     const address = flags[0] === 'src' ? src : dst
     const port = flags[0] === 'src' ? sport : dport
     const host = address === 'client' ? 'the client' : formatAddress(address)
-    return port === EPHEMERAL || flags.length === 1 ? (flags.length === 1 && port !== EPHEMERAL ? `${protocol.toLowerCase()}:${port}` : host) : `${host},${protocol.toLowerCase()}:${port}`
+    return port === EPHEMERAL || flags.length === 1
+      ? flags.length === 1 && port !== EPHEMERAL
+        ? `${protocol.toLowerCase()}:${port}`
+        : host
+      : `${host},${protocol.toLowerCase()}:${port}`
   }
 
   /** For reports: how the node's rules were read. */
@@ -290,9 +364,16 @@ export class Machine {
 /** A built-in chain that a partial listing does not show. In POSTROUTING the least surprising thing is masquerade. */
 function missingChain(dump: IptablesDump, hook: Hook): BaseChain {
   const name = `nat/${hook}`
-  const labels = hook === 'POSTROUTING'
-    ? [`if ${name}, which is not in ${dump.file}, masquerades it`, `if ${name}, which is not in ${dump.file}, leaves it as it is`] as const
-    : [`if ${name}, which is not in ${dump.file}, leaves it as it is`, `if ${name}, which is not in ${dump.file}, does something else`] as const
+  const labels =
+    hook === 'POSTROUTING'
+      ? ([
+          `if ${name}, which is not in ${dump.file}, masquerades it`,
+          `if ${name}, which is not in ${dump.file}, leaves it as it is`,
+        ] as const)
+      : ([
+          `if ${name}, which is not in ${dump.file}, leaves it as it is`,
+          `if ${name}, which is not in ${dump.file}, does something else`,
+        ] as const)
   const run = (walker: Walker): Verdict => {
     const first = walker.assume(`missing:${dump.file}:${hook}`, labels)
     if (hook === 'POSTROUTING') return first ? masquerade(walker, name) : 'accept'
@@ -305,10 +386,28 @@ function virtualKey({protocol, address, port, mark}: VirtualServer): string {
   return protocol === 'FWM' ? `FWM ${mark}` : `${protocol} ${address} ${port}`
 }
 
-function makeRoute({family, range, device, source}: {family: Family; range: Range; device: string; source?: Address}): Route {
+function makeRoute({
+  family,
+  range,
+  device,
+  source,
+}: {
+  family: Family
+  range: Range
+  device: string
+  source?: Address
+}): Route {
   return {
-    family, type: 'local', destination: range, length: range.lo === range.hi ? (family === 4 ? 32 : 128) : 8, table: 'local', metric: 0, scope: 'host',
-    nextHops: [{device, weight: 1, dead: false}], text: `local ${formatAddress(range.lo)} dev ${device}`, ...(source === undefined ? {} : {source}),
+    family,
+    type: 'local',
+    destination: range,
+    length: range.lo === range.hi ? (family === 4 ? 32 : 128) : 8,
+    table: 'local',
+    metric: 0,
+    scope: 'host',
+    nextHops: [{device, weight: 1, dead: false}],
+    text: `local ${formatAddress(range.lo)} dev ${device}`,
+    ...(source === undefined ? {} : {source}),
   }
 }
 

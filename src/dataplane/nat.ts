@@ -12,9 +12,14 @@ export interface NatTarget {
 const MAX_SPREAD = 16
 
 /** Chooses one target and one address of its range; each is as likely as the others for clients taken together. */
-function pick(walker: Walker, where: string, targets: readonly NatTarget[]): {address?: Address; port?: number} | {unknown: string} {
+function pick(
+  walker: Walker,
+  where: string,
+  targets: readonly NatTarget[],
+): {address?: Address; port?: number} | {unknown: string} {
   const target = targets[walker.chooser.random(targets.map(() => 1 / targets.length))]!
-  if (target.ports && target.ports[0] !== target.ports[1]) return {unknown: `${where}: NAT to one of several ports is not modelled`}
+  if (target.ports && target.ports[0] !== target.ports[1])
+    return {unknown: `${where}: NAT to one of several ports is not modelled`}
   const port = target.ports?.[0]
   if (!target.range) return port === undefined ? {} : {port}
   const {lo, hi} = target.range
@@ -78,8 +83,12 @@ export function masquerade(walker: Walker, where: string): Verdict {
   const {packet, machine} = walker
   const address = machine.masqueradeAddress(packet, walker.chooser)
   if (address === undefined) {
-    if (machine.knowsAddresses) return {outcome: 'dropped', reason: `${where} on ${machine.name}: MASQUERADE finds no address on ${packet.oif}`}
-    return {outcome: 'unknown', reason: `${where}: the addresses of ${machine.name} are not in the snapshot, so nobody knows what MASQUERADE takes`}
+    if (machine.knowsAddresses)
+      return {outcome: 'dropped', reason: `${where} on ${machine.name}: MASQUERADE finds no address on ${packet.oif}`}
+    return {
+      outcome: 'unknown',
+      reason: `${where}: the addresses of ${machine.name} are not in the snapshot, so nobody knows what MASQUERADE takes`,
+    }
   }
   applySource(packet, connection, address)
   walker.hop('nat', `MASQUERADE as ${endpointText(packet.src, undefined)}`, {where})
@@ -91,9 +100,15 @@ export function redirect(walker: Walker, where: string, ports: readonly [number,
   const connection = usable(walker, 'dst')
   if (!connection) return {outcome: 'unknown', reason: `${where}: REDIRECT outside PREROUTING and OUTPUT`}
   const {packet, machine, hook} = walker
-  if (ports && ports[0] !== ports[1]) return {outcome: 'unknown', reason: `${where}: REDIRECT to one of several ports is not modelled`}
-  const address = hook === 'OUTPUT' ? (packet.family === 4 ? 0x7f000001 : 1n) : machine.deviceAddress(packet.iif, packet.family)
-  if (address === undefined) return {outcome: machine.knowsAddresses ? 'dropped' : 'unknown', reason: `${where} on ${machine.name}: REDIRECT finds no address on ${packet.iif}`}
+  if (ports && ports[0] !== ports[1])
+    return {outcome: 'unknown', reason: `${where}: REDIRECT to one of several ports is not modelled`}
+  const address =
+    hook === 'OUTPUT' ? (packet.family === 4 ? 0x7f000001 : 1n) : machine.deviceAddress(packet.iif, packet.family)
+  if (address === undefined)
+    return {
+      outcome: machine.knowsAddresses ? 'dropped' : 'unknown',
+      reason: `${where} on ${machine.name}: REDIRECT finds no address on ${packet.iif}`,
+    }
   applyDestination(packet, connection, {address, ...(ports ? {port: ports[0]} : {})})
   walker.hop('nat', `REDIRECT to ${endpointText(packet.dst, packet.dport)}`, {where})
   return 'accept'

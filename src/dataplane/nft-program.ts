@@ -13,11 +13,15 @@ interface Context {
   readonly owner: NftTableProgram
 }
 
-const isObject = (value: NftJson | undefined): value is NftObject => typeof value === 'object' && value !== null && !Array.isArray(value)
+const isObject = (value: NftJson | undefined): value is NftObject =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
 const goOn: Runner = () => 'continue'
 
 /** Asks whether a condition that is not modelled holds. */
-const open = (what: string): Runner => (walker, _body, {where}) => (walker.unknownMatch(where, what) ? 'continue' : 'break')
+const open =
+  (what: string): Runner =>
+  (walker, _body, {where}) =>
+    walker.unknownMatch(where, what) ? 'continue' : 'break'
 
 /** Every statement that is modelled; those of `goOn` never change a packet's way. */
 export const STATEMENTS: Readonly<Record<string, Runner>> = {
@@ -29,7 +33,11 @@ export const STATEMENTS: Readonly<Record<string, Runner>> = {
   continue: goOn,
   jump: (walker, body, context) => call(walker, body as NftObject, context, false),
   goto: (walker, body, context) => call(walker, body as NftObject, context, true),
-  reject: (walker, body, {where}) => ({outcome: 'refused', reason: `${where} on ${walker.machine.name} rejects it${isObject(body) && body['expr'] ? ` with ${String(body['expr'])}` : ''}`, notice: isObject(body) && body['type'] === 'tcp reset' ? 'tcp reset' : 'icmp'}),
+  reject: (walker, body, {where}) => ({
+    outcome: 'refused',
+    reason: `${where} on ${walker.machine.name} rejects it${isObject(body) && body['expr'] ? ` with ${String(body['expr'])}` : ''}`,
+    notice: isObject(body) && body['type'] === 'tcp reset' ? 'tcp reset' : 'icmp',
+  }),
   mangle: (walker, body, context) => mangle(walker, body as NftObject, context),
   dnat: (walker, body, {where}) => nat(walker, body as NftObject, {where, destination: true}),
   snat: (walker, body, {where}) => nat(walker, body as NftObject, {where, destination: false}),
@@ -39,13 +47,26 @@ export const STATEMENTS: Readonly<Record<string, Runner>> = {
     if (packet.connection === undefined) packet.state = 'UNTRACKED'
     return 'continue'
   },
-  limit: open('limit'), quota: open('quota'), 'ct count': open('ct count'), meter: open('meter'),
-  counter: goOn, log: goOn, map: goOn,
+  limit: open('limit'),
+  quota: open('quota'),
+  'ct count': open('ct count'),
+  meter: open('meter'),
+  counter: goOn,
+  log: goOn,
+  map: goOn,
   set: (walker, body, {where, rule}) => {
-    walker.hop('rule', `remembers it in ${String((body as NftObject)['set'])}`, {where, evidence: {source: rule.file, line: rule.line, text: rule.text}})
+    walker.hop('rule', `remembers it in ${String((body as NftObject)['set'])}`, {
+      where,
+      evidence: {source: rule.file, line: rule.line, text: rule.text},
+    })
     return 'continue'
   },
-  'ct helper': goOn, 'ct timeout': goOn, 'ct expectation': goOn, last: goOn, flow: goOn, dup: goOn,
+  'ct helper': goOn,
+  'ct timeout': goOn,
+  'ct expectation': goOn,
+  last: goOn,
+  flow: goOn,
+  dup: goOn,
   xt: (walker, body, context) => xtStatement(walker, body as NftObject, context),
 }
 
@@ -74,13 +95,27 @@ interface Comparison {
 function ordered(walker: Walker, {operator, left, right}: Comparison, {where}: Context): boolean | {unknown: string} {
   if (left.kind === 'unknown') return {unknown: left.why}
   if (operator === '==' || operator === 'in' || operator === '!=') {
-    const answer = left.kind === 'number' && isObject(right) && !('prefix' in right) && !('range' in right) && !('set' in right) ? sameNumber(walker, left.value, right) : compare(walker, left, right, where)
+    const answer =
+      left.kind === 'number' && isObject(right) && !('prefix' in right) && !('range' in right) && !('set' in right)
+        ? sameNumber(walker, left.value, right)
+        : compare(walker, left, right, where)
     return typeof answer === 'object' ? answer : answer !== (operator === '!=')
   }
   const bound = numberRange(right)?.[0]
-  const value = left.kind === 'number' || left.kind === 'protocol' ? left.value : left.kind === 'port' && left.port >= 0 ? left.port : undefined
+  const value =
+    left.kind === 'number' || left.kind === 'protocol'
+      ? left.value
+      : left.kind === 'port' && left.port >= 0
+        ? left.port
+        : undefined
   if (bound === undefined || value === undefined) return {unknown: `a comparison with ${operator}`}
-  return operator === '<' ? value < bound : operator === '>' ? value > bound : operator === '<=' ? value <= bound : value >= bound
+  return operator === '<'
+    ? value < bound
+    : operator === '>'
+      ? value > bound
+      : operator === '<='
+        ? value <= bound
+        : value >= bound
 }
 
 function sameNumber(walker: Walker, value: number, right: NftJson): boolean | {unknown: string} {
@@ -93,7 +128,8 @@ function vmap(walker: Walker, body: NftObject, context: Context): Step {
   if (key.kind === 'break') return 'continue'
   const found = walker.machine.nftSets.find(walker, key, body['data']!, true)
   if (found === undefined) return 'continue'
-  if ('unknown' in found) return {outcome: 'unknown', reason: `${context.where} on ${walker.machine.name}: ${found.unknown}`}
+  if ('unknown' in found)
+    return {outcome: 'unknown', reason: `${context.where} on ${walker.machine.name}: ${found.unknown}`}
   return isObject(found.data) ? runStatement(walker, found.data, context) : 'continue'
 }
 
@@ -110,13 +146,19 @@ function mangle(walker: Walker, body: NftObject, {where}: Context): Step {
   const key = isObject(body['key']) ? body['key'] : {}
   const meta = isObject(key['meta']) ? key['meta']['key'] : undefined
   const ct = isObject(key['ct']) ? key['ct']['key'] : undefined
-  if (meta === 'mark' || ct === 'mark') return setMark(walker, evaluate(walker, body['value']!), {where, onConnection: ct === 'mark'})
-  if (isObject(key['payload']) && /^(saddr|daddr|sport|dport)$/.test(String(key['payload']['field']))) return {outcome: 'unknown', reason: `${where}: rewriting ${String(key['payload']['field'])} without NAT is not modelled`}
+  if (meta === 'mark' || ct === 'mark')
+    return setMark(walker, evaluate(walker, body['value']!), {where, onConnection: ct === 'mark'})
+  if (isObject(key['payload']) && /^(saddr|daddr|sport|dport)$/.test(String(key['payload']['field'])))
+    return {
+      outcome: 'unknown',
+      reason: `${where}: rewriting ${String(key['payload']['field'])} without NAT is not modelled`,
+    }
   return 'continue'
 }
 
 function setMark(walker: Walker, value: Datum, {where, onConnection}: {where: string; onConnection: boolean}): Step {
-  if (value.kind !== 'number') return {outcome: 'unknown', reason: `${where}: the mark is set to something that is not modelled`}
+  if (value.kind !== 'number')
+    return {outcome: 'unknown', reason: `${where}: the mark is set to something that is not modelled`}
   const {packet} = walker
   if (onConnection) {
     if (packet.connection) packet.connection.mark = value.value
@@ -147,19 +189,25 @@ function natTarget(walker: Walker, body: NftObject): NatTarget | 'break' | {unkn
   const [address, port] = parts
   if (address?.kind !== 'address' || address.party === 'client') return {unknown: 'the NAT address is not modelled'}
   const number = port?.kind === 'number' ? port.value : port?.kind === 'port' ? port.port : undefined
-  return {...base, range: {lo: address.party, hi: address.party}, ...(number === undefined ? {} : {ports: [number, number] as const})}
+  return {
+    ...base,
+    range: {lo: address.party, hi: address.party},
+    ...(number === undefined ? {} : {ports: [number, number] as const}),
+  }
 }
 
 function redirectStatement(walker: Walker, body: NftJson, where: string): Step {
   const port = isObject(body) && body['port'] !== undefined ? numberRange(body['port']) : undefined
-  if (isObject(body) && body['port'] !== undefined && !port) return {outcome: 'unknown', reason: `${where}: a computed port is not modelled`}
+  if (isObject(body) && body['port'] !== undefined && !port)
+    return {outcome: 'unknown', reason: `${where}: a computed port is not modelled`}
   return redirect(walker, where, port)
 }
 
 function runStatement(walker: Walker, statement: NftObject, context: Context): Step {
   const [name] = Object.keys(statement)
   const runner = STATEMENTS[name!]
-  if (!runner) return {outcome: 'unknown', reason: `${context.where} on ${walker.machine.name}: statement ${name} is not modelled`}
+  if (!runner)
+    return {outcome: 'unknown', reason: `${context.where} on ${walker.machine.name}: statement ${name} is not modelled`}
   return runner(walker, statement[name!]!, context)
 }
 
@@ -211,8 +259,15 @@ export class NftChainProgram implements Program {
     if (this.chain.policy !== 'drop') return 'accept'
     const {family, name} = this.owner.table
     const where = `${family} ${name}/${this.chain.name} policy`
-    walker.hop('policy', `policy drop of ${family} ${name}/${this.chain.name}`, {where, evidence: {source: this.chain.rules[0]?.file ?? '', line: this.chain.line, text: 'policy drop'}})
-    return {outcome: 'dropped', cause: 'policy', reason: `the policy drop of ${family} ${name}/${this.chain.name} on ${walker.machine.name} drops it`}
+    walker.hop('policy', `policy drop of ${family} ${name}/${this.chain.name}`, {
+      where,
+      evidence: {source: this.chain.rules[0]?.file ?? '', line: this.chain.line, text: 'policy drop'},
+    })
+    return {
+      outcome: 'dropped',
+      cause: 'policy',
+      reason: `the policy drop of ${family} ${name}/${this.chain.name} on ${walker.machine.name} drops it`,
+    }
   }
 
   private runRule(walker: Walker, rule: NftRule): Step {
@@ -223,7 +278,10 @@ export class NftChainProgram implements Program {
     for (const statement of rule.statements) {
       const [kind] = Object.keys(statement)
       if (!told && ACTS.has(kind!)) {
-        walker.hop('rule', rule.text, {where: context.where, evidence: {source: rule.file, line: rule.line, text: rule.text}})
+        walker.hop('rule', rule.text, {
+          where: context.where,
+          evidence: {source: rule.file, line: rule.line, text: rule.text},
+        })
         told = true
       }
       const step = runStatement(walker, statement, context)
@@ -234,9 +292,24 @@ export class NftChainProgram implements Program {
   }
 
   private notUnderstood(walker: Walker, rule: NftRule, {where}: Context): Step {
-    return walker.unknownMatch(where, rule.problem!) ? {outcome: 'unknown', reason: `${where} is not understood: ${rule.problem!} (${rule.file}:${rule.line})`} : 'continue'
+    return walker.unknownMatch(where, rule.problem!)
+      ? {outcome: 'unknown', reason: `${where} is not understood: ${rule.problem!} (${rule.file}:${rule.line})`}
+      : 'continue'
   }
 }
 
 /** Statements that are worth a hop of their own. */
-const ACTS = new Set(['accept', 'drop', 'return', 'jump', 'goto', 'reject', 'mangle', 'dnat', 'snat', 'masquerade', 'redirect', 'notrack'])
+const ACTS = new Set([
+  'accept',
+  'drop',
+  'return',
+  'jump',
+  'goto',
+  'reject',
+  'mangle',
+  'dnat',
+  'snat',
+  'masquerade',
+  'redirect',
+  'notrack',
+])

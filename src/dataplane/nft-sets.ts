@@ -45,7 +45,8 @@ export class NftSets {
   private hit(walker: Walker, {set}: Index, element: NftElement): Found {
     if (!set) return element
     walker.hop('rule', `${elementText(element)} is in ${set.map === undefined ? 'set' : 'map'} ${set.name}`, {
-      where: `${set.family} ${set.table}/@${set.name}`, evidence: {source: this.ruleset!.file, line: element.line || set.line, text: elementText(element)},
+      where: `${set.family} ${set.table}/@${set.name}`,
+      evidence: {source: this.ruleset!.file, line: element.line || set.line, text: elementText(element)},
     })
     return {...element, set}
   }
@@ -70,13 +71,18 @@ export class NftSets {
   }
 }
 
-const isDynamic = (set: NftSet): boolean => set.flags.includes('dynamic') || (set.flags.includes('timeout') && (set.elements.length === 0 || set.elements.some(({expires}) => expires)))
+const isDynamic = (set: NftSet): boolean =>
+  set.flags.includes('dynamic') ||
+  (set.flags.includes('timeout') && (set.elements.length === 0 || set.elements.some(({expires}) => expires)))
 
 function anonymousElements(reference: NftObject, isMap: boolean): NftElement[] {
   const items = Array.isArray(reference['set']) ? reference['set'] : []
   return items.map((item) => {
     const [keyPart, data] = isMap && Array.isArray(item) ? [item[0] ?? null, item[1] ?? null] : [item, undefined]
-    const elem = typeof keyPart === 'object' && keyPart !== null && !Array.isArray(keyPart) && 'elem' in keyPart ? (keyPart['elem'] as NftObject) : undefined
+    const elem =
+      typeof keyPart === 'object' && keyPart !== null && !Array.isArray(keyPart) && 'elem' in keyPart
+        ? (keyPart['elem'] as NftObject)
+        : undefined
     return {key: elem ? (elem['val'] ?? null) : keyPart, ...(data === undefined ? {} : {data}), expires: false, line: 0}
   })
 }

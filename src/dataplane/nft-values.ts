@@ -17,12 +17,41 @@ export type Datum =
   | {readonly kind: 'break'}
   | {readonly kind: 'unknown'; readonly why: string}
 
-const isObject = (value: NftJson | undefined): value is NftObject => typeof value === 'object' && value !== null && !Array.isArray(value)
+const isObject = (value: NftJson | undefined): value is NftObject =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
 const unknown = (why: string): Datum => ({kind: 'unknown', why})
 const BREAK: Datum = {kind: 'break'}
 
-const PROTOCOLS: Readonly<Record<string, number>> = {tcp: 6, udp: 17, sctp: 132, icmp: 1, icmpv6: 58, 'ipv6-icmp': 58, esp: 50, ah: 51, gre: 47, dccp: 33, udplite: 136, comp: 108, igmp: 2}
-const NAMED_NUMBERS: Readonly<Record<string, number>> = {ipv4: 2, ipv6: 10, ip: 0x0800, ip6: 0x86dd, original: 0, reply: 1, unicast: 0, host: 0, broadcast: 1, multicast: 2, other: 3, false: 0, true: 1}
+const PROTOCOLS: Readonly<Record<string, number>> = {
+  tcp: 6,
+  udp: 17,
+  sctp: 132,
+  icmp: 1,
+  icmpv6: 58,
+  'ipv6-icmp': 58,
+  esp: 50,
+  ah: 51,
+  gre: 47,
+  dccp: 33,
+  udplite: 136,
+  comp: 108,
+  igmp: 2,
+}
+const NAMED_NUMBERS: Readonly<Record<string, number>> = {
+  ipv4: 2,
+  ipv6: 10,
+  ip: 0x0800,
+  ip6: 0x86dd,
+  original: 0,
+  reply: 1,
+  unicast: 0,
+  host: 0,
+  broadcast: 1,
+  multicast: 2,
+  other: 3,
+  false: 0,
+  true: 1,
+}
 
 /** Evaluates an expression of libnftables-json(5) on the packet. */
 export function evaluate(walker: Walker, expression: NftJson): Datum {
@@ -43,12 +72,21 @@ function constant(text: string): Datum {
 
 type Evaluator = (walker: Walker, body: NftJson) => Datum
 
-const binary = (operate: (a: number, b: number) => number): Evaluator => (walker, body) => {
-  const [left, right] = (Array.isArray(body) ? body : []).map((side) => numeric(evaluate(walker, side)))
-  return left === undefined || right === undefined ? unknown('a bit operation') : {kind: 'number', value: operate(left, right) >>> 0}
-}
+const binary =
+  (operate: (a: number, b: number) => number): Evaluator =>
+  (walker, body) => {
+    const [left, right] = (Array.isArray(body) ? body : []).map((side) => numeric(evaluate(walker, side)))
+    return left === undefined || right === undefined
+      ? unknown('a bit operation')
+      : {kind: 'number', value: operate(left, right) >>> 0}
+  }
 
-const numeric = (datum: Datum): number | undefined => (datum.kind === 'number' || datum.kind === 'protocol' ? datum.value : datum.kind === 'port' && datum.port >= 0 ? datum.port : undefined)
+const numeric = (datum: Datum): number | undefined =>
+  datum.kind === 'number' || datum.kind === 'protocol'
+    ? datum.value
+    : datum.kind === 'port' && datum.port >= 0
+      ? datum.port
+      : undefined
 
 /** Every expression that is modelled; `docs/accuracy.md` lists it from here. */
 export const EXPRESSIONS: Readonly<Record<string, Evaluator>> = {
@@ -60,13 +98,19 @@ export const EXPRESSIONS: Readonly<Record<string, Evaluator>> = {
   jhash: (walker, body) => dice(walker, body as NftObject),
   symhash: (walker, body) => dice(walker, body as NftObject),
   concat: (walker, body) => concat(walker, body),
-  '&': binary((a, b) => a & b), '|': binary((a, b) => a | b), '^': binary((a, b) => a ^ b), '<<': binary((a, b) => a << b), '>>': binary((a, b) => a >>> b),
+  '&': binary((a, b) => a & b),
+  '|': binary((a, b) => a | b),
+  '^': binary((a, b) => a ^ b),
+  '<<': binary((a, b) => a << b),
+  '>>': binary((a, b) => a >>> b),
   map: (walker, body) => mapped(walker, body as NftObject),
 }
 
 function concat(walker: Walker, body: NftJson): Datum {
   const parts = (Array.isArray(body) ? body : []).map((part) => evaluate(walker, part))
-  return parts.find(({kind}) => kind === 'break') ?? parts.find(({kind}) => kind === 'unknown') ?? {kind: 'concat', parts}
+  return (
+    parts.find(({kind}) => kind === 'break') ?? parts.find(({kind}) => kind === 'unknown') ?? {kind: 'concat', parts}
+  )
 }
 
 function payload(packet: Packet, body: NftObject): Datum {
@@ -74,13 +118,15 @@ function payload(packet: Packet, body: NftObject): Datum {
   const field = String(body['field'])
   if (protocol === 'ip' || protocol === 'ip6') return networkField(packet, protocol, field)
   const l4 = packet.protocol.toLowerCase()
-  if (protocol !== 'th' && protocol in PROTOCOLS && protocol !== l4 && !(protocol.startsWith('icmp') && l4 === 'icmp')) return BREAK
+  if (protocol !== 'th' && protocol in PROTOCOLS && protocol !== l4 && !(protocol.startsWith('icmp') && l4 === 'icmp'))
+    return BREAK
   if (protocol.startsWith('icmp') && field === 'type') return {kind: 'name', value: 'destination-unreachable'}
   if (packet.protocol === 'ICMP' && protocol === 'th') return BREAK
   if (protocol === 'th' || protocol === l4) {
     if (field === 'dport') return {kind: 'port', port: packet.dport}
     if (field === 'sport') return {kind: 'port', port: packet.sport}
-    if (field === 'flags' && l4 === 'tcp') return {kind: 'flags', has: (name) => (packet.reply ? ['syn', 'ack'] : ['syn']).includes(name)}
+    if (field === 'flags' && l4 === 'tcp')
+      return {kind: 'flags', has: (name) => (packet.reply ? ['syn', 'ack'] : ['syn']).includes(name)}
   }
   return unknown(`${protocol} ${field}`)
 }
@@ -97,37 +143,62 @@ function networkField(packet: Packet, protocol: 'ip' | 'ip6', field: string): Da
 function meta(walker: Walker, key: string): Datum {
   const {packet} = walker
   switch (key) {
-    case 'l4proto': return {kind: 'protocol', value: protocolNumber(packet)}
-    case 'mark': return {kind: 'number', value: packet.mark}
-    case 'nfproto': return {kind: 'number', value: packet.family === 4 ? 2 : 10}
-    case 'protocol': return {kind: 'number', value: packet.family === 4 ? 0x0800 : 0x86dd}
-    case 'iifname': case 'iif': return device(packet.iif, 'incoming')
-    case 'oifname': case 'oif': return device(packet.oif, 'outgoing')
-    case 'secpath': case 'ipsec': case 'nftrace': return {kind: 'number', value: 0}
-    default: return unknown(`meta ${key}`)
+    case 'l4proto':
+      return {kind: 'protocol', value: protocolNumber(packet)}
+    case 'mark':
+      return {kind: 'number', value: packet.mark}
+    case 'nfproto':
+      return {kind: 'number', value: packet.family === 4 ? 2 : 10}
+    case 'protocol':
+      return {kind: 'number', value: packet.family === 4 ? 0x0800 : 0x86dd}
+    case 'iifname':
+    case 'iif':
+      return device(packet.iif, 'incoming')
+    case 'oifname':
+    case 'oif':
+      return device(packet.oif, 'outgoing')
+    case 'secpath':
+    case 'ipsec':
+    case 'nftrace':
+      return {kind: 'number', value: 0}
+    default:
+      return unknown(`meta ${key}`)
   }
 }
 
-const device = (name: string, which: string): Datum => (name === UNKNOWN_DEVICE ? unknown(`the ${which} device`) : {kind: 'name', value: name})
+const device = (name: string, which: string): Datum =>
+  name === UNKNOWN_DEVICE ? unknown(`the ${which} device`) : {kind: 'name', value: name}
 
 function conntrack(packet: Packet, body: NftObject): Datum {
   const key = String(body['key'])
   const {connection} = packet
-  if (key === 'state') return {kind: 'flags', has: (name) => hasState(packet, name.toUpperCase()) && name !== 'dnat' && name !== 'snat'}
+  if (key === 'state')
+    return {kind: 'flags', has: (name) => hasState(packet, name.toUpperCase()) && name !== 'dnat' && name !== 'snat'}
   if (!connection) return BREAK
   const tuple = body['dir'] === 'reply' ? connection.reply : connection.original
   switch (key) {
-    case 'status': return {kind: 'flags', has: (name) => statusOf(packet, name)}
-    case 'mark': return {kind: 'number', value: connection.mark}
-    case 'direction': return {kind: 'number', value: packet.replyDirection ? 1 : 0}
-    case 'protocol': return {kind: 'protocol', value: protocolNumber(packet)}
-    case 'l3proto': return {kind: 'number', value: packet.family === 4 ? 2 : 10}
-    case 'saddr': return {kind: 'address', party: tuple.src}
-    case 'daddr': return {kind: 'address', party: tuple.dst}
-    case 'proto-src': return {kind: 'port', port: tuple.sport}
-    case 'proto-dst': return {kind: 'port', port: tuple.dport}
-    case 'zone': return {kind: 'number', value: 0}
-    default: return unknown(`ct ${key}`)
+    case 'status':
+      return {kind: 'flags', has: (name) => statusOf(packet, name)}
+    case 'mark':
+      return {kind: 'number', value: connection.mark}
+    case 'direction':
+      return {kind: 'number', value: packet.replyDirection ? 1 : 0}
+    case 'protocol':
+      return {kind: 'protocol', value: protocolNumber(packet)}
+    case 'l3proto':
+      return {kind: 'number', value: packet.family === 4 ? 2 : 10}
+    case 'saddr':
+      return {kind: 'address', party: tuple.src}
+    case 'daddr':
+      return {kind: 'address', party: tuple.dst}
+    case 'proto-src':
+      return {kind: 'port', port: tuple.sport}
+    case 'proto-dst':
+      return {kind: 'port', port: tuple.dport}
+    case 'zone':
+      return {kind: 'number', value: 0}
+    default:
+      return unknown(`ct ${key}`)
   }
 }
 
@@ -149,7 +220,12 @@ function fib(walker: Walker, body: NftObject): Datum {
     if (type !== 'local' || limit === undefined) return {kind: 'name', value: type}
     return {kind: 'name', value: address !== CLIENT && machine.deviceHas(limit, address) ? 'local' : 'unicast'}
   }
-  const route = router.lookup(chooser, {dst: address, src: undefined, mark: flags.includes('mark') ? packet.mark : 0, iif: 'lo'})
+  const route = router.lookup(chooser, {
+    dst: address,
+    src: undefined,
+    mark: flags.includes('mark') ? packet.mark : 0,
+    iif: 'lo',
+  })
   if (route.assumed) return unknown('a reverse path lookup without routes')
   const found = route.type === 'local' ? 'lo' : route.type === 'unicast' ? route.device : ''
   const fits = !flags.includes('iif') || packet.iif === found || (packet.iif === 'lo' && route.type === 'local')
@@ -160,7 +236,10 @@ function fib(walker: Walker, body: NftObject): Datum {
 function dice(walker: Walker, body: NftObject): Datum {
   const mod = Number(body['mod'])
   if (!(mod >= 1)) return unknown('numgen without mod')
-  return {kind: 'number', value: Number(body['offset'] ?? 0) + walker.chooser.random(new Array<number>(mod).fill(1 / mod))}
+  return {
+    kind: 'number',
+    value: Number(body['offset'] ?? 0) + walker.chooser.random(new Array<number>(mod).fill(1 / mod)),
+  }
 }
 
 function mapped(walker: Walker, body: NftObject): Datum {
@@ -198,26 +277,38 @@ function anyOf(walker: Walker, datum: Datum, right: readonly NftJson[], where: s
 /** One constant against one datum. */
 export function single(walker: Walker, datum: Datum, right: NftJson, where: string): boolean | {unknown: string} {
   switch (datum.kind) {
-    case 'flags': return typeof right === 'string' ? datum.has(right) : {unknown: 'a flag mask'}
+    case 'flags':
+      return typeof right === 'string' ? datum.has(right) : {unknown: 'a flag mask'}
     case 'address': {
       const range = addressRange(right)
       return range ? walker.inside(datum.party, range) : {unknown: `address ${JSON.stringify(right)}`}
     }
     case 'port': {
       const range = numberRange(right)
-      return range ? walker.portInside(datum.port, range[0], range[1], where) : {unknown: `port ${JSON.stringify(right)}`}
+      return range
+        ? walker.portInside(datum.port, range[0], range[1], where)
+        : {unknown: `port ${JSON.stringify(right)}`}
     }
-    case 'name': return typeof right === 'string' && nameMatches(datum.value, right)
-    case 'number': case 'protocol': {
+    case 'name':
+      return typeof right === 'string' && nameMatches(datum.value, right)
+    case 'number':
+    case 'protocol': {
       const range = numberRange(right)
       return range ? datum.value >= range[0] && datum.value <= range[1] : {unknown: `value ${JSON.stringify(right)}`}
     }
-    case 'concat': return concatMatches(walker, datum.parts, right, where)
-    default: return false
+    case 'concat':
+      return concatMatches(walker, datum.parts, right, where)
+    default:
+      return false
   }
 }
 
-function concatMatches(walker: Walker, parts: readonly Datum[], right: NftJson, where: string): boolean | {unknown: string} {
+function concatMatches(
+  walker: Walker,
+  parts: readonly Datum[],
+  right: NftJson,
+  where: string,
+): boolean | {unknown: string} {
   const values = isObject(right) && Array.isArray(right['concat']) ? right['concat'] : [right]
   if (values.length !== parts.length) return false
   // exact parts first, so that an open question is only asked where the rest fits
@@ -229,9 +320,11 @@ function concatMatches(walker: Walker, parts: readonly Datum[], right: NftJson, 
   return true
 }
 
-const openness = (datum: Datum): number => (datum.kind === 'address' && datum.party === CLIENT ? 2 : datum.kind === 'port' && datum.port === EPHEMERAL ? 1 : 0)
+const openness = (datum: Datum): number =>
+  datum.kind === 'address' && datum.party === CLIENT ? 2 : datum.kind === 'port' && datum.port === EPHEMERAL ? 1 : 0
 
-const nameMatches = (value: string, pattern: string): boolean => (pattern.endsWith('*') ? value.startsWith(pattern.slice(0, -1)) : value === pattern)
+const nameMatches = (value: string, pattern: string): boolean =>
+  pattern.endsWith('*') ? value.startsWith(pattern.slice(0, -1)) : value === pattern
 
 export function addressRange(value: NftJson): Range | undefined {
   if (typeof value === 'string') return value === '*' ? undefined : parseRange(value)
@@ -251,7 +344,11 @@ export function numberRange(value: NftJson): [number, number] | undefined {
   if (typeof value === 'number') return [value, value]
   if (typeof value === 'boolean') return [Number(value), Number(value)]
   if (typeof value === 'string') {
-    const number = PROTOCOLS[value] ?? NAMED_NUMBERS[value] ?? SERVICES[value] ?? (/^(0x[\da-f]+|\d+)$/i.test(value) ? Number(value) : undefined)
+    const number =
+      PROTOCOLS[value] ??
+      NAMED_NUMBERS[value] ??
+      SERVICES[value] ??
+      (/^(0x[\da-f]+|\d+)$/i.test(value) ? Number(value) : undefined)
     return number === undefined ? undefined : [number, number]
   }
   if (isObject(value) && Array.isArray(value['range'])) {
@@ -262,7 +359,20 @@ export function numberRange(value: NftJson): [number, number] | undefined {
 }
 
 /** Service names that old nft versions print in place of ports. */
-const SERVICES: Readonly<Record<string, number>> = {ssh: 22, domain: 53, http: 80, https: 443, kerberos: 88, ntp: 123, snmp: 161, ldap: 389, postgresql: 5432, mysql: 3306, redis: 6379, 'http-alt': 8080}
+const SERVICES: Readonly<Record<string, number>> = {
+  ssh: 22,
+  domain: 53,
+  http: 80,
+  https: 443,
+  kerberos: 88,
+  ntp: 123,
+  snmp: 161,
+  ldap: 389,
+  postgresql: 5432,
+  mysql: 3306,
+  redis: 6379,
+  'http-alt': 8080,
+}
 
 /** A text that is the same for equal exact values; undefined for prefixes, ranges and open data. */
 export function exactKey(value: NftJson): string | undefined {
@@ -282,14 +392,20 @@ const addressKey = (address: Address): string => `a${address}`
 /** The same for a packet's datum. */
 export function datumKey(datum: Datum): string | undefined {
   switch (datum.kind) {
-    case 'address': return datum.party === CLIENT ? undefined : addressKey(datum.party)
-    case 'port': return datum.port < 0 ? undefined : String(datum.port)
-    case 'number': case 'protocol': return String(datum.value)
-    case 'name': return datum.value
+    case 'address':
+      return datum.party === CLIENT ? undefined : addressKey(datum.party)
+    case 'port':
+      return datum.port < 0 ? undefined : String(datum.port)
+    case 'number':
+    case 'protocol':
+      return String(datum.value)
+    case 'name':
+      return datum.value
     case 'concat': {
       const parts = datum.parts.map(datumKey)
       return parts.includes(undefined) ? undefined : parts.join(' . ')
     }
-    default: return undefined
+    default:
+      return undefined
   }
 }

@@ -35,8 +35,17 @@ interface Table {
 const NO_ROUTE: RouteResult = {type: 'none', device: '', scope: 'global', text: 'no route', assumed: false}
 
 const DEFAULT_RULES: readonly PolicyRule[] = [
-  {priority: 0, table: 'local'}, {priority: 32766, table: 'main'}, {priority: 32767, table: 'default'},
-].map((rule) => ({...rule, family: undefined, not: false, action: 'lookup', unmodelled: [], text: `from all lookup ${rule.table}`}))
+  {priority: 0, table: 'local'},
+  {priority: 32766, table: 'main'},
+  {priority: 32767, table: 'default'},
+].map((rule) => ({
+  ...rule,
+  family: undefined,
+  not: false,
+  action: 'lookup',
+  unmodelled: [],
+  text: `from all lookup ${rule.table}`,
+}))
 
 /** The routing of one node and family: policy rules, then the longest prefix (net/ipv4/fib_rules.c, fib_trie.c). */
 export class Router {
@@ -50,13 +59,25 @@ export class Router {
   /** False: there is no dump of routes, answer for other addresses with «somehow». */
   private readonly complete: boolean
 
-  constructor(family: Family, options: {node: string; routes: readonly Route[]; rules: readonly PolicyRule[]; complete: boolean}) {
+  constructor(
+    family: Family,
+    options: {node: string; routes: readonly Route[]; rules: readonly PolicyRule[]; complete: boolean},
+  ) {
     this.family = family
     this.node = options.node
     this.complete = options.complete
     const own = options.rules.filter((rule) => rule.family === family || rule.family === undefined)
     this.rules = own.length > 0 ? [...own].sort((a, b) => a.priority - b.priority) : DEFAULT_RULES
-    this.simple = this.rules.every((rule) => !rule.source && !rule.destination && !rule.mark && !rule.inDevice && !rule.outDevice && !rule.not && rule.unmodelled.length === 0)
+    this.simple = this.rules.every(
+      (rule) =>
+        !rule.source &&
+        !rule.destination &&
+        !rule.mark &&
+        !rule.inDevice &&
+        !rule.outDevice &&
+        !rule.not &&
+        rule.unmodelled.length === 0,
+    )
     for (const route of options.routes) if (route.family === family) this.add(route)
     for (const {prefixes} of this.tables.values()) prefixes.sort((a, b) => b.length - a.length || a.metric - b.metric)
   }
@@ -89,25 +110,36 @@ export class Router {
         continue
       }
       if (rule.action === 'nop') continue
-      if (rule.action !== 'lookup' && rule.action !== 'to_tbl') return {...NO_ROUTE, type: rule.action, text: `rule ${rule.priority}: ${rule.action}`}
+      if (rule.action !== 'lookup' && rule.action !== 'to_tbl')
+        return {...NO_ROUTE, type: rule.action, text: `rule ${rule.priority}: ${rule.action}`}
       const route = this.longest(chooser, rule.table ?? 'main', query.dst)
-      if (!route || route.type === 'throw' || (rule.suppressLength !== undefined && route.length <= rule.suppressLength)) continue
+      if (
+        !route ||
+        route.type === 'throw' ||
+        (rule.suppressLength !== undefined && route.length <= rule.suppressLength)
+      )
+        continue
       return this.result(chooser, route)
     }
-    return this.complete ? NO_ROUTE : {type: 'unicast', device: UNKNOWN_DEVICE, scope: 'global', text: 'routes were not read', assumed: true}
+    return this.complete
+      ? NO_ROUTE
+      : {type: 'unicast', device: UNKNOWN_DEVICE, scope: 'global', text: 'routes were not read', assumed: true}
   }
 
   private applies(chooser: Chooser, rule: PolicyRule, query: RouteQuery): boolean {
-    const inside = (party: Party | undefined, range: Range): boolean => (party === CLIENT ? chooser.inside(range) : party !== undefined && inRange(party, range))
+    const inside = (party: Party | undefined, range: Range): boolean =>
+      party === CLIENT ? chooser.inside(range) : party !== undefined && inRange(party, range)
     const matches =
-      (!rule.mark || ((query.mark & rule.mark.mask) >>> 0) === ((rule.mark.value & rule.mark.mask) >>> 0)) &&
+      (!rule.mark || (query.mark & rule.mark.mask) >>> 0 === (rule.mark.value & rule.mark.mask) >>> 0) &&
       (rule.inDevice === undefined || rule.inDevice === query.iif) &&
       rule.outDevice === undefined &&
       (!rule.source || inside(query.src, rule.source)) &&
       (!rule.destination || inside(query.dst, rule.destination)) &&
-      (rule.unmodelled.length === 0 || !chooser.assume(`rule:${this.node}:${rule.priority}:${rule.text}`, [
-        `if ip rule ${rule.priority} (${rule.unmodelled.join(', ')}) does not apply on ${this.node}`, `if ip rule ${rule.priority} (${rule.unmodelled.join(', ')}) applies on ${this.node}`,
-      ]))
+      (rule.unmodelled.length === 0 ||
+        !chooser.assume(`rule:${this.node}:${rule.priority}:${rule.text}`, [
+          `if ip rule ${rule.priority} (${rule.unmodelled.join(', ')}) does not apply on ${this.node}`,
+          `if ip rule ${rule.priority} (${rule.unmodelled.join(', ')}) applies on ${this.node}`,
+        ]))
     return matches !== rule.not
   }
 
@@ -128,11 +160,22 @@ export class Router {
 
   private result(chooser: Chooser, route: Route): RouteResult {
     const alive = route.nextHops.filter(({dead}) => !dead)
-    const base = {type: route.type, scope: route.scope, assumed: false, ...(route.source === undefined ? {} : {source: route.source})}
-    if (alive.length === 0 && route.nextHops.length > 0 && route.type === 'unicast') return {...NO_ROUTE, text: `${route.text} (dead)`}
+    const base = {
+      type: route.type,
+      scope: route.scope,
+      assumed: false,
+      ...(route.source === undefined ? {} : {source: route.source}),
+    }
+    if (alive.length === 0 && route.nextHops.length > 0 && route.type === 'unicast')
+      return {...NO_ROUTE, text: `${route.text} (dead)`}
     const total = alive.reduce((sum, {weight}) => sum + weight, 0)
     const hop = alive.length > 1 ? alive[chooser.random(alive.map(({weight}) => weight / total))] : alive[0]
-    return {...base, device: hop?.device ?? '', ...(hop?.gateway === undefined ? {} : {gateway: hop.gateway}), text: alive.length > 1 ? MULTIPATH : route.text}
+    return {
+      ...base,
+      device: hop?.device ?? '',
+      ...(hop?.gateway === undefined ? {} : {gateway: hop.gateway}),
+      text: alive.length > 1 ? MULTIPATH : route.text,
+    }
   }
 
   /** The type of an address in the local table alone, as `-m addrtype` and `fib … type` see it (inet_addr_type). */
@@ -151,16 +194,28 @@ export class Router {
   /** The connected or pod route that holds this address, if it leaves by a device without a gateway. */
   onLinkDevice(address: Address): string | undefined {
     for (const table of this.tables.values()) {
-      for (const route of table.exact.get(address) ?? []) if (route.type === 'unicast' && route.nextHops[0]?.gateway === undefined) return route.nextHops[0]?.device
+      for (const route of table.exact.get(address) ?? [])
+        if (route.type === 'unicast' && route.nextHops[0]?.gateway === undefined) return route.nextHops[0]?.device
     }
-    return this.tables.get('main')?.prefixes.find((route) => route.type === 'unicast' && route.length > 0 && inRange(address, route.destination) && route.nextHops[0]?.gateway === undefined)?.nextHops[0]?.device
+    return this.tables
+      .get('main')
+      ?.prefixes.find(
+        (route) =>
+          route.type === 'unicast' &&
+          route.length > 0 &&
+          inRange(address, route.destination) &&
+          route.nextHops[0]?.gateway === undefined,
+      )?.nextHops[0]?.device
   }
 
   /** Is there a route to this address other than the default one? */
   specificGateway(address: Address): {gateway: Address | undefined; device: string} | undefined {
     for (const {exact, prefixes} of this.tables.values()) {
-      const route = exact.get(address)?.[0] ?? prefixes.find((candidate) => candidate.length > 0 && inRange(address, candidate.destination))
-      if (route && route.type === 'unicast') return {gateway: route.nextHops[0]?.gateway, device: route.nextHops[0]?.device ?? ''}
+      const route =
+        exact.get(address)?.[0] ??
+        prefixes.find((candidate) => candidate.length > 0 && inRange(address, candidate.destination))
+      if (route && route.type === 'unicast')
+        return {gateway: route.nextHops[0]?.gateway, device: route.nextHops[0]?.device ?? ''}
     }
     return undefined
   }

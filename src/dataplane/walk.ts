@@ -16,15 +16,33 @@ interface Way {
 export function walk(world: World, flow: Flow): WalkResult {
   const clients = flow.origin.kind === 'external' ? flow.origin.ranges : []
   const notes = new Map<string, string>()
-  const tree = explore(clients, (chooser) => run(world, flow, {chooser, notes}), () => way({outcome: 'unknown', cause: 'unknown', reason: 'too many ways to follow them all'}))
-  const parts = fold(tree, clients, {key: keyOf, fate: fateKey, unknown: (reasons) => way({outcome: 'unknown', cause: 'unknown', reason: reasons.length > 0 ? `it depends: ${reasons.join('; ')}` : 'it depends'})})
+  const tree = explore(
+    clients,
+    (chooser) => run(world, flow, {chooser, notes}),
+    () => way({outcome: 'unknown', cause: 'unknown', reason: 'too many ways to follow them all'}),
+  )
+  const parts = fold(tree, clients, {
+    key: keyOf,
+    fate: fateKey,
+    unknown: (reasons) =>
+      way({
+        outcome: 'unknown',
+        cause: 'unknown',
+        reason: reasons.length > 0 ? `it depends: ${reasons.join('; ')}` : 'it depends',
+      }),
+  })
   return {
-    parts: parts.map(({clients: who, ends, alternatives}): ClientFates => ({clients: clientsOf(flow, who), fates: ends.map(fateOf), alternatives: alternatives.map(fateOf)})),
+    parts: parts.map(({clients: who, ends, alternatives}): ClientFates => ({
+      clients: clientsOf(flow, who),
+      fates: ends.map(fateOf),
+      alternatives: alternatives.map(fateOf),
+    })),
     incomplete: [...notes].map(([text, node]) => ({node, reason: text.slice(node.length + 1)})),
   }
 }
 
-const clientsOf = (flow: Flow, ranges: readonly Range[]): readonly Range[] => (flow.origin.kind === 'external' ? ranges : [])
+const clientsOf = (flow: Flow, ranges: readonly Range[]): readonly Range[] =>
+  flow.origin.kind === 'external' ? ranges : []
 
 const way = (end: End): Way => ({end, source: undefined, sourceIsClient: false, hops: []})
 
@@ -43,19 +61,29 @@ function run(world: World, flow: Flow, {chooser, notes}: {chooser: Chooser; note
   return {end, source: source === 'client' ? undefined : source, sourceIsClient: source === 'client', hops: walker.hops}
 }
 
-const fateKey = (value: Way): string => (value.end.outcome === 'dropped' || value.end.outcome === 'refused' ? value.end.outcome : keyOf(value))
+const fateKey = (value: Way): string =>
+  value.end.outcome === 'dropped' || value.end.outcome === 'refused' ? value.end.outcome : keyOf(value)
 
 /** Ends that a reader would call the same. */
 function keyOf({end, source, sourceIsClient}: Way): string {
   const {outcome, receiver} = end
   if (outcome === 'unknown') return 'unknown'
-  if (outcome !== 'delivered') return `${outcome} ${end.cause ?? ''} ${receiver ? `${receiver.address} ${receiver.port}` : ''}`
+  if (outcome !== 'delivered')
+    return `${outcome} ${end.cause ?? ''} ${receiver ? `${receiver.address} ${receiver.port}` : ''}`
   return `delivered ${receiver!.kind} ${receiver!.address} ${receiver!.port} ${receiver!.node ?? ''} ${sourceIsClient ? 'client' : String(source)}`
 }
 
 function fateOf({value: {end, source, sourceIsClient, hops}, share, assumptions}: Weighted<Way>): Fate {
   return {
-    outcome: end.outcome, ...(end.receiver ? {receiver: end.receiver} : {}), ...(source === undefined ? {} : {source}), sourceIsClient,
-    share, reason: end.reason, cause: end.cause ?? 'rule', onReply: end.onReply ?? false, hops, assumptions,
+    outcome: end.outcome,
+    ...(end.receiver ? {receiver: end.receiver} : {}),
+    ...(source === undefined ? {} : {source}),
+    sourceIsClient,
+    share,
+    reason: end.reason,
+    cause: end.cause ?? 'rule',
+    onReply: end.onReply ?? false,
+    hops,
+    assumptions,
   }
 }

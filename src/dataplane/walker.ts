@@ -47,7 +47,15 @@ export class Walker {
   }
 
   hop(kind: HopKind, what: string, extra?: {where?: string; evidence?: Evidence}): void {
-    this.hops.push({node: this.machine.name, kind, what, reply: this.packet.reply, depth: this.depth, ...(this.hook === '' ? {} : {hook: this.hook}), ...extra})
+    this.hops.push({
+      node: this.machine.name,
+      kind,
+      what,
+      reply: this.packet.reply,
+      depth: this.depth,
+      ...(this.hook === '' ? {} : {hook: this.hook}),
+      ...extra,
+    })
   }
 
   /** Something was taken for granted because nobody asked the node. */
@@ -64,7 +72,10 @@ export class Walker {
 
   /** Does a condition that is not modelled hold? Asked once for each rule and packet. */
   unknownMatch(where: string, what: string): boolean {
-    return !this.assume(`${where}:${what}:${this.packetKey()}`, [`if ${where} (${what}) does not match`, `if ${where} (${what}) matches`])
+    return !this.assume(`${where}:${what}:${this.packetKey()}`, [
+      `if ${where} (${what}) does not match`,
+      `if ${where} (${what}) matches`,
+    ])
   }
 
   private packetKey(): string {

@@ -12,7 +12,11 @@ export interface PodPlace {
 
 /** What the caller knows of the world around the nodes' dumps. */
 export interface WorldFacts {
-  readonly nodes: readonly {readonly state: NodeState; readonly addresses: readonly Address[]; readonly podRanges: readonly Range[]}[]
+  readonly nodes: readonly {
+    readonly state: NodeState
+    readonly addresses: readonly Address[]
+    readonly podRanges: readonly Range[]
+  }[]
   readonly pods: readonly PodPlace[]
   /** Hosts outside the snapshot that are known to exist (external endpoints). */
   readonly externals: ReadonlySet<Address>
@@ -52,7 +56,8 @@ export class World {
         owners.set(address, owners.has(address) && known !== machine ? undefined : machine)
       }
     }
-    for (const machine of this.machines.values()) for (const address of machine.hints.addresses) owners.set(address, machine)
+    for (const machine of this.machines.values())
+      for (const address of machine.hints.addresses) owners.set(address, machine)
     return new Map([...owners].filter((entry): entry is [Address, Machine] => entry[1] !== undefined))
   }
 
@@ -95,10 +100,12 @@ export class World {
       const address = pod.addresses.find((candidate) => familyOf(candidate) === family)
       if (address !== undefined && !pod.hostNetwork && !samples.has(pod.node)) samples.set(pod.node, address)
     }
-    return [...this.machines.values()].some((machine) => [...samples].some(([node, address]) => {
-      if (node === machine.name) return false
-      const hop = machine.router(family).specificGateway(address)
-      return hop?.gateway !== undefined && this.machineAt(hop.gateway) !== undefined
-    }))
+    return [...this.machines.values()].some((machine) =>
+      [...samples].some(([node, address]) => {
+        if (node === machine.name) return false
+        const hop = machine.router(family).specificGateway(address)
+        return hop?.gateway !== undefined && this.machineAt(hop.gateway) !== undefined
+      }),
+    )
   }
 }

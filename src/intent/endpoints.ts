@@ -35,7 +35,11 @@ function slicesOf(cluster: ClusterState, service: Service): readonly ClusterStat
  * All endpoints of a Service port in one family, ready or not. The slice's port of the same name and protocol gives the
  * number (pkg/proxy/endpointslicecache.go); an address in two slices counts once.
  */
-export function endpointsOf(cluster: ClusterState, service: Service, {port, family}: {port: ServicePort; family: Family}): ServiceEndpoint[] {
+export function endpointsOf(
+  cluster: ClusterState,
+  service: Service,
+  {port, family}: {port: ServicePort; family: Family},
+): ServiceEndpoint[] {
   const found = new Map<string, ServiceEndpoint>()
   for (const slice of slicesOf(cluster, service)) {
     if (slice.family !== family) continue
@@ -51,10 +55,23 @@ export function endpointsOf(cluster: ClusterState, service: Service, {port, fami
   return [...found.values()]
 }
 
-function toEndpoint({address, ready, serving, terminating, node, pod, zoneHints, nodeHints}: Endpoint, port: number): ServiceEndpoint | undefined {
+function toEndpoint(
+  {address, ready, serving, terminating, node, pod, zoneHints, nodeHints}: Endpoint,
+  port: number,
+): ServiceEndpoint | undefined {
   const parsed = parseAddress(address)
   if (parsed === undefined) return undefined
-  return {address: parsed, port, ready, serving, terminating, zoneHints, nodeHints, ...(node === undefined ? {} : {node}), ...(pod === undefined ? {} : {pod})}
+  return {
+    address: parsed,
+    port,
+    ready,
+    serving,
+    terminating,
+    zoneHints,
+    nodeHints,
+    ...(node === undefined ? {} : {node}),
+    ...(pod === undefined ? {} : {pod}),
+  }
 }
 
 /** The zone label that kube-proxy compares hints with. */
@@ -69,8 +86,16 @@ export interface EndpointView {
 }
 
 /** Endpoints that traffic with policy Cluster reaches from a node (pkg/proxy/topology.go, CategorizeEndpoints). */
-export function clusterEndpoints(all: readonly ServiceEndpoint[], service: Service, view: EndpointView): ServiceEndpoint[] {
-  const ready = near(all.filter((endpoint) => endpoint.ready), service, view)
+export function clusterEndpoints(
+  all: readonly ServiceEndpoint[],
+  service: Service,
+  view: EndpointView,
+): ServiceEndpoint[] {
+  const ready = near(
+    all.filter((endpoint) => endpoint.ready),
+    service,
+    view,
+  )
   return ready.length > 0 ? ready : fallback(all, view)
 }
 
@@ -87,10 +112,20 @@ function fallback(all: readonly ServiceEndpoint[], {minor}: EndpointView): Servi
 }
 
 /** Hints: of the node when all endpoints have some (KEP-3015), else of the zone (KEP-2433); ignored when none fits. */
-function near(ready: readonly ServiceEndpoint[], service: Service, {node, cluster, minor}: EndpointView): ServiceEndpoint[] {
+function near(
+  ready: readonly ServiceEndpoint[],
+  service: Service,
+  {node, cluster, minor}: EndpointView,
+): ServiceEndpoint[] {
   if (ready.length === 0 || (minor !== undefined && minor < 24)) return [...ready]
   // before 1.33 the proxy also wanted the annotation or field that asks for hints
-  if (minor !== undefined && minor < 33 && service.topologyMode === undefined && service.trafficDistribution === undefined) return [...ready]
+  if (
+    minor !== undefined &&
+    minor < 33 &&
+    service.topologyMode === undefined &&
+    service.trafficDistribution === undefined
+  )
+    return [...ready]
   if ((minor === undefined || minor >= 34) && ready.every(({nodeHints}) => nodeHints.length > 0)) {
     const own = ready.filter(({nodeHints}) => nodeHints.includes(node))
     if (own.length > 0) return own

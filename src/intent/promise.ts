@@ -15,7 +15,8 @@ export interface Frontend {
 }
 
 /** Who asks: somebody outside, a node's own process, a pod that is no endpoint, or one that is. */
-export type OriginClass = {readonly kind: 'external'} | {readonly kind: 'node'} | {readonly kind: 'pod'} | {readonly kind: 'backend'}
+export type OriginClass =
+  {readonly kind: 'external'} | {readonly kind: 'node'} | {readonly kind: 'pod'} | {readonly kind: 'backend'}
 
 /** What the API objects promise for one frontend, seen from one node's kube-proxy. */
 export interface ServicePromise {
@@ -42,7 +43,12 @@ export interface ProxyFacts {
 
 /** Does kube-proxy handle this Service at all? Headless ones, ExternalName and those of another proxy have no frontends. */
 export function isProxied(service: Service): boolean {
-  return service.type !== 'ExternalName' && !service.headless && service.clusterIPs.length > 0 && service.proxyName === undefined
+  return (
+    service.type !== 'ExternalName' &&
+    !service.headless &&
+    service.clusterIPs.length > 0 &&
+    service.proxyName === undefined
+  )
 }
 
 /** The addresses that answer for a Service port (pkg/proxy/serviceport.go; KEP-1860 for ipMode). Node ports: per node, in `nodePortFrontends`. */
@@ -55,7 +61,9 @@ export function frontendsOf(service: Service, port: ServicePort): Frontend[] {
   return [
     ...service.clusterIPs.flatMap((ip) => make('clusterIP', ip)),
     ...service.externalIPs.flatMap((ip) => make('externalIP', ip)),
-    ...service.loadBalancer.flatMap(({ip, ipMode}) => (ip === undefined || ipMode === 'Proxy' ? [] : make('loadBalancerIP', ip))),
+    ...service.loadBalancer.flatMap(({ip, ipMode}) =>
+      ip === undefined || ipMode === 'Proxy' ? [] : make('loadBalancerIP', ip),
+    ),
   ].filter(({address}) => servesFamily(service, familyOf(address)))
 }
 
@@ -68,15 +76,25 @@ export function servesFamily(service: Service, family: Family): boolean {
  * The node-port addresses of one node: by `nodePortAddresses`; without it every address in the old modes, the node's
  * primary address of each family in nftables mode (KEP-3866). Only addresses that the API knows are promised.
  */
-export function nodePortFrontends(cluster: ClusterState, service: Service, {port, proxy}: {port: ServicePort; proxy: ProxyFacts}): Frontend[] {
+export function nodePortFrontends(
+  cluster: ClusterState,
+  service: Service,
+  {port, proxy}: {port: ServicePort; proxy: ProxyFacts},
+): Frontend[] {
   if (!isProxied(service) || port.nodePort === undefined) return []
   const node = cluster.nodes.find(({name}) => name === proxy.node)
-  const internal = (node?.addresses ?? []).filter(({type}) => type === 'InternalIP').flatMap(({address}) => parseAddress(address) ?? [])
+  const internal = (node?.addresses ?? [])
+    .filter(({type}) => type === 'InternalIP')
+    .flatMap(({address}) => parseAddress(address) ?? [])
   const allowed = allowedRanges(proxy.config)
   const addresses = allowed ? internal.filter((address) => allowed.some((range) => inRange(address, range))) : internal
   const base = {port: port.nodePort, protocol: port.protocol, node: proxy.node}
-  const own = addresses.filter((address) => servesFamily(service, familyOf(address))).map((address): Frontend => ({kind: 'nodePort', address, ...base}))
-  return servesFamily(service, 4) && proxy.mode !== undefined ? [...own, {kind: 'localhost', address: 0x7f000001, ...base}] : own
+  const own = addresses
+    .filter((address) => servesFamily(service, familyOf(address)))
+    .map((address): Frontend => ({kind: 'nodePort', address, ...base}))
+  return servesFamily(service, 4) && proxy.mode !== undefined
+    ? [...own, {kind: 'localhost', address: 0x7f000001, ...base}]
+    : own
 }
 
 function allowedRanges(config: KubeProxyConfig | undefined): Range[] | undefined {
@@ -114,7 +132,10 @@ export function promiseFor(asked: Asked): ServicePromise {
   const wide = clusterEndpoints(all, service, view)
   const blocked = blockedBySourceRange(asked)
   if (frontend.kind === 'localhost' && !servesLocalhost(proxy)) {
-    return promise('refused', {also: proxy.mode === 'nftables' ? [] : ['dropped'], why: `127.0.0.1:nodePort is not served in ${proxy.mode} mode, so the port refuses`})
+    return promise('refused', {
+      also: proxy.mode === 'nftables' ? [] : ['dropped'],
+      why: `127.0.0.1:nodePort is not served in ${proxy.mode} mode, so the port refuses`,
+    })
   }
   if (blocked) return promise('dropped', {why: `${blocked} is not in loadBalancerSourceRanges`})
   if (frontend.kind === 'clusterIP') return internal(service, {all, wide, view, mode: proxy.mode})
@@ -124,7 +145,10 @@ export function promiseFor(asked: Asked): ServicePromise {
   return ranged ? {...outside, also: ['dropped', 'refused']} : outside
 }
 
-const promise = (outcome: ServicePromise['outcome'], extra: Partial<ServicePromise> & {why: string}): ServicePromise => ({also: [], endpoints: [], tolerated: [], keepsClient: false, outcome, ...extra})
+const promise = (
+  outcome: ServicePromise['outcome'],
+  extra: Partial<ServicePromise> & {why: string},
+): ServicePromise => ({also: [], endpoints: [], tolerated: [], keepsClient: false, outcome, ...extra})
 
 interface Choices {
   readonly all: readonly ServiceEndpoint[]
@@ -136,32 +160,55 @@ interface Choices {
 const nobody = (why: string): ServicePromise => promise('refused', {also: ['dropped'], why})
 
 function internal(service: Service, {all, wide, view, mode}: Choices & {mode: ProxyMode | undefined}): ServicePromise {
-  if (service.internalTrafficPolicy !== 'Local') return wide.length > 0 ? promise('delivered', {endpoints: wide, why: 'every ready endpoint'}) : nobody('no ready endpoint')
+  if (service.internalTrafficPolicy !== 'Local')
+    return wide.length > 0
+      ? promise('delivered', {endpoints: wide, why: 'every ready endpoint'})
+      : nobody('no ready endpoint')
   const local = localEndpoints(all, view)
   if (local.length > 0) return promise('delivered', {endpoints: local, why: 'internalTrafficPolicy: Local'})
   const anywhere = wide.length > 0
-  return promise('dropped', {also: mode === 'ipvs' ? ['refused', 'delivered'] : ['refused'], tolerated: mode === 'ipvs' ? wide : [], why: anywhere ? 'internalTrafficPolicy: Local, and no endpoint on this node' : 'no ready endpoint'})
+  return promise('dropped', {
+    also: mode === 'ipvs' ? ['refused', 'delivered'] : ['refused'],
+    tolerated: mode === 'ipvs' ? wide : [],
+    why: anywhere ? 'internalTrafficPolicy: Local, and no endpoint on this node' : 'no ready endpoint',
+  })
 }
 
 /** Node ports, external and load-balancer addresses. */
 function external({service, origin, proxy}: Asked, {all, wide, view}: Choices & {origin: OriginClass}): ServicePromise {
-  if (service.externalTrafficPolicy !== 'Local') return wide.length > 0 ? promise('delivered', {endpoints: wide, why: 'every ready endpoint'}) : nobody('no ready endpoint')
+  if (service.externalTrafficPolicy !== 'Local')
+    return wide.length > 0
+      ? promise('delivered', {endpoints: wide, why: 'every ready endpoint'})
+      : nobody('no ready endpoint')
   const local = localEndpoints(all, view)
   const ipvs = proxy.mode === 'ipvs'
   if (origin.kind !== 'external') {
     // pods and the node's own processes are internal: they may use every endpoint (KUBE-XLB, KUBE-EXT short-circuit)
     if (wide.length === 0 && local.length === 0) return nobody('no ready endpoint')
-    return promise('delivered', {endpoints: ipvs && local.length > 0 ? local : wide, tolerated: [...local, ...wide], also: local.length === 0 ? ['dropped', 'refused'] : [], why: 'traffic from inside may use every endpoint' })
+    return promise('delivered', {
+      endpoints: ipvs && local.length > 0 ? local : wide,
+      tolerated: [...local, ...wide],
+      also: local.length === 0 ? ['dropped', 'refused'] : [],
+      why: 'traffic from inside may use every endpoint',
+    })
   }
-  if (local.length > 0) return promise('delivered', {endpoints: local, keepsClient: true, why: 'externalTrafficPolicy: Local'})
+  if (local.length > 0)
+    return promise('delivered', {endpoints: local, keepsClient: true, why: 'externalTrafficPolicy: Local'})
   if (wide.length === 0) return promise('refused', {also: ['dropped'], why: 'no ready endpoint'})
-  return promise('dropped', {also: ipvs ? ['refused', 'delivered'] : ['refused'], tolerated: ipvs ? wide : [], why: 'externalTrafficPolicy: Local, and no endpoint on this node'})
+  return promise('dropped', {
+    also: ipvs ? ['refused', 'delivered'] : ['refused'],
+    tolerated: ipvs ? wide : [],
+    why: 'externalTrafficPolicy: Local, and no endpoint on this node',
+  })
 }
 
 /** A client outside the ranges. */
 function blockedBySourceRange({service, frontend, origin, client}: Asked): string | undefined {
-  if (frontend.kind !== 'loadBalancerIP' || service.sourceRanges.length === 0 || origin.kind !== 'external' || !client) return undefined
+  if (frontend.kind !== 'loadBalancerIP' || service.sourceRanges.length === 0 || origin.kind !== 'external' || !client)
+    return undefined
   const ranges = service.sourceRanges.flatMap((text) => parseRange(text.trim()) ?? [])
-  const outside = client.every(({lo, hi}) => !ranges.some((range) => typeof range.lo === typeof lo && range.lo <= hi && range.hi >= lo))
+  const outside = client.every(
+    ({lo, hi}) => !ranges.some((range) => typeof range.lo === typeof lo && range.lo <= hi && range.hi >= lo),
+  )
   return outside ? 'the client' : undefined
 }

@@ -3,7 +3,7 @@ import {Agent as HttpAgent, request as httpRequest} from 'node:http'
 import {Agent as HttpsAgent, request as httpsRequest, type RequestOptions} from 'node:https'
 import {KubeConfig} from '@kubernetes/client-node'
 import {SvcTraceError} from '../model/errors.js'
-import {execCredential} from './exec-credential.js'
+import {execCredential, type Credential} from './exec-credential.js'
 import type {Connection} from './kubeconfig.js'
 
 /** An answer that is not a success. */
@@ -37,35 +37,89 @@ export async function openApi(connection: Connection, options: ApiOptions): Prom
   const agent = secure ? new HttpsAgent({keepAlive: true}) : new HttpAgent({keepAlive: true})
   const call = (method: string, path: string, body?: object): Promise<Record<string, unknown>> =>
     send({method, url, path, secure, agent, headers, options, tls, ...(body ? {body: JSON.stringify(body)} : {})})
-  return {get: (path) => retry(() => call('GET', path), options.signal), post: (path, body) => call('POST', path, body), close: () => agent.destroy()}
+  return {
+    get: (path) => retry(() => call('GET', path), options.signal),
+    post: (path, body) => call('POST', path, body),
+    close: () => agent.destroy(),
+  }
 }
 
-async function authenticate({cluster, user, server}: Connection): Promise<{options: RequestOptions; headers: Record<string, string | string[]>}> {
+async function authenticate({
+  cluster,
+  user,
+  server,
+}: Connection): Promise<{options: RequestOptions; headers: Record<string, string | string[]>}> {
   const credential = user['exec'] ? await execCredential(user['exec'] as Record<string, unknown>, server) : {}
-  const token = credential.token ?? (typeof user['tokenFile'] === 'string' ? readText(user['tokenFile']) : (user['token'] as string | undefined))
-  const config = new KubeConfig()
-  const text = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined)
-  config.loadFromOptions({
-    clusters: [{name: 'c', server, skipTLSVerify: cluster['insecure-skip-tls-verify'] === true, caFile: text(cluster['certificate-authority']), caData: text(cluster['certificate-authority-data']), tlsServerName: text(cluster['tls-server-name'])}],
-    users: [{
-      name: 'u', token, username: text(user['username']), password: text(user['password']), authProvider: user['auth-provider'],
-      certFile: text(user['client-certificate']), certData: credential.certificate ? base64(credential.certificate) : text(user['client-certificate-data']),
-      keyFile: text(user['client-key']), keyData: credential.key ? base64(credential.key) : text(user['client-key-data']),
-    }],
-    contexts: [{name: 'x', cluster: 'c', user: 'u'}], currentContext: 'x',
-  })
+  const token =
+    credential.token ??
+    (typeof user['tokenFile'] === 'string' ? readText(user['tokenFile']) : (user['token'] as string | undefined))
+  const config = clientConfig({cluster, user, server}, {token, credential})
   const options: RequestOptions = {}
   if (server.startsWith('https:')) {
     try {
       await config.applyToHTTPSOptions(options)
     } catch (error) {
-      throw new SvcTraceError('BadKubeconfig', `the kubeconfig's credentials cannot be used: ${(error as Error).message}`, undefined, {cause: error})
+      throw new SvcTraceError(
+        'BadKubeconfig',
+        `the kubeconfig's credentials cannot be used: ${(error as Error).message}`,
+        undefined,
+        {cause: error},
+      )
     }
   }
   const {headers: own, agent: _agent, ...rest} = options
-  const headers = {...(own as Record<string, string>), ...(token ? {Authorization: `Bearer ${token}`} : {}), ...impersonation(user)}
-  return {options: {...rest, rejectUnauthorized: cluster['insecure-skip-tls-verify'] !== true, ...(text(cluster['tls-server-name']) ? {servername: text(cluster['tls-server-name'])} : {})}, headers}
+  const headers = {
+    ...(own as Record<string, string>),
+    ...(token ? {Authorization: `Bearer ${token}`} : {}),
+    ...impersonation(user),
+  }
+  return {
+    options: {
+      ...rest,
+      rejectUnauthorized: cluster['insecure-skip-tls-verify'] !== true,
+      ...(text(cluster['tls-server-name']) ? {servername: text(cluster['tls-server-name'])} : {}),
+    },
+    headers,
+  }
 }
+
+/** client-node's own form of the cluster and user that we chose. */
+function clientConfig(
+  {cluster, user, server}: Pick<Connection, 'cluster' | 'user' | 'server'>,
+  {token, credential}: {token: string | undefined; credential: Credential},
+): KubeConfig {
+  const config = new KubeConfig()
+  config.loadFromOptions({
+    clusters: [
+      {
+        name: 'c',
+        server,
+        skipTLSVerify: cluster['insecure-skip-tls-verify'] === true,
+        caFile: text(cluster['certificate-authority']),
+        caData: text(cluster['certificate-authority-data']),
+        tlsServerName: text(cluster['tls-server-name']),
+      },
+    ],
+    users: [
+      {
+        name: 'u',
+        token,
+        username: text(user['username']),
+        password: text(user['password']),
+        authProvider: user['auth-provider'],
+        certFile: text(user['client-certificate']),
+        certData: credential.certificate ? base64(credential.certificate) : text(user['client-certificate-data']),
+        keyFile: text(user['client-key']),
+        keyData: credential.key ? base64(credential.key) : text(user['client-key-data']),
+      },
+    ],
+    contexts: [{name: 'x', cluster: 'c', user: 'u'}],
+    currentContext: 'x',
+  })
+  return config
+}
+
+const text = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined)
 
 const base64 = (text: string): string => Buffer.from(text).toString('base64')
 
@@ -73,13 +127,16 @@ function readText(path: string): string {
   try {
     return readFileSync(path, 'utf8').trim()
   } catch (error) {
-    throw new SvcTraceError('BadKubeconfig', `cannot read ${path}: ${(error as Error).message}`, undefined, {cause: error})
+    throw new SvcTraceError('BadKubeconfig', `cannot read ${path}: ${(error as Error).message}`, undefined, {
+      cause: error,
+    })
   }
 }
 
 function impersonation(user: Record<string, unknown>): Record<string, string | string[]> {
   return {
-    ...(typeof user['as'] === 'string' ? {'Impersonate-User': user['as']} : {}), ...(Array.isArray(user['as-groups']) ? {'Impersonate-Group': user['as-groups'].map(String)} : {}),
+    ...(typeof user['as'] === 'string' ? {'Impersonate-User': user['as']} : {}),
+    ...(Array.isArray(user['as-groups']) ? {'Impersonate-Group': user['as-groups'].map(String)} : {}),
     ...(typeof user['as-uid'] === 'string' ? {'Impersonate-Uid': user['as-uid']} : {}),
   }
 }
@@ -97,16 +154,36 @@ interface Call {
 }
 
 function send({method, url, path, secure, agent, headers, options, tls, body}: Call): Promise<Record<string, unknown>> {
-  const signal = options.timeout > 0 ? AbortSignal.any([options.signal, AbortSignal.timeout(options.timeout)]) : options.signal
+  const signal =
+    options.timeout > 0 ? AbortSignal.any([options.signal, AbortSignal.timeout(options.timeout)]) : options.signal
   return new Promise((resolve, reject) => {
     const prefix = url.pathname === '/' ? '' : url.pathname.replace(/\/$/, '')
     const request = (secure ? httpsRequest : httpRequest)(
-      {...(secure ? tls : {}), agent, method, host: url.hostname.replaceAll(/[[\]]/g, ''), port: url.port || (secure ? 443 : 80), path: `${prefix}${path}`, headers: {Accept: 'application/json', ...(body ? {'Content-Type': 'application/json'} : {}), ...headers}, signal},
+      {
+        ...(secure ? tls : {}),
+        agent,
+        method,
+        host: url.hostname.replaceAll(/[[\]]/g, ''),
+        port: url.port || (secure ? 443 : 80),
+        path: `${prefix}${path}`,
+        headers: {Accept: 'application/json', ...(body ? {'Content-Type': 'application/json'} : {}), ...headers},
+        signal,
+      },
       (response) => {
         const chunks: Buffer[] = []
         response.on('data', (chunk: Buffer) => chunks.push(chunk))
         response.on('error', reject)
-        response.on('end', () => answer(response.statusCode ?? 0, {text: Buffer.concat(chunks).toString('utf8'), server: url.origin, retryAfter: Number(response.headers['retry-after'] ?? 0)}, {resolve, reject}))
+        response.on('end', () =>
+          answer(
+            response.statusCode ?? 0,
+            {
+              text: Buffer.concat(chunks).toString('utf8'),
+              server: url.origin,
+              retryAfter: Number(response.headers['retry-after'] ?? 0),
+            },
+            {resolve, reject},
+          ),
+        )
       },
     )
     request.on('error', (error) => reject(unreachable(error, url.origin, options)))
@@ -119,36 +196,71 @@ interface Settle {
   readonly reject: (error: Error) => void
 }
 
-function answer(status: number, {text, server}: {text: string; server: string; retryAfter: number}, {resolve, reject}: Settle): void {
+function answer(
+  status: number,
+  {text, server}: {text: string; server: string; retryAfter: number},
+  {resolve, reject}: Settle,
+): void {
   let body: Record<string, unknown> = {}
   try {
     body = JSON.parse(text) as Record<string, unknown>
   } catch {
-    if (status < 400) return reject(new SvcTraceError('ApiError', `${server} does not answer like a Kubernetes API server`, 'is the server address in the kubeconfig right?'))
+    if (status < 400)
+      return reject(
+        new SvcTraceError(
+          'ApiError',
+          `${server} does not answer like a Kubernetes API server`,
+          'is the server address in the kubeconfig right?',
+        ),
+      )
   }
   if (status < 400) return resolve(body)
   const message = typeof body['message'] === 'string' ? body['message'] : text.trim().split('\n')[0]!.slice(0, 300)
-  if (status === 401) return reject(new SvcTraceError('Unauthorized', `the server has asked for credentials: ${message || 'Unauthorized'}`, 'is the token or certificate of this context still valid? kubectl auth whoami'))
+  if (status === 401)
+    return reject(
+      new SvcTraceError(
+        'Unauthorized',
+        `the server has asked for credentials: ${message || 'Unauthorized'}`,
+        'is the token or certificate of this context still valid? kubectl auth whoami',
+      ),
+    )
   reject(new ApiFailure(status, message || `HTTP ${status}`))
 }
 
 function unreachable(error: Error & {code?: string}, server: string, {signal}: ApiOptions): SvcTraceError {
   if (signal.aborted) return new SvcTraceError('Interrupted', 'interrupted')
-  if (error.name === 'TimeoutError' || error.name === 'AbortError') return new SvcTraceError('ApiUnreachable', `${server} did not answer in time`, 'raise --request-timeout')
+  if (error.name === 'TimeoutError' || error.name === 'AbortError')
+    return new SvcTraceError('ApiUnreachable', `${server} did not answer in time`, 'raise --request-timeout')
   const certificate = /CERT|SELF_SIGNED|UNABLE_TO_VERIFY|ALTNAME/.test(error.code ?? '')
-  if (certificate) return new SvcTraceError('ApiUnreachable', `the certificate of ${server} is not valid for this kubeconfig: ${error.message}`, 'check certificate-authority and tls-server-name of the cluster')
-  return new SvcTraceError('ApiUnreachable', `cannot reach the API server ${server}: ${error.code ?? error.message}`, 'is the cluster up, and the context right? kubectl config current-context')
+  if (certificate)
+    return new SvcTraceError(
+      'ApiUnreachable',
+      `the certificate of ${server} is not valid for this kubeconfig: ${error.message}`,
+      'check certificate-authority and tls-server-name of the cluster',
+    )
+  return new SvcTraceError(
+    'ApiUnreachable',
+    `cannot reach the API server ${server}: ${error.code ?? error.message}`,
+    'is the cluster up, and the context right? kubectl config current-context',
+  )
 }
 
 const RETRIES = 3
 
 /** Too many requests and server errors are worth another try. */
-async function retry(call: () => Promise<Record<string, unknown>>, signal: AbortSignal): Promise<Record<string, unknown>> {
+async function retry(
+  call: () => Promise<Record<string, unknown>>,
+  signal: AbortSignal,
+): Promise<Record<string, unknown>> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await call()
     } catch (error) {
-      const again = error instanceof ApiFailure && (error.status === 429 || error.status >= 500) && attempt < RETRIES && !signal.aborted
+      const again =
+        error instanceof ApiFailure &&
+        (error.status === 429 || error.status >= 500) &&
+        attempt < RETRIES &&
+        !signal.aborted
       if (!again) throw error
       await new Promise((resolve) => setTimeout(resolve, 200 * 2 ** attempt))
     }

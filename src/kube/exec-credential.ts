@@ -13,19 +13,44 @@ export interface Credential {
 export function execCredential(exec: Entry, server: string): Promise<Credential> {
   const command = String(exec['command'])
   const args = Array.isArray(exec['args']) ? exec['args'].map(String) : []
-  const own = Array.isArray(exec['env']) ? (exec['env'] as Entry[]).map(({name, value}) => [String(name), String(value)]) : []
-  const info = {kind: 'ExecCredential', apiVersion: exec['apiVersion'], spec: {interactive: process.stdin.isTTY, ...(exec['provideClusterInfo'] ? {cluster: {server}} : {})}}
-  const env = {...process.env, ...Object.fromEntries(own), KUBERNETES_EXEC_INFO: JSON.stringify(info)}
+  const own = Array.isArray(exec['env'])
+    ? (exec['env'] as Entry[]).map(({name, value}): [string, string] => [String(name), String(value)])
+    : []
+  const info = {
+    kind: 'ExecCredential',
+    apiVersion: exec['apiVersion'],
+    spec: {interactive: process.stdin.isTTY, ...(exec['provideClusterInfo'] ? {cluster: {server}} : {})},
+  }
+  const env: NodeJS.ProcessEnv = {
+    ...process.env,
+    ...Object.fromEntries<string>(own),
+    KUBERNETES_EXEC_INFO: JSON.stringify(info),
+  }
   return new Promise((resolve, reject) => {
-    const fail = (what: string): void => reject(new SvcTraceError('Unauthorized', `credential plugin ${command} ${what}`, typeof exec['installHint'] === 'string' ? exec['installHint'] : undefined))
+    const fail = (what: string): void =>
+      reject(
+        new SvcTraceError(
+          'Unauthorized',
+          `credential plugin ${command} ${what}`,
+          typeof exec['installHint'] === 'string' ? exec['installHint'] : undefined,
+        ),
+      )
     execFile(command, args, {env, timeout: 60_000, maxBuffer: 1024 * 1024}, (error, stdout, stderr) => {
-      if (error) return fail((error as NodeJS.ErrnoException).code === 'ENOENT' ? 'is not installed' : `failed: ${stderr.trim().split('\n').at(-1) || error.message}`)
+      if (error)
+        return fail(
+          (error as NodeJS.ErrnoException).code === 'ENOENT'
+            ? 'is not installed'
+            : `failed: ${stderr.trim().split('\n').at(-1) || error.message}`,
+        )
       try {
         const {status} = JSON.parse(stdout) as {status?: Entry}
         if (!status) return fail('gave no status')
         resolve({
           ...(typeof status['token'] === 'string' ? {token: status['token']} : {}),
-          ...(typeof status['clientCertificateData'] === 'string' ? {certificate: status['clientCertificateData']} : {}), ...(typeof status['clientKeyData'] === 'string' ? {key: status['clientKeyData']} : {}),
+          ...(typeof status['clientCertificateData'] === 'string'
+            ? {certificate: status['clientCertificateData']}
+            : {}),
+          ...(typeof status['clientKeyData'] === 'string' ? {key: status['clientKeyData']} : {}),
         })
       } catch {
         fail('did not print an ExecCredential')

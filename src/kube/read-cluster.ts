@@ -13,12 +13,25 @@ interface Resource {
 }
 
 const core = (name: string, namespaced = true): Resource => ({name, group: '/api/v1', namespaced, optional: false})
-const extra = (name: string, group: string, namespaced = true): Resource => ({name, group: `/apis/${group}`, namespaced, optional: true})
+const extra = (name: string, group: string, namespaced = true): Resource => ({
+  name,
+  group: `/apis/${group}`,
+  namespaced,
+  optional: true,
+})
 
 /** What a snapshot holds of the API. Secrets are not among it. */
 export const RESOURCES: readonly Resource[] = [
-  core('namespaces', false), core('nodes', false), core('services'), extra('endpointslices', 'discovery.k8s.io/v1'), core('endpoints'), core('pods'),
-  extra('ingresses', 'networking.k8s.io/v1'), extra('ingressclasses', 'networking.k8s.io/v1', false), extra('networkpolicies', 'networking.k8s.io/v1'), extra('servicecidrs', 'networking.k8s.io/v1', false),
+  core('namespaces', false),
+  core('nodes', false),
+  core('services'),
+  extra('endpointslices', 'discovery.k8s.io/v1'),
+  core('endpoints'),
+  core('pods'),
+  extra('ingresses', 'networking.k8s.io/v1'),
+  extra('ingressclasses', 'networking.k8s.io/v1', false),
+  extra('networkpolicies', 'networking.k8s.io/v1'),
+  extra('servicecidrs', 'networking.k8s.io/v1', false),
 ]
 
 export interface ReadCluster {
@@ -40,25 +53,45 @@ export async function readClusterFiles(api: Api, namespace: string): Promise<Rea
   }
   const config = await readProxyConfig(api, forbidden)
   if (config) files.set('api/configmap-kube-proxy.json', JSON.stringify(config))
-  if (!files.has('api/services.json')) throw new SvcTraceError('Forbidden', `Error from server (Forbidden): ${forbidden['services'] ?? 'services cannot be listed'}`, 'see manifests/rbac.yaml for the permissions that svc-trace needs')
+  if (!files.has('api/services.json'))
+    throw new SvcTraceError(
+      'Forbidden',
+      `Error from server (Forbidden): ${forbidden['services'] ?? 'services cannot be listed'}`,
+      'see manifests/rbac.yaml for the permissions that svc-trace needs',
+    )
   return {files, forbidden}
 }
 
-async function readResource(api: Api, resource: Resource, {namespace, forbidden}: {namespace: string; forbidden: Record<string, string>}): Promise<Json | undefined> {
+async function readResource(
+  api: Api,
+  resource: Resource,
+  {namespace, forbidden}: {namespace: string; forbidden: Record<string, string>},
+): Promise<Json | undefined> {
   try {
     return await readPages(api, resource, `${resource.group}/${resource.name}`)
   } catch (error) {
     if (!(error instanceof ApiFailure)) throw error
     if (error.status === 404 && resource.optional) return undefined
-    if (error.status !== 403) throw new SvcTraceError('ApiError', `listing ${resource.name}: ${error.message}`, undefined, {cause: error})
+    if (error.status !== 403)
+      throw new SvcTraceError('ApiError', `listing ${resource.name}: ${error.message}`, undefined, {cause: error})
   }
-  return resource.namespaced ? readNamespace(api, resource, {namespace, forbidden}) : refuse(resource.name, forbidden, `list of ${resource.name} at the cluster scope is forbidden`)
+  return resource.namespaced
+    ? readNamespace(api, resource, {namespace, forbidden})
+    : refuse(resource.name, forbidden, `list of ${resource.name} at the cluster scope is forbidden`)
 }
 
 /** Without the right to list a cluster, the namespace is better than nothing. */
-async function readNamespace(api: Api, resource: Resource, {namespace, forbidden}: {namespace: string; forbidden: Record<string, string>}): Promise<Json | undefined> {
+async function readNamespace(
+  api: Api,
+  resource: Resource,
+  {namespace, forbidden}: {namespace: string; forbidden: Record<string, string>},
+): Promise<Json | undefined> {
   try {
-    const list = await readPages(api, resource, `${resource.group}/namespaces/${encodeURIComponent(namespace)}/${resource.name}`)
+    const list = await readPages(
+      api,
+      resource,
+      `${resource.group}/namespaces/${encodeURIComponent(namespace)}/${resource.name}`,
+    )
     forbidden[resource.name] = `list of ${resource.name} in all namespaces is forbidden; only ${namespace} was read`
     return list
   } catch (error) {
@@ -76,7 +109,7 @@ async function readPages(api: Api, {name}: Resource, path: string): Promise<Json
   const items: Json[] = []
   let next = ''
   let first: Json | undefined
-  for (let restarts = 0; ; ) {
+  for (let restarts = 0; ;) {
     let page: Json
     try {
       page = await api.get(`${path}?limit=${PAGE}${next === '' ? '' : `&continue=${encodeURIComponent(next)}`}`)

@@ -1,43 +1,102 @@
 type Json = Record<string, unknown>
 
-const record = (value: unknown): Json => (typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {})
+const record = (value: unknown): Json =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {}
 const list = (value: unknown): Json[] => (Array.isArray(value) ? value.map(record) : [])
-const pick = (from: Json, keys: readonly string[]): Json => Object.fromEntries(keys.filter((key) => from[key] !== undefined).map((key) => [key, from[key]]))
+const pick = (from: Json, keys: readonly string[]): Json =>
+  Object.fromEntries(keys.filter((key) => from[key] !== undefined).map((key) => [key, from[key]]))
 
 /** Annotations that decide about traffic; any other may hold anything and stays out. */
-const ANNOTATIONS = ['service.kubernetes.io/topology-mode', 'service.kubernetes.io/topology-aware-hints', 'service.beta.kubernetes.io/load-balancer-source-ranges', 'kubernetes.io/ingress.class', 'nginx.ingress.kubernetes.io/service-upstream']
+const ANNOTATIONS = [
+  'service.kubernetes.io/topology-mode',
+  'service.kubernetes.io/topology-aware-hints',
+  'service.beta.kubernetes.io/load-balancer-source-ranges',
+  'kubernetes.io/ingress.class',
+  'nginx.ingress.kubernetes.io/service-upstream',
+]
 
 /** An API object without what a snapshot must not hold: environment, arguments, volumes, foreign annotations, field managers. */
 export function trimObject(resource: string, object: Json): Json {
   const {metadata, ...rest} = object
   const trimmed = {...rest, metadata: trimMetadata(record(metadata))}
-  if (resource === 'pods') return {metadata: trimmed.metadata, spec: trimPodSpec(record(object['spec'])), status: trimPodStatus(record(object['status']))}
-  if (resource === 'nodes') return {metadata: trimmed.metadata, spec: pick(record(object['spec']), ['podCIDR', 'podCIDRs', 'unschedulable', 'taints']), status: trimNodeStatus(record(object['status']))}
+  if (resource === 'pods')
+    return {
+      metadata: trimmed.metadata,
+      spec: trimPodSpec(record(object['spec'])),
+      status: trimPodStatus(record(object['status'])),
+    }
+  if (resource === 'nodes')
+    return {
+      metadata: trimmed.metadata,
+      spec: pick(record(object['spec']), ['podCIDR', 'podCIDRs', 'unschedulable', 'taints']),
+      status: trimNodeStatus(record(object['status'])),
+    }
   return trimmed
 }
 
 function trimMetadata(metadata: Json): Json {
   const annotations = pick(record(metadata['annotations']), ANNOTATIONS)
-  return {...pick(metadata, ['name', 'namespace', 'uid', 'labels', 'creationTimestamp', 'deletionTimestamp', 'ownerReferences']), ...(Object.keys(annotations).length > 0 ? {annotations} : {})}
+  return {
+    ...pick(metadata, [
+      'name',
+      'namespace',
+      'uid',
+      'labels',
+      'creationTimestamp',
+      'deletionTimestamp',
+      'ownerReferences',
+    ]),
+    ...(Object.keys(annotations).length > 0 ? {annotations} : {}),
+  }
 }
 
 const container = (item: Json): Json => pick(item, ['name', 'ports'])
 
 function trimPodSpec(spec: Json): Json {
   return {
-    ...pick(spec, ['nodeName', 'hostNetwork', 'hostname', 'subdomain', 'dnsPolicy', 'dnsConfig', 'enableServiceLinks', 'readinessGates']),
-    containers: list(spec['containers']).map(container), ...(spec['initContainers'] ? {initContainers: list(spec['initContainers']).map(container)} : {}),
+    ...pick(spec, [
+      'nodeName',
+      'hostNetwork',
+      'hostname',
+      'subdomain',
+      'dnsPolicy',
+      'dnsConfig',
+      'enableServiceLinks',
+      'readinessGates',
+    ]),
+    containers: list(spec['containers']).map(container),
+    ...(spec['initContainers'] ? {initContainers: list(spec['initContainers']).map(container)} : {}),
   }
 }
 
 function trimPodStatus(status: Json): Json {
-  const statuses = list(status['containerStatuses']).map((item) => ({...pick(item, ['name', 'ready', 'restartCount']), state: trimState(record(item['state']))}))
-  return {...pick(status, ['phase', 'podIP', 'podIPs', 'hostIP', 'conditions', 'reason', 'startTime']), containerStatuses: statuses}
+  const statuses = list(status['containerStatuses']).map((item) => ({
+    ...pick(item, ['name', 'ready', 'restartCount']),
+    state: trimState(record(item['state'])),
+  }))
+  return {
+    ...pick(status, ['phase', 'podIP', 'podIPs', 'hostIP', 'conditions', 'reason', 'startTime']),
+    containerStatuses: statuses,
+  }
 }
 
 /** Reasons only: a message may quote a command line or a secret. */
 function trimState(state: Json): Json {
-  return Object.fromEntries(Object.entries(state).map(([key, value]) => [key, pick(record(value), ['reason', 'exitCode', 'startedAt', 'finishedAt'])]))
+  return Object.fromEntries(
+    Object.entries(state).map(([key, value]) => [
+      key,
+      pick(record(value), ['reason', 'exitCode', 'startedAt', 'finishedAt']),
+    ]),
+  )
 }
 
-const trimNodeStatus = (status: Json): Json => ({...pick(status, ['addresses', 'conditions']), nodeInfo: pick(record(status['nodeInfo']), ['kubeletVersion', 'kubeProxyVersion', 'kernelVersion', 'osImage', 'containerRuntimeVersion'])})
+const trimNodeStatus = (status: Json): Json => ({
+  ...pick(status, ['addresses', 'conditions']),
+  nodeInfo: pick(record(status['nodeInfo']), [
+    'kubeletVersion',
+    'kubeProxyVersion',
+    'kernelVersion',
+    'osImage',
+    'containerRuntimeVersion',
+  ]),
+})

@@ -1,6 +1,16 @@
 /** What can go wrong that a user can do something about; a table in cli/ gives each its exit code. */
 export type ErrorCode =
-  | 'BadSnapshot' | 'BadUsage' | 'NotFound' | 'Forbidden' | 'Unauthorized' | 'ApiUnreachable' | 'ApiError' | 'BadKubeconfig' | 'BadConfig' | 'Interrupted' | 'CannotWrite'
+  | 'BadSnapshot'
+  | 'BadUsage'
+  | 'NotFound'
+  | 'Forbidden'
+  | 'Unauthorized'
+  | 'ApiUnreachable'
+  | 'ApiError'
+  | 'BadKubeconfig'
+  | 'BadConfig'
+  | 'Interrupted'
+  | 'CannotWrite'
 
 export class SvcTraceError extends Error {
   readonly code: ErrorCode

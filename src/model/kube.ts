@@ -152,7 +152,12 @@ export interface ClusterState {
 export interface KubeObject {
   readonly apiVersion?: string
   readonly kind?: string
-  readonly metadata: {name: string; namespace?: string; labels?: Record<string, string>; annotations?: Record<string, string>}
+  readonly metadata: {
+    name: string
+    namespace?: string
+    labels?: Record<string, string>
+    annotations?: Record<string, string>
+  }
   readonly spec?: Record<string, unknown>
   readonly status?: Record<string, unknown>
   readonly data?: Record<string, string>

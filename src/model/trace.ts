@@ -14,7 +14,8 @@ export interface Evidence {
   readonly text: string
 }
 
-export type HopKind = 'enter' | 'rule' | 'policy' | 'nat' | 'mark' | 'route' | 'ipvs' | 'arrive' | 'reply' | 'end' | 'assume' | 'choice'
+export type HopKind =
+  'enter' | 'rule' | 'policy' | 'nat' | 'mark' | 'route' | 'ipvs' | 'arrive' | 'reply' | 'end' | 'assume' | 'choice'
 
 /** One step of a packet. `what` is a sentence; `evidence` the line of the dump that made it so. */
 export interface Hop {
@@ -34,17 +35,32 @@ export interface Hop {
 
 /** What kind of thing ended a packet's way; `checks/` turn it into a finding. */
 export type Cause =
-  | 'delivered' | 'unknown'
+  | 'delivered'
+  | 'unknown'
   /** A rule or a policy of a chain. */
-  | 'rule' | 'policy'
+  | 'rule'
+  | 'policy'
   /** ip_forward, rp_filter, route_localnet, a martian source. */
-  | 'not-forwarded' | 'reverse-path' | 'loopback' | 'martian'
-  | 'route' | 'pod-route' | 'device' | 'loop'
+  | 'not-forwarded'
+  | 'reverse-path'
+  | 'loopback'
+  | 'martian'
+  | 'route'
+  | 'pod-route'
+  | 'device'
+  | 'loop'
   /** It leaves the cluster still addressed to a Service. */
   | 'untranslated'
-  | 'nobody' | 'no-listener' | 'no-address' | 'no-real-server'
+  | 'nobody'
+  | 'no-listener'
+  | 'no-address'
+  | 'no-real-server'
   /** The answer went past the node that translated; a pod got its own address as source; a source that nobody out there can answer. */
-  | 'bypass' | 'bridge-nf' | 'hairpin' | 'hairpin-mode' | 'not-masqueraded'
+  | 'bypass'
+  | 'bridge-nf'
+  | 'hairpin'
+  | 'hairpin-mode'
+  | 'not-masqueraded'
 
 /** Who sends: an address or addresses outside the cluster, a node's own process, or a pod. */
 export type Origin =

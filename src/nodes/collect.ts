@@ -36,11 +36,20 @@ export function collectorScript(): string {
 }
 
 /** Reads nodes in parallel; one that fails costs itself only. */
-export async function collectNodes(targets: readonly NodeTarget[], transport: Transport, options: CollectOptions): Promise<NodeResult[]> {
+export async function collectNodes(
+  targets: readonly NodeTarget[],
+  transport: Transport,
+  options: CollectOptions,
+): Promise<NodeResult[]> {
   const script = `SVC_TRACE_SUDO=${options.sudo}\n${collectorScript()}`
   const results: NodeResult[] = []
   const queue = [...targets]
-  const tell = (): void => options.progress({read: results.filter(({failure}) => failure === undefined).length, failed: results.filter(({failure}) => failure !== undefined).length, waiting: targets.length - results.length})
+  const tell = (): void =>
+    options.progress({
+      read: results.filter(({failure}) => failure === undefined).length,
+      failed: results.filter(({failure}) => failure !== undefined).length,
+      waiting: targets.length - results.length,
+    })
   const worker = async (): Promise<void> => {
     for (let target = queue.shift(); target && !options.signal.aborted; target = queue.shift()) {
       results.push(await collectNode(target, transport, {script, options}))
@@ -49,10 +58,21 @@ export async function collectNodes(targets: readonly NodeTarget[], transport: Tr
   }
   tell()
   await Promise.all(Array.from({length: Math.max(1, Math.min(options.parallel, targets.length))}, worker))
-  return targets.map(({node}) => results.find((result) => result.node === node) ?? {node, files: new Map(), failure: 'interrupted before it was its turn'})
+  return targets.map(
+    ({node}) =>
+      results.find((result) => result.node === node) ?? {
+        node,
+        files: new Map(),
+        failure: 'interrupted before it was its turn',
+      },
+  )
 }
 
-async function collectNode(target: NodeTarget, transport: Transport, {script, options}: {script: string; options: CollectOptions}): Promise<NodeResult> {
+async function collectNode(
+  target: NodeTarget,
+  transport: Transport,
+  {script, options}: {script: string; options: CollectOptions},
+): Promise<NodeResult> {
   const signal = AbortSignal.any([options.signal, AbortSignal.timeout(options.timeout)])
   try {
     const {files, complete} = readFrames(await transport.run(target, script, signal))

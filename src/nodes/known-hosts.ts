@@ -10,9 +10,16 @@ interface Line {
 }
 
 /** Checks a host key against the text of known_hosts files (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"). */
-export function checkHostKey(knownHosts: string, {host, port, key}: {host: string; port: number; key: Buffer}): HostKeyVerdict {
+export function checkHostKey(
+  knownHosts: string,
+  {host, port, key}: {host: string; port: number; key: Buffer},
+): HostKeyVerdict {
   const name = port === 22 ? host : `[${host}]:${port}`
-  const lines = knownHosts.split('\n').map(readLine).filter((line) => line !== undefined).filter(({hosts}) => matchesHost(hosts, name))
+  const lines = knownHosts
+    .split('\n')
+    .map(readLine)
+    .filter((line) => line !== undefined)
+    .filter(({hosts}) => matchesHost(hosts, name))
   const wanted = key.toString('base64')
   const type = keyType(key)
   if (lines.some(({marker, key: known}) => marker === '@revoked' && known === wanted)) return 'revoked'
@@ -33,10 +40,21 @@ function readLine(text: string): Line | undefined {
 function matchesHost(hosts: string, name: string): boolean {
   if (hosts.startsWith('|1|')) {
     const [, , salt, hash] = hosts.split('|')
-    return createHmac('sha1', Buffer.from(salt ?? '', 'base64')).update(name).digest('base64') === hash
+    return (
+      createHmac('sha1', Buffer.from(salt ?? '', 'base64'))
+        .update(name)
+        .digest('base64') === hash
+    )
   }
   const patterns = hosts.split(',')
-  const fits = (pattern: string): boolean => new RegExp(`^${pattern.replaceAll(/[.+^${}()|[\]\\]/g, '\\$&').replaceAll('*', '.*').replaceAll('?', '.')}$`, 'i').test(name)
+  const fits = (pattern: string): boolean =>
+    new RegExp(
+      `^${pattern
+        .replaceAll(/[.+^${}()|[\]\\]/g, '\\$&')
+        .replaceAll('*', '.*')
+        .replaceAll('?', '.')}$`,
+      'i',
+    ).test(name)
   if (patterns.some((pattern) => pattern.startsWith('!') && fits(pattern.slice(1)))) return false
   return patterns.some((pattern) => !pattern.startsWith('!') && fits(pattern))
 }
@@ -47,10 +65,18 @@ export function keyType(key: Buffer): string {
 }
 
 /** As `ssh-keygen -l` prints it. */
-export const fingerprint = (key: Buffer): string => `SHA256:${createHash('sha256').update(key).digest('base64').replace(/=+$/, '')}`
+export const fingerprint = (key: Buffer): string =>
+  `SHA256:${createHash('sha256').update(key).digest('base64').replace(/=+$/, '')}`
 
 /** The host keys' types that known_hosts has for a host, so that the server is asked for one of these. */
 export function knownKeyTypes(knownHosts: string, host: string, port: number): string[] {
   const name = port === 22 ? host : `[${host}]:${port}`
-  return [...new Set(knownHosts.split('\n').map(readLine).flatMap((line) => (line && line.marker === undefined && matchesHost(line.hosts, name) ? [line.type] : [])))]
+  return [
+    ...new Set(
+      knownHosts
+        .split('\n')
+        .map(readLine)
+        .flatMap((line) => (line && line.marker === undefined && matchesHost(line.hosts, name) ? [line.type] : [])),
+    ),
+  ]
 }

@@ -33,11 +33,20 @@ export async function sshSettings(host: string, options: SshOptions): Promise<Ss
   const name = value('hostname') ?? host
   const jump = value('proxyjump')
   return {
-    host: name, port: options.port ?? Number(value('port') ?? 22), user: options.user ?? value('user') ?? userInfo().username,
+    host: name,
+    port: options.port ?? Number(value('port') ?? 22),
+    user: options.user ?? value('user') ?? userInfo().username,
     identities: options.identity ? [options.identity] : (told.get('identityfile') ?? DEFAULT_IDENTITIES).map(expand),
-    knownHosts: options.knownHosts ? [options.knownHosts] : [...split(value('userknownhostsfile') ?? '~/.ssh/known_hosts'), ...split(value('globalknownhostsfile') ?? '/etc/ssh/ssh_known_hosts')],
-    keyAlias: value('hostkeyalias') ?? name, agent: agentOf(value('identityagent')),
-    jumps: jump === undefined || jump === 'none' ? [] : jump.split(','), proxyCommand: (value('proxycommand') ?? 'none') !== 'none',
+    knownHosts: options.knownHosts
+      ? [options.knownHosts]
+      : [
+          ...split(value('userknownhostsfile') ?? '~/.ssh/known_hosts'),
+          ...split(value('globalknownhostsfile') ?? '/etc/ssh/ssh_known_hosts'),
+        ],
+    keyAlias: value('hostkeyalias') ?? name,
+    agent: agentOf(value('identityagent')),
+    jumps: jump === undefined || jump === 'none' ? [] : jump.split(','),
+    proxyCommand: (value('proxycommand') ?? 'none') !== 'none',
   }
 }
 
@@ -51,8 +60,17 @@ function agentOf(setting: string | undefined): string | undefined {
 }
 
 async function effective(host: string, {config, user, port}: SshOptions): Promise<Map<string, string[]>> {
-  const args = ['-G', ...(config ? ['-F', config] : []), ...(user ? ['-l', user] : []), ...(port ? ['-p', String(port)] : []), '--', host]
-  const text = await new Promise<string>((resolve) => execFile('ssh', args, {timeout: 5000}, (error, stdout) => resolve(error ? '' : stdout)))
+  const args = [
+    '-G',
+    ...(config ? ['-F', config] : []),
+    ...(user ? ['-l', user] : []),
+    ...(port ? ['-p', String(port)] : []),
+    '--',
+    host,
+  ]
+  const text = await new Promise<string>((resolve) =>
+    execFile('ssh', args, {timeout: 5000}, (error, stdout) => resolve(error ? '' : stdout)),
+  )
   const settings = new Map<string, string[]>()
   for (const line of text.split('\n')) {
     const blank = line.indexOf(' ')

@@ -11,7 +11,11 @@ export function sshTransport(options: SshOptions): Transport {
     name: 'ssh',
     run: async (target, script, signal) => {
       const settings = await sshSettings(target.host, options)
-      if (settings.proxyCommand) throw new NodeUnreachable(`~/.ssh/config wants a ProxyCommand for ${target.host}`, 'use --via openssh, which runs the system’s own ssh')
+      if (settings.proxyCommand)
+        throw new NodeUnreachable(
+          `~/.ssh/config wants a ProxyCommand for ${target.host}`,
+          'use --via openssh, which runs the system’s own ssh',
+        )
       const chain: SshClient[] = []
       try {
         const client = await connectThrough(settings, options, {chain, signal})
@@ -24,13 +28,21 @@ export function sshTransport(options: SshOptions): Transport {
 }
 
 /** Connects by the jump hosts, each through the one before. */
-async function connectThrough(settings: SshSettings, options: SshOptions, {chain, signal}: {chain: SshClient[]; signal: AbortSignal}): Promise<SshClient> {
+async function connectThrough(
+  settings: SshSettings,
+  options: SshOptions,
+  {chain, signal}: {chain: SshClient[]; signal: AbortSignal},
+): Promise<SshClient> {
   let sock: Duplex | undefined
   for (const jump of settings.jumps) {
     const match = /^(?:ssh:\/\/)?(?:([^@]+)@)?(\[[^\]]+\]|[^:]+)(?::(\d+))?$/.exec(jump)
     if (!match) throw new NodeUnreachable(`ProxyJump "${jump}" is not understood`)
     const {user: _user, port: _port, ...common} = options
-    const hop = await sshSettings(match[2]!.replaceAll(/[[\]]/g, ''), {...common, ...(match[1] ? {user: match[1]} : {}), ...(match[3] ? {port: Number(match[3])} : {})})
+    const hop = await sshSettings(match[2]!.replaceAll(/[[\]]/g, ''), {
+      ...common,
+      ...(match[1] ? {user: match[1]} : {}),
+      ...(match[3] ? {port: Number(match[3])} : {}),
+    })
     const client = await connect(hop, {sock, signal, timeout: options.connectTimeout})
     chain.push(client)
     const next = settings.jumps.indexOf(jump) === settings.jumps.length - 1 ? settings : undefined
@@ -42,12 +54,24 @@ async function connectThrough(settings: SshSettings, options: SshOptions, {chain
 }
 
 function forward(client: SshClient, {host, port}: SshSettings): Promise<Duplex> {
-  return new Promise((resolve, reject) => client.forwardOut('127.0.0.1', 0, host, port, (error, channel) => (error ? reject(new NodeUnreachable(`the jump host cannot reach ${host}:${port}: ${error.message}`)) : resolve(channel))))
+  return new Promise((resolve, reject) =>
+    client.forwardOut('127.0.0.1', 0, host, port, (error, channel) =>
+      error
+        ? reject(new NodeUnreachable(`the jump host cannot reach ${host}:${port}: ${error.message}`))
+        : resolve(channel),
+    ),
+  )
 }
 
-function connect(settings: SshSettings, {sock, signal, timeout}: {sock: Duplex | undefined; signal: AbortSignal; timeout: number}): Promise<SshClient> {
+function connect(
+  settings: SshSettings,
+  {sock, signal, timeout}: {sock: Duplex | undefined; signal: AbortSignal; timeout: number},
+): Promise<SshClient> {
   const client = new ssh2.Client()
-  const known = settings.knownHosts.filter((file) => existsSync(file)).map((file) => readFileSync(file, 'utf8')).join('\n')
+  const known = settings.knownHosts
+    .filter((file) => existsSync(file))
+    .map((file) => readFileSync(file, 'utf8'))
+    .join('\n')
   let refusal: NodeUnreachable | undefined
   return new Promise((resolve, reject) => {
     const stop = (): void => {
@@ -61,9 +85,16 @@ function connect(settings: SshSettings, {sock, signal, timeout}: {sock: Duplex |
       resolve(client)
     })
     client.on('error', (error) => reject(refusal ?? explain(error, settings)))
-    client.on('close', () => reject(refusal ?? new NodeUnreachable(`${settings.host}:${settings.port} closed the connection`)))
+    client.on('close', () =>
+      reject(refusal ?? new NodeUnreachable(`${settings.host}:${settings.port} closed the connection`)),
+    )
     client.connect({
-      ...authentication(settings), ...(sock ? {sock} : {host: settings.host, port: settings.port}), username: settings.user, readyTimeout: timeout, keepaliveInterval: 10_000, keepaliveCountMax: 3,
+      ...authentication(settings),
+      ...(sock ? {sock} : {host: settings.host, port: settings.port}),
+      username: settings.user,
+      readyTimeout: timeout,
+      keepaliveInterval: 10_000,
+      keepaliveCountMax: 3,
       ...algorithms(knownKeyTypes(known, settings.keyAlias, settings.port)),
       hostVerifier: (key: Buffer) => {
         refusal = hostKeyRefusal(known, settings, key)
@@ -75,21 +106,51 @@ function connect(settings: SshSettings, {sock, signal, timeout}: {sock: Duplex |
 
 /** ssh2's names for the key types that known_hosts has, first; rsa keys sign with SHA-2. */
 function algorithms(types: readonly string[]): Pick<ConnectConfig, 'algorithms'> {
-  const all = ['ssh-ed25519', 'ecdsa-sha2-nistp256', 'ecdsa-sha2-nistp384', 'ecdsa-sha2-nistp521', 'rsa-sha2-512', 'rsa-sha2-256', 'ssh-rsa']
-  const wanted = types.flatMap((type) => (type === 'ssh-rsa' ? ['rsa-sha2-512', 'rsa-sha2-256', 'ssh-rsa'] : all.includes(type) ? [type] : []))
-  return wanted.length === 0 ? {} : {algorithms: {serverHostKey: [...wanted, ...all.filter((name) => !wanted.includes(name))] as never}}
+  const all = [
+    'ssh-ed25519',
+    'ecdsa-sha2-nistp256',
+    'ecdsa-sha2-nistp384',
+    'ecdsa-sha2-nistp521',
+    'rsa-sha2-512',
+    'rsa-sha2-256',
+    'ssh-rsa',
+  ]
+  const wanted = types.flatMap((type) =>
+    type === 'ssh-rsa' ? ['rsa-sha2-512', 'rsa-sha2-256', 'ssh-rsa'] : all.includes(type) ? [type] : [],
+  )
+  return wanted.length === 0
+    ? {}
+    : {algorithms: {serverHostKey: [...wanted, ...all.filter((name) => !wanted.includes(name))] as never}}
 }
 
-function hostKeyRefusal(known: string, {keyAlias, host, port, knownHosts}: SshSettings, key: Buffer): NodeUnreachable | undefined {
+function hostKeyRefusal(
+  known: string,
+  {keyAlias, host, port, knownHosts}: SshSettings,
+  key: Buffer,
+): NodeUnreachable | undefined {
   const verdict = checkHostKey(known, {host: keyAlias, port, key})
   const print = `${keyType(key)} ${fingerprint(key)}`
   const scan = `ssh-keyscan ${port === 22 ? '' : `-p ${port} `}${host} >> ${knownHosts[0] ?? '~/.ssh/known_hosts'}`
   switch (verdict) {
-    case 'known': return undefined
-    case 'changed': return new NodeUnreachable(`the host key of ${keyAlias} has CHANGED (now ${print}): somebody may be in between`, `if it was re-installed: ssh-keygen -R ${port === 22 ? keyAlias : `"[${keyAlias}]:${port}"`}, then ${scan}`)
-    case 'revoked': return new NodeUnreachable(`the host key of ${keyAlias} is revoked in known_hosts (${print})`)
-    case 'authority': return new NodeUnreachable(`known_hosts has a certificate authority for ${keyAlias}, which this way in cannot check`, 'use --via openssh')
-    default: return new NodeUnreachable(`the host key of ${keyAlias} is not in known_hosts (${print})`, `compare the fingerprint on the node, then: ${scan}`)
+    case 'known':
+      return undefined
+    case 'changed':
+      return new NodeUnreachable(
+        `the host key of ${keyAlias} has CHANGED (now ${print}): somebody may be in between`,
+        `if it was re-installed: ssh-keygen -R ${port === 22 ? keyAlias : `"[${keyAlias}]:${port}"`}, then ${scan}`,
+      )
+    case 'revoked':
+      return new NodeUnreachable(`the host key of ${keyAlias} is revoked in known_hosts (${print})`)
+    case 'authority':
+      return new NodeUnreachable(
+        `known_hosts has a certificate authority for ${keyAlias}, which this way in cannot check`,
+        'use --via openssh',
+      )
+    default:
+      return new NodeUnreachable(
+        `the host key of ${keyAlias} is not in known_hosts (${print})`,
+        `compare the fingerprint on the node, then: ${scan}`,
+      )
   }
 }
 
@@ -103,16 +164,33 @@ function authentication({identities, agent}: SshSettings): Partial<ConnectConfig
   return agent ? {agent} : {}
 }
 
-function explain(error: Error & {level?: string; code?: string}, {host, port, user, identities}: SshSettings): NodeUnreachable {
+function explain(
+  error: Error & {level?: string; code?: string},
+  {host, port, user, identities}: SshSettings,
+): NodeUnreachable {
   const at = `${host}:${port}`
   if (error.level === 'client-authentication') {
-    const encrypted = identities.filter((file) => existsSync(file)).some((file) => /encrypted|passphrase/i.test(String(ssh2.utils.parseKey(readFileSync(file)))))
-    return new NodeUnreachable(`${at} accepts no key of ours for user ${user}`, encrypted ? 'the key has a passphrase: add it to an agent with ssh-add' : 'name another user or key with --ssh-user, --ssh-identity, or use an agent')
+    const encrypted = identities
+      .filter((file) => existsSync(file))
+      .some((file) => /encrypted|passphrase/i.test(String(ssh2.utils.parseKey(readFileSync(file)))))
+    return new NodeUnreachable(
+      `${at} accepts no key of ours for user ${user}`,
+      encrypted
+        ? 'the key has a passphrase: add it to an agent with ssh-add'
+        : 'name another user or key with --ssh-user, --ssh-identity, or use an agent',
+    )
   }
-  if (error.level === 'client-timeout') return new NodeUnreachable(`${at} did not finish the SSH handshake in time`, 'is it an sshd, and is a firewall in between?')
-  if (error.code === 'ECONNREFUSED') return new NodeUnreachable(`${at} refuses the connection`, 'does sshd run there? another port: --ssh-port')
-  if (error.code === 'ENOTFOUND' || error.code === 'EAI_AGAIN') return new NodeUnreachable(`the name ${host} does not resolve`, 'another kind of address: --node-address')
-  if (error.code === 'ETIMEDOUT' || error.code === 'EHOSTUNREACH' || error.code === 'ENETUNREACH') return new NodeUnreachable(`${at} cannot be reached (${error.code})`, 'by a jump host? ProxyJump in ~/.ssh/config')
+  if (error.level === 'client-timeout')
+    return new NodeUnreachable(
+      `${at} did not finish the SSH handshake in time`,
+      'is it an sshd, and is a firewall in between?',
+    )
+  if (error.code === 'ECONNREFUSED')
+    return new NodeUnreachable(`${at} refuses the connection`, 'does sshd run there? another port: --ssh-port')
+  if (error.code === 'ENOTFOUND' || error.code === 'EAI_AGAIN')
+    return new NodeUnreachable(`the name ${host} does not resolve`, 'another kind of address: --node-address')
+  if (error.code === 'ETIMEDOUT' || error.code === 'EHOSTUNREACH' || error.code === 'ENETUNREACH')
+    return new NodeUnreachable(`${at} cannot be reached (${error.code})`, 'by a jump host? ProxyJump in ~/.ssh/config')
   return new NodeUnreachable(`${at}: ${error.message}`, 'try --via openssh')
 }
 
@@ -126,7 +204,13 @@ function execute(client: SshClient, script: string, signal: AbortSignal): Promis
       const stop = (): void => {
         channel.close()
         client.destroy()
-        reject(new NodeUnreachable('the time limit of the node is over', 'raise it with --node-timeout', Buffer.concat(chunks).toString('utf8')))
+        reject(
+          new NodeUnreachable(
+            'the time limit of the node is over',
+            'raise it with --node-timeout',
+            Buffer.concat(chunks).toString('utf8'),
+          ),
+        )
       }
       signal.addEventListener('abort', stop, {once: true})
       channel.on('data', (chunk: Buffer) => chunks.push(chunk))
@@ -135,9 +219,23 @@ function execute(client: SshClient, script: string, signal: AbortSignal): Promis
         signal.removeEventListener('abort', stop)
         const output = Buffer.concat(chunks).toString('utf8')
         if (output.includes('@svc-trace 1')) resolve(output)
-        else reject(new NodeUnreachable(`the node did not run the collector${said.trim() === '' ? '' : `: ${said.trim().split('\n')[0]}`}`, 'its login shell must run /bin/sh'))
+        else
+          reject(
+            new NodeUnreachable(
+              `the node did not run the collector${said.trim() === '' ? '' : `: ${said.trim().split('\n')[0]}`}`,
+              'its login shell must run /bin/sh',
+            ),
+          )
       })
-      client.on('error', (failure) => reject(new NodeUnreachable(`the connection broke: ${failure.message}`, undefined, Buffer.concat(chunks).toString('utf8'))))
+      client.on('error', (failure) =>
+        reject(
+          new NodeUnreachable(
+            `the connection broke: ${failure.message}`,
+            undefined,
+            Buffer.concat(chunks).toString('utf8'),
+          ),
+        ),
+      )
       channel.end(script)
     })
   })

@@ -97,7 +97,13 @@ function readList<T>(text: string, file: string, read: (item: Json) => T | reado
   items.forEach((item: unknown, at) => {
     if (isEmpty(item)) return
     const read1 = typeof item === 'object' && item !== null ? read(item as Json) : undefined
-    if (read1 === undefined) problems.push({file, line: 0, message: `entry ${at + 1} is not understood`, text: JSON.stringify(item).slice(0, 200)})
+    if (read1 === undefined)
+      problems.push({
+        file,
+        line: 0,
+        message: `entry ${at + 1} is not understood`,
+        text: JSON.stringify(item).slice(0, 200),
+      })
     else if (Array.isArray(read1)) value.push(...(read1 as T[]))
     else value.push(read1 as T)
   })
@@ -107,7 +113,8 @@ function readList<T>(text: string, file: string, read: (item: Json) => T | reado
 const isEmpty = (item: unknown): boolean => typeof item === 'object' && item !== null && Object.keys(item).length === 0
 const string = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined)
 const number = (value: unknown): number | undefined => (typeof value === 'number' ? value : undefined)
-const strings = (value: unknown): string[] => (Array.isArray(value) ? value.filter((item): item is string => typeof item === 'string') : [])
+const strings = (value: unknown): string[] =>
+  Array.isArray(value) ? value.filter((item): item is string => typeof item === 'string') : []
 
 /** Parses `ip -j [-d] link` (and the links inside `ip -j addr`). */
 export function parseLinks(text: string, file: string): Parsed<Link> {
@@ -122,7 +129,10 @@ export function parseLinks(text: string, file: string): Parsed<Link> {
     const mtu = number(item['mtu'])
     const group = string(item['group'])
     return {
-      index: number(item['ifindex']) ?? 0, name, up: flags.includes('UP'), loopback: flags.includes('LOOPBACK'),
+      index: number(item['ifindex']) ?? 0,
+      name,
+      up: flags.includes('UP'),
+      loopback: flags.includes('LOOPBACK'),
       ...(master === undefined ? {} : {master}),
       ...(kind === undefined ? {} : {kind}),
       ...(mtu === undefined ? {} : {mtu}),
@@ -138,11 +148,21 @@ export function parseAddresses(text: string, file: string): Parsed<LocalAddress>
     const device = string(item['ifname'])
     if (device === undefined) return undefined
     const infos = Array.isArray(item['addr_info']) ? (item['addr_info'] as Json[]) : []
-    return infos.filter((info) => !isEmpty(info)).flatMap((info): LocalAddress[] => {
-      const address = parseAddress(string(info['local']) ?? '')
-      if (address === undefined) return []
-      return [{address, length: number(info['prefixlen']) ?? 32, device, scope: string(info['scope']) ?? 'global', secondary: info['secondary'] === true}]
-    })
+    return infos
+      .filter((info) => !isEmpty(info))
+      .flatMap((info): LocalAddress[] => {
+        const address = parseAddress(string(info['local']) ?? '')
+        if (address === undefined) return []
+        return [
+          {
+            address,
+            length: number(info['prefixlen']) ?? 32,
+            device,
+            scope: string(info['scope']) ?? 'global',
+            secondary: info['secondary'] === true,
+          },
+        ]
+      })
   })
 }
 
@@ -155,21 +175,34 @@ export function parseRoutes(text: string, file: string, family?: Family): Parsed
     const source = parseAddress(string(item['prefsrc']) ?? '')
     const hop = gateway ?? via
     const known = familyFromText(destination) ?? familyOfAddress(hop ?? source) ?? family ?? guessFamily(item)
-    const range = destination === 'default' || destination === undefined ? (known === 4 ? parseRange('0.0.0.0/0') : parseRange('::/0')) : parseRange(destination)
+    const range =
+      destination === 'default' || destination === undefined
+        ? known === 4
+          ? parseRange('0.0.0.0/0')
+          : parseRange('::/0')
+        : parseRange(destination)
     if (!range) return undefined
     return {
-      family: known, type: string(item['type']) ?? 'unicast', destination: range, length: lengthOf(destination, known),
-      table: String(item['table'] ?? 'main'), metric: number(item['metric']) ?? 0,
+      family: known,
+      type: string(item['type']) ?? 'unicast',
+      destination: range,
+      length: lengthOf(destination, known),
+      table: String(item['table'] ?? 'main'),
+      metric: number(item['metric']) ?? 0,
       ...(source === undefined ? {} : {source}),
-      scope: string(item['scope']) ?? 'global', nextHops: nextHopsOf(item, hop), text: routeText(item),
+      scope: string(item['scope']) ?? 'global',
+      nextHops: nextHopsOf(item, hop),
+      text: routeText(item),
     }
   })
 }
 
 /** `ip -j -6 route` gives every route a `pref` and a `metric`; IPv4 never has `pref`. */
 const guessFamily = (item: Json): Family => ('pref' in item ? 6 : 4)
-const familyFromText = (text: string | undefined): Family | undefined => (text === undefined || text === 'default' ? undefined : text.includes(':') ? 6 : 4)
-const familyOfAddress = (address: Address | undefined): Family | undefined => (address === undefined ? undefined : typeof address === 'number' ? 4 : 6)
+const familyFromText = (text: string | undefined): Family | undefined =>
+  text === undefined || text === 'default' ? undefined : text.includes(':') ? 6 : 4
+const familyOfAddress = (address: Address | undefined): Family | undefined =>
+  address === undefined ? undefined : typeof address === 'number' ? 4 : 6
 
 function lengthOf(destination: string | undefined, family: Family): number {
   if (destination === undefined || destination === 'default') return 0
@@ -180,7 +213,9 @@ function lengthOf(destination: string | undefined, family: Family): number {
 function nextHopsOf(item: Json, gateway: Address | undefined): NextHop[] {
   const list = Array.isArray(item['nexthops']) ? (item['nexthops'] as Json[]) : []
   if (list.length === 0) return [nextHop(item, gateway)]
-  return list.map((hop) => nextHop(hop, parseAddress(string(hop['gateway']) ?? string((hop['via'] as Json | undefined)?.['host']) ?? '')))
+  return list.map((hop) =>
+    nextHop(hop, parseAddress(string(hop['gateway']) ?? string((hop['via'] as Json | undefined)?.['host']) ?? '')),
+  )
 }
 
 function nextHop(item: Json, gateway: Address | undefined): NextHop {
@@ -189,7 +224,8 @@ function nextHop(item: Json, gateway: Address | undefined): NextHop {
   return {
     ...(device === undefined ? {} : {device}),
     ...(gateway === undefined ? {} : {gateway}),
-    weight: number(item['weight']) ?? 1, dead: flags.includes('dead'),
+    weight: number(item['weight']) ?? 1,
+    dead: flags.includes('dead'),
   }
 }
 
@@ -203,7 +239,28 @@ function routeText(item: Json): string {
   return words.filter((word) => word !== undefined).join(' ')
 }
 
-const RULE_KEYS = new Set(['priority', 'src', 'srclen', 'dst', 'dstlen', 'fwmark', 'fwmask', 'iif', 'oif', 'table', 'action', 'goto', 'not', 'protocol', 'suppress_prefixlength', 'iif_detached', 'oif_detached', 'unresolved', 'tos', 'l3mdev'])
+const RULE_KEYS = new Set([
+  'priority',
+  'src',
+  'srclen',
+  'dst',
+  'dstlen',
+  'fwmark',
+  'fwmask',
+  'iif',
+  'oif',
+  'table',
+  'action',
+  'goto',
+  'not',
+  'protocol',
+  'suppress_prefixlength',
+  'iif_detached',
+  'oif_detached',
+  'unresolved',
+  'tos',
+  'l3mdev',
+])
 
 /** Parses `ip -j rule`. */
 export function parsePolicyRules(text: string, file: string, family?: Family): Parsed<PolicyRule> {
@@ -219,10 +276,16 @@ export function parsePolicyRules(text: string, file: string, family?: Family): P
     const goto = number(item['goto'])
     const suppressLength = number(item['suppress_prefixlength'])
     return {
-      family: familyOfAddress(source?.lo ?? destination?.lo) ?? family, priority, not: 'not' in item,
-      ...(source ? {source} : {}), ...(destination ? {destination} : {}), ...(mark ? {mark} : {}),
-      ...(inDevice === undefined ? {} : {inDevice}), ...(outDevice === undefined ? {} : {outDevice}),
-      ...(table === undefined ? {} : {table}), ...(goto === undefined ? {} : {goto}),
+      family: familyOfAddress(source?.lo ?? destination?.lo) ?? family,
+      priority,
+      not: 'not' in item,
+      ...(source ? {source} : {}),
+      ...(destination ? {destination} : {}),
+      ...(mark ? {mark} : {}),
+      ...(inDevice === undefined ? {} : {inDevice}),
+      ...(outDevice === undefined ? {} : {outDevice}),
+      ...(table === undefined ? {} : {table}),
+      ...(goto === undefined ? {} : {goto}),
       ...(suppressLength === undefined ? {} : {suppressLength}),
       action: string(item['action']) ?? (goto === undefined ? 'lookup' : 'goto'),
       unmodelled: [...Object.keys(item).filter((key) => !RULE_KEYS.has(key)), ...('l3mdev' in item ? ['l3mdev'] : [])],
@@ -251,7 +314,12 @@ export function parseNeighbours(text: string, file: string): Parsed<Neighbour> {
     const address = parseAddress(string(item['dst']) ?? '')
     const mac = string(item['lladdr'])
     if (address === undefined) return undefined
-    return {address, device: string(item['dev']) ?? '', ...(mac === undefined ? {} : {mac}), state: strings(item['state']).join(',')}
+    return {
+      address,
+      device: string(item['dev']) ?? '',
+      ...(mac === undefined ? {} : {mac}),
+      state: strings(item['state']).join(','),
+    }
   })
 }
 
@@ -260,6 +328,8 @@ export function parseBridgeFdb(text: string, file: string): Parsed<BridgeEntry> 
   return readList(text, file, (item) => {
     const mac = string(item['mac'])
     const master = string(item['master'])
-    return mac === undefined ? undefined : {mac, device: string(item['ifname']) ?? '', ...(master === undefined ? {} : {master})}
+    return mac === undefined
+      ? undefined
+      : {mac, device: string(item['ifname']) ?? '', ...(master === undefined ? {} : {master})}
   })
 }

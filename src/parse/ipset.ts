@@ -37,8 +37,14 @@ export function parseIpsetSave(text: string, file: string): IpsetDump {
     const line = raw.trim()
     if (line === '' || line.startsWith('#')) return
     const words = line.split(/\s+/)
-    if (words[0] === 'create' && words.length >= 3) addSet(dump, {name: words[1]!, type: words[2]!, header: words.slice(3), line: at + 1})
-    else if (words[0] === 'add' && words.length >= 3) addEntry(dump, words[1]!, {rest: line.slice(line.indexOf(words[1]!, 4) + words[1]!.length + 1), line: at + 1, text: line})
+    if (words[0] === 'create' && words.length >= 3)
+      addSet(dump, {name: words[1]!, type: words[2]!, header: words.slice(3), line: at + 1})
+    else if (words[0] === 'add' && words.length >= 3)
+      addEntry(dump, words[1]!, {
+        rest: line.slice(line.indexOf(words[1]!, 4) + words[1]!.length + 1),
+        line: at + 1,
+        text: line,
+      })
     else dump.problems.push({file, line: at + 1, message: 'not a line of ipset save', text: line})
   })
   return dump
@@ -47,8 +53,13 @@ export function parseIpsetSave(text: string, file: string): IpsetDump {
 function addSet(dump: IpsetDump, set: {name: string; type: string; header: readonly string[]; line: number}): Ipset {
   const options = headerOptions(set.header)
   const parsed: Ipset = {
-    name: set.name, type: set.type, family: options.get('family') === 'inet6' ? 'inet6' : 'inet',
-    options, file: dump.file, line: set.line, entries: [],
+    name: set.name,
+    type: set.type,
+    family: options.get('family') === 'inet6' ? 'inet6' : 'inet',
+    options,
+    file: dump.file,
+    line: set.line,
+    entries: [],
   }
   dump.sets.set(set.name, parsed)
   return parsed
@@ -67,7 +78,12 @@ function headerOptions(words: readonly string[]): Map<string, string> {
 function addEntry(dump: IpsetDump, name: string, entry: {rest: string; line: number; text: string}): void {
   const set = dump.sets.get(name)
   if (!set) {
-    dump.problems.push({file: dump.file, line: entry.line, message: `member of set ${name}, which the dump does not create`, text: entry.text})
+    dump.problems.push({
+      file: dump.file,
+      line: entry.line,
+      message: `member of set ${name}, which the dump does not create`,
+      text: entry.text,
+    })
     return
   }
   set.entries.push(parseEntry(entry.rest, entry.line, entry.text))
@@ -95,7 +111,8 @@ export function parseIpsetList(text: string, file: string): IpsetDump {
       type = ''
       line0 = at + 1
       set = undefined
-    } else if (name === undefined) dump.problems.push({file, line: at + 1, message: 'not a line of ipset list', text: line})
+    } else if (name === undefined)
+      dump.problems.push({file, line: at + 1, message: 'not a line of ipset list', text: line})
     else if (field?.[1] === 'Type') {
       type = field[2]!
       set = addSet(dump, {name, type, header: [], line: line0})
@@ -104,11 +121,16 @@ export function parseIpsetList(text: string, file: string): IpsetDump {
     } else if (field?.[1] === 'Number of entries' && set) set.promised = Number(field[2])
     else if (field) return
     else if (set) set.entries.push(parseEntry(line, at + 1, line))
-    else dump.problems.push({file, line: at + 1, message: `a member of set ${name}, whose type is not shown`, text: line})
+    else
+      dump.problems.push({file, line: at + 1, message: `a member of set ${name}, whose type is not shown`, text: line})
   })
   for (const {name: set, promised, entries, line} of dump.sets.values()) {
     if (promised !== undefined && promised !== entries.length) {
-      dump.problems.push({file, line, message: `set ${set} says ${promised} entries, ${entries.length} are listed: the dump was cut`})
+      dump.problems.push({
+        file,
+        line,
+        message: `set ${set} says ${promised} entries, ${entries.length} are listed: the dump was cut`,
+      })
     }
   }
   return dump

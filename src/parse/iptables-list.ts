@@ -21,7 +21,7 @@ export function parseIptablesList(text: string, file: string): IptablesDump {
       chain.policy = head[2]?.replace(')', '')
       chain.line = number
       rules = []
-      chain.rules = rules
+      chain.adopt(rules)
       table.chains.set(head[1]!, chain)
       columns = []
     } else if (/^(num\s+)?(pkts\s+bytes\s+)?target\s+prot/.test(line)) columns = line.split(/\s+/)
@@ -30,7 +30,8 @@ export function parseIptablesList(text: string, file: string): IptablesDump {
   })
   dump.partial = !['PREROUTING', 'OUTPUT', 'POSTROUTING'].every((name) => table.chains.has(name))
   for (const {rules: all} of table.chains.values()) {
-    for (const {problem, line, text: words} of all) if (problem) dump.problems.push({file, line, message: problem, text: words})
+    for (const {problem, line, text: words} of all)
+      if (problem) dump.problems.push({file, line, message: problem, text: words})
   }
   return dump
 }
@@ -47,7 +48,15 @@ interface Row {
 const PROTOCOL = /^(!?)(all|tcp|udp|sctp|icmp|icmpv6|ipv6-icmp|esp|ah|gre|udplite|dccp|\d{1,3})$/
 
 function readRule({line, number, chain, rules, file}: Row): IptablesRule {
-  const rule: IptablesRule = {table: 'nat', chain: chain.name, number: rules + 1, file, line: number, text: line, matches: []}
+  const rule: IptablesRule = {
+    table: 'nat',
+    chain: chain.name,
+    number: rules + 1,
+    file,
+    line: number,
+    text: line,
+    matches: [],
+  }
   const words = line.split(/\s+/)
   const protocolAt = words.findIndex((word, at) => PROTOCOL.test(word) && /^(--|-f|!f)$/.test(words[at + 1] ?? ''))
   if (protocolAt < 0) {
@@ -56,20 +65,31 @@ function readRule({line, number, chain, rules, file}: Row): IptablesRule {
   }
   const verbose = isInterface(words[protocolAt + 2]) && !isAddress(words[protocolAt + 2])
   const target = words[protocolAt - 1]
-  if (target !== undefined && !/^\d+[KMG]?$/.test(target)) rule.target = {name: target, goto: line.includes('[goto]'), options: []}
+  if (target !== undefined && !/^\d+[KMG]?$/.test(target))
+    rule.target = {name: target, goto: line.includes('[goto]'), options: []}
   const protocol = PROTOCOL.exec(words[protocolAt]!)!
-  if (protocol[2] !== 'all' && protocol[2] !== '0') rule.protocol = {not: protocol[1] === '!', value: protocolName(protocol[2]!)}
+  if (protocol[2] !== 'all' && protocol[2] !== '0')
+    rule.protocol = {not: protocol[1] === '!', value: protocolName(protocol[2]!)}
   if (verbose) readInterfaces(rule, words[protocolAt + 2]!, words[protocolAt + 3] ?? '*')
   const sourceAt = protocolAt + (verbose ? 4 : 2)
   readAddress(rule, 'source', words[sourceAt])
   readAddress(rule, 'destination', words[sourceAt + 1])
-  if (!rule.problem) readExtensions(rule, words.slice(sourceAt + 2).filter((word) => word !== '[goto]').join(' '))
+  if (!rule.problem)
+    readExtensions(
+      rule,
+      words
+        .slice(sourceAt + 2)
+        .filter((word) => word !== '[goto]')
+        .join(' '),
+    )
   return rule
 }
 
 const isInterface = (word: string | undefined): boolean => word !== undefined
-const isAddress = (word: string | undefined): boolean => word !== undefined && (/^!?[\d.]+(\/|$)/.test(word) || word.includes('::') || /^!?anywhere$/.test(word))
-const protocolName = (word: string): string => ({'6': 'tcp', '17': 'udp', '132': 'sctp', '1': 'icmp', '58': 'ipv6-icmp'})[word] ?? word
+const isAddress = (word: string | undefined): boolean =>
+  word !== undefined && (/^!?[\d.]+(\/|$)/.test(word) || word.includes('::') || /^!?anywhere$/.test(word))
+const protocolName = (word: string): string =>
+  ({'6': 'tcp', '17': 'udp', '132': 'sctp', '1': 'icmp', '58': 'ipv6-icmp'})[word] ?? word
 
 function readInterfaces(rule: IptablesRule, inside: string, outside: string): void {
   if (inside !== '*') rule.inInterface = {not: inside.startsWith('!'), value: inside.replace('!', '')}
@@ -82,7 +102,8 @@ function readAddress(rule: IptablesRule, field: 'source' | 'destination', word: 
     if (word!.startsWith('!')) rule.problem = `${field} "${word}" is not understood`
     return
   }
-  if (!/^[\d.]+(\/[\d.]+)?$/.test(value) && !/^[\da-f:.]+(\/\d+)?$/i.test(value)) rule.problem = `${field} "${value}" is a name; list with -n`
+  if (!/^[\d.]+(\/[\d.]+)?$/.test(value) && !/^[\da-f:.]+(\/\d+)?$/i.test(value))
+    rule.problem = `${field} "${value}" is a name; list with -n`
   else rule[field] = {not: word!.startsWith('!'), value}
 }
 
@@ -97,25 +118,84 @@ const match = (rule: IptablesRule, module: string, ...options: RuleOption[]): Ru
   return known
 }
 const option = (name: string, values: readonly string[], not = false): RuleOption => ({name, not, values})
-const targetOption = (rule: IptablesRule, name: string, ...values: string[]): void => void rule.target?.options.push(option(name, values))
+const targetOption = (rule: IptablesRule, name: string, ...values: string[]): void =>
+  void rule.target?.options.push(option(name, values))
 
 /** How libxtables' `print` functions word each extension (extensions/libxt_*.c); tried in order at the start of the rest. */
 const EXTENSIONS: readonly Extension[] = [
   {pattern: /^\/\* (.*?) \*\//, read: ([, text], rule) => match(rule, 'comment', option('comment', [text!]))},
-  {pattern: /^(! )?match-set (\S+) (\S+)/, read: ([, not, name, flags], rule) => match(rule, 'set', option('match-set', [name!, flags!], Boolean(not)))},
+  {
+    pattern: /^(! )?match-set (\S+) (\S+)/,
+    read: ([, not, name, flags], rule) => match(rule, 'set', option('match-set', [name!, flags!], Boolean(not))),
+  },
   {pattern: /^ADDRTYPE match((?: !?(?:src|dst)-type !?\S+)+)/, read: ([, types], rule) => readAddrtype(rule, types!)},
-  {pattern: /^MARK (or|and|xor|set|xset) (0x[\da-f]+)(?:\/(0x[\da-f]+))?/, read: ([, how, value, mask], rule) => targetOption(rule, how === 'set' ? 'set-mark' : how === 'xset' ? 'set-xmark' : `${how}-mark`, mask ? `${value}/${mask}` : value!)},
-  {pattern: /^CONNMARK (restore|save)(?: ctmask (0x[\da-f]+))?(?: nfmask (0x[\da-f]+))?/, read: ([, how, ctmask, nfmask], rule) => { targetOption(rule, `${how}-mark`); if (ctmask) targetOption(rule, 'ctmask', ctmask); if (nfmask) targetOption(rule, 'nfmask', nfmask) }},
-  {pattern: /^(connmark|mark) match (! )?(0x[\da-f]+(?:\/0x[\da-f]+)?)/, read: ([, module, not, value], rule) => match(rule, module!, option('mark', [value!], Boolean(not)))},
-  {pattern: /^(tcp|udp|sctp)(?= |$)((?: (?:!?(?:dpts?|spts?):!?\S+|(?:d|s)pts?:!?\S+|flags:!?0x[\dA-F]+\/0x[\dA-F]+))*)/, read: ([, module, rest], rule) => readPorts(rule, module!, rest!)},
-  {pattern: /^multiport (dports|sports|ports) (! ?)?(\S+)/, read: ([, kind, not, ports], rule) => match(rule, 'multiport', option(kind!, [ports!], Boolean(not)))},
-  {pattern: /^(?:ctstate|state) (! ?)?([A-Z,]+)/, read: ([, not, states], rule) => match(rule, 'conntrack', option('ctstate', [states!], Boolean(not)))},
-  {pattern: /^(! )?ctstate ([A-Z,]+)/, read: ([, not, states], rule) => match(rule, 'conntrack', option('ctstate', [states!], Boolean(not)))},
-  {pattern: /^statistic mode random (! )?probability ([\d.e-]+)/, read: ([, not, probability], rule) => match(rule, 'statistic', option('mode', ['random']), option('probability', [probability!], Boolean(not)))},
-  {pattern: /^statistic mode nth (! )?every (\d+)(?: packet (\d+))?/, read: ([, not, every, packet], rule) => match(rule, 'statistic', option('mode', ['nth']), option('every', [every!], Boolean(not)), option('packet', [packet ?? '0']))},
-  {pattern: /^recent: (!)?\s?(CHECK|SET|UPDATE|REMOVE)((?: (?:seconds: \d+|hit_count: \d+|reap|TTL-Match))*) name: (\S+) side: (source|dest)(?: mask: \S+)?/, read: (found, rule) => readRecent(rule, found)},
-  {pattern: /^PHYSDEV match((?: (?:! )?--physdev-(?:is-in|is-out|is-bridged|in \S+|out \S+))+)/, read: ([, rest], rule) => readPhysdev(rule, rest!)},
-  {pattern: /^to:(\S+)(?: (random|persistent|random-fully))*/, read: ([, to], rule) => targetOption(rule, rule.target?.name === 'SNAT' ? 'to-source' : 'to-destination', to!)},
+  {
+    pattern: /^MARK (or|and|xor|set|xset) (0x[\da-f]+)(?:\/(0x[\da-f]+))?/,
+    read: ([, how, value, mask], rule) =>
+      targetOption(
+        rule,
+        how === 'set' ? 'set-mark' : how === 'xset' ? 'set-xmark' : `${how}-mark`,
+        mask ? `${value}/${mask}` : value!,
+      ),
+  },
+  {
+    pattern: /^CONNMARK (restore|save)(?: ctmask (0x[\da-f]+))?(?: nfmask (0x[\da-f]+))?/,
+    read: ([, how, ctmask, nfmask], rule) => {
+      targetOption(rule, `${how}-mark`)
+      if (ctmask) targetOption(rule, 'ctmask', ctmask)
+      if (nfmask) targetOption(rule, 'nfmask', nfmask)
+    },
+  },
+  {
+    pattern: /^(connmark|mark) match (! )?(0x[\da-f]+(?:\/0x[\da-f]+)?)/,
+    read: ([, module, not, value], rule) => match(rule, module!, option('mark', [value!], Boolean(not))),
+  },
+  {
+    pattern:
+      /^(tcp|udp|sctp)(?= |$)((?: (?:!?(?:dpts?|spts?):!?\S+|(?:d|s)pts?:!?\S+|flags:!?0x[\dA-F]+\/0x[\dA-F]+))*)/,
+    read: ([, module, rest], rule) => readPorts(rule, module!, rest!),
+  },
+  {
+    pattern: /^multiport (dports|sports|ports) (! ?)?(\S+)/,
+    read: ([, kind, not, ports], rule) => match(rule, 'multiport', option(kind!, [ports!], Boolean(not))),
+  },
+  {
+    pattern: /^(?:ctstate|state) (! ?)?([A-Z,]+)/,
+    read: ([, not, states], rule) => match(rule, 'conntrack', option('ctstate', [states!], Boolean(not))),
+  },
+  {
+    pattern: /^(! )?ctstate ([A-Z,]+)/,
+    read: ([, not, states], rule) => match(rule, 'conntrack', option('ctstate', [states!], Boolean(not))),
+  },
+  {
+    pattern: /^statistic mode random (! )?probability ([\d.e-]+)/,
+    read: ([, not, probability], rule) =>
+      match(rule, 'statistic', option('mode', ['random']), option('probability', [probability!], Boolean(not))),
+  },
+  {
+    pattern: /^statistic mode nth (! )?every (\d+)(?: packet (\d+))?/,
+    read: ([, not, every, packet], rule) =>
+      match(
+        rule,
+        'statistic',
+        option('mode', ['nth']),
+        option('every', [every!], Boolean(not)),
+        option('packet', [packet ?? '0']),
+      ),
+  },
+  {
+    pattern:
+      /^recent: (!)?\s?(CHECK|SET|UPDATE|REMOVE)((?: (?:seconds: \d+|hit_count: \d+|reap|TTL-Match))*) name: (\S+) side: (source|dest)(?: mask: \S+)?/,
+    read: (found, rule) => readRecent(rule, found),
+  },
+  {
+    pattern: /^PHYSDEV match((?: (?:! )?--physdev-(?:is-in|is-out|is-bridged|in \S+|out \S+))+)/,
+    read: ([, rest], rule) => readPhysdev(rule, rest!),
+  },
+  {
+    pattern: /^to:(\S+)(?: (random|persistent|random-fully))*/,
+    read: ([, to], rule) => targetOption(rule, rule.target?.name === 'SNAT' ? 'to-source' : 'to-destination', to!),
+  },
   {pattern: /^redir ports (\S+)/, read: ([, ports], rule) => targetOption(rule, 'to-ports', ports!)},
   {pattern: /^masq ports: (\S+)/, read: ([, ports], rule) => targetOption(rule, 'to-ports', ports!)},
   {pattern: /^(random-fully|random|persistent)/, read: ([, flag], rule) => targetOption(rule, flag!)},
@@ -140,18 +220,21 @@ function readExtensions(rule: IptablesRule, text: string): void {
 
 function readAddrtype(rule: IptablesRule, types: string): void {
   const addrtype = match(rule, 'addrtype')
-  for (const [, side, not, type] of types.matchAll(/!?(src|dst)-type (!?)(\S+)/g)) addrtype.options.push(option(`${side}-type`, [type!], not === '!'))
+  for (const [, side, not, type] of types.matchAll(/!?(src|dst)-type (!?)(\S+)/g))
+    addrtype.options.push(option(`${side}-type`, [type!], not === '!'))
 }
 
 function readPorts(rule: IptablesRule, module: string, rest: string): void {
   const ports = match(rule, module)
-  for (const [, kind, not, value] of rest.matchAll(/!?(dpt|spt)s?:(!?)(\S+)/g)) ports.options.push(option(kind === 'dpt' ? 'dport' : 'sport', [value!], not === '!'))
+  for (const [, kind, not, value] of rest.matchAll(/!?(dpt|spt)s?:(!?)(\S+)/g))
+    ports.options.push(option(kind === 'dpt' ? 'dport' : 'sport', [value!], not === '!'))
   const flags = /flags:(!?)0x([\dA-F]+)\/0x([\dA-F]+)/.exec(rest)
   if (flags) ports.options.push(option('tcp-flags', [flagNames(flags[2]!), flagNames(flags[3]!)], flags[1] === '!'))
 }
 
 const TCP_FLAGS = ['FIN', 'SYN', 'RST', 'PSH', 'ACK', 'URG']
-const flagNames = (hex: string): string => TCP_FLAGS.filter((_, bit) => (Number.parseInt(hex, 16) >> bit) & 1).join(',') || 'NONE'
+const flagNames = (hex: string): string =>
+  TCP_FLAGS.filter((_, bit) => (Number.parseInt(hex, 16) >> bit) & 1).join(',') || 'NONE'
 
 function readRecent(rule: IptablesRule, [, not, action, extras, name, side]: RegExpExecArray): void {
   const verb = {CHECK: 'rcheck', SET: 'set', UPDATE: 'update', REMOVE: 'remove'}[action!]!
@@ -165,5 +248,6 @@ function readRecent(rule: IptablesRule, [, not, action, extras, name, side]: Reg
 
 function readPhysdev(rule: IptablesRule, rest: string): void {
   const physdev = match(rule, 'physdev')
-  for (const [, not, name, value] of rest.matchAll(/(! )?--(physdev-\S+)(?: (?!!|--)(\S+))?/g)) physdev.options.push(option(name!, value ? [value] : [], Boolean(not)))
+  for (const [, not, name, value] of rest.matchAll(/(! )?--(physdev-\S+)(?: (?!!|--)(\S+))?/g))
+    physdev.options.push(option(name!, value ? [value] : [], Boolean(not)))
 }

@@ -59,7 +59,7 @@ export class IptablesChain {
   cut = false
   line = 0
   private readonly pending: {line: number; text: string}[] = []
-  private parsed: IptablesRule[] | undefined
+  private parsed: readonly IptablesRule[] | undefined
   private readonly dump: IptablesDump
 
   constructor(dump: IptablesDump, table: string, name: string) {
@@ -92,7 +92,7 @@ export class IptablesChain {
   }
 
   /** For parsers of other forms (`iptables -L`), whose rules come ready made. */
-  set rules(rules: IptablesRule[]) {
+  adopt(rules: readonly IptablesRule[]): void {
     this.parsed = rules
   }
 }
@@ -166,7 +166,8 @@ class SaveReader {
   }
 
   private begin(name: string, number: number): void {
-    if (this.table && this.table.name !== HEADERLESS) this.cut(this.table, number, `table ${this.table.name} has no COMMIT before the next table`)
+    if (this.table && this.table.name !== HEADERLESS)
+      this.cut(this.table, number, `table ${this.table.name} has no COMMIT before the next table`)
     this.table = this.tableNamed(name)
     this.chain = undefined
   }
@@ -219,7 +220,13 @@ class SaveReader {
     if (/nf_tables/.test(line)) this.dump.backend = 'nft'
     else if (/iptables-save v1\.8\.\d+ on|legacy/.test(line)) this.dump.backend ??= 'legacy'
     const incompatible = /Table `?([a-z]+)'? is incompatible/.exec(line)
-    if (incompatible) this.dump.problems.push({file: this.dump.file, line: number, message: `table ${incompatible[1]} holds native nftables rules that iptables cannot show`, text: line})
+    if (incompatible)
+      this.dump.problems.push({
+        file: this.dump.file,
+        line: number,
+        message: `table ${incompatible[1]} holds native nftables rules that iptables cannot show`,
+        text: line,
+      })
   }
 
   private rule(line: string, number: number): void {
@@ -274,7 +281,8 @@ function sortHeaderless(dump: IptablesDump, headerless: IptablesTable): void {
   const tableOf = new Map<string, string>()
   for (const [name, chain] of headerless.chains) {
     const texts = chain.texts.map(({text}) => text)
-    if (name === 'PREROUTING' || name === 'POSTROUTING' || texts.some((text) => NAT_ONLY.test(text))) tableOf.set(name, 'nat')
+    if (name === 'PREROUTING' || name === 'POSTROUTING' || texts.some((text) => NAT_ONLY.test(text)))
+      tableOf.set(name, 'nat')
     else if (name === 'FORWARD' || texts.some((text) => FILTER_ONLY.test(text))) tableOf.set(name, 'filter')
   }
   for (let round = 0; round < headerless.chains.size; round++) {
@@ -284,14 +292,22 @@ function sortHeaderless(dump: IptablesDump, headerless: IptablesTable): void {
   }
   for (const [name, chain] of headerless.chains) {
     const tableName = tableOf.get(name) ?? dump.tables.keys().next().value ?? 'filter'
-    const table = dump.tables.get(tableName) ?? {name: tableName, chains: new Map<string, IptablesChain>(), complete: true}
+    const table = dump.tables.get(tableName) ?? {
+      name: tableName,
+      chains: new Map<string, IptablesChain>(),
+      complete: true,
+    }
     dump.tables.set(tableName, table)
     const moved = table.chains.get(name) ?? new IptablesChain(dump, tableName, name)
     moved.declared ||= chain.declared
     moved.policy ??= chain.policy
     for (const {line, text} of chain.texts) moved.append(line, text)
     table.chains.set(name, moved)
-    dump.problems.push({file: dump.file, line: chain.line || (chain.texts[0]?.line ?? 0), message: `chain ${name} stands outside any *table; taken for table ${tableName}`})
+    dump.problems.push({
+      file: dump.file,
+      line: chain.line || (chain.texts[0]?.line ?? 0),
+      message: `chain ${name} stands outside any *table; taken for table ${tableName}`,
+    })
   }
 }
 
@@ -309,15 +325,34 @@ function spreadTable(tableOf: Map<string, string>, name: string, chain: Iptables
 type Place = Pick<IptablesRule, 'table' | 'chain' | 'number' | 'file' | 'line'>
 
 const BASIC: Record<string, 'protocol' | 'source' | 'destination' | 'inInterface' | 'outInterface'> = {
-  '-p': 'protocol', '--protocol': 'protocol', '--proto': 'protocol',
-  '-s': 'source', '--source': 'source', '--src': 'source',
-  '-d': 'destination', '--destination': 'destination', '--dst': 'destination',
-  '-i': 'inInterface', '--in-interface': 'inInterface',
-  '-o': 'outInterface', '--out-interface': 'outInterface',
+  '-p': 'protocol',
+  '--protocol': 'protocol',
+  '--proto': 'protocol',
+  '-s': 'source',
+  '--source': 'source',
+  '--src': 'source',
+  '-d': 'destination',
+  '--destination': 'destination',
+  '--dst': 'destination',
+  '-i': 'inInterface',
+  '--in-interface': 'inInterface',
+  '-o': 'outInterface',
+  '--out-interface': 'outInterface',
 }
 
 /** Options of the protocol's own match, which may stand anywhere behind `-p`. */
-const PORT_OPTIONS = new Set(['dport', 'sport', 'destination-port', 'source-port', 'tcp-flags', 'syn', 'tcp-option', 'chunk-types', 'icmp-type', 'icmpv6-type'])
+const PORT_OPTIONS = new Set([
+  'dport',
+  'sport',
+  'destination-port',
+  'source-port',
+  'tcp-flags',
+  'syn',
+  'tcp-option',
+  'chunk-types',
+  'icmp-type',
+  'icmpv6-type',
+])
 
 /** Parses the words of one rule; what cannot be placed makes `problem`, nothing is dropped. */
 export function parseRule(text: string, place: Place): IptablesRule {
@@ -442,7 +477,8 @@ export function printRule(rule: IptablesRule): string {
   negatable('-p', rule.protocol)
   negatable('-f', rule.fragment)
   for (const {module, options} of rule.matches) words.push('-m', module, ...options.flatMap(printOption))
-  if (rule.target) words.push(rule.target.goto ? '-g' : '-j', rule.target.name, ...rule.target.options.flatMap(printOption))
+  if (rule.target)
+    words.push(rule.target.goto ? '-g' : '-j', rule.target.name, ...rule.target.options.flatMap(printOption))
   return words.join(' ')
 }
 
@@ -450,4 +486,5 @@ function printOption({name, not, values}: RuleOption): string[] {
   return [...(not ? ['!'] : []), `--${name}`, ...values.map(quote)]
 }
 
-const quote = (value: string): string => (/^[\w@%+=:,./-]+$/.test(value) && !value.startsWith('-') ? value : `"${value.replaceAll(/["\\]/g, '\\$&')}"`)
+const quote = (value: string): string =>
+  /^[\w@%+=:,./-]+$/.test(value) && !value.startsWith('-') ? value : `"${value.replaceAll(/["\\]/g, '\\$&')}"`

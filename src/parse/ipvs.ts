@@ -44,7 +44,9 @@ export function parseIpvsList(text: string, file: string): IpvsDump {
   const dump: IpvsDump = {file, virtualServers: [], problems: []}
   const lines = text.split('\n').map((raw) => raw.trim())
   lines.forEach((line, at) => readListLine(dump, line, at + 1))
-  dump.partial = dump.virtualServers.length > 0 && (!lines.some((line) => line.startsWith('IP Virtual Server')) || lines.includes('--') || dump.problems.length > 0)
+  dump.partial =
+    dump.virtualServers.length > 0 &&
+    (!lines.some((line) => line.startsWith('IP Virtual Server')) || lines.includes('--') || dump.problems.length > 0)
   return dump
 }
 
@@ -63,13 +65,22 @@ function addVirtual(dump: IpvsDump, words: readonly string[], place: {line: numb
   const persistentAt = words.indexOf('persistent')
   const service = protocol === 'FWM' ? {mark: Number(words[1])} : endpointOf(words[1] ?? '')
   if (!service || (service.mark !== undefined && Number.isNaN(service.mark))) {
-    dump.problems.push({file: dump.file, line: place.line, message: `the virtual server's address "${words[1] ?? ''}" is not numeric`, text: place.text})
+    dump.problems.push({
+      file: dump.file,
+      line: place.line,
+      message: `the virtual server's address "${words[1] ?? ''}" is not numeric`,
+      text: place.text,
+    })
     return
   }
   dump.virtualServers.push({
-    protocol, ...service, scheduler: words[2] ?? '',
+    protocol,
+    ...service,
+    scheduler: words[2] ?? '',
     ...(persistentAt > 0 ? {persistent: Number(words[persistentAt + 1])} : {}),
-    file: dump.file, ...place, realServers: [],
+    file: dump.file,
+    ...place,
+    realServers: [],
   })
 }
 
@@ -86,11 +97,20 @@ function addReal(dump: IpvsDump, words: readonly string[], place: {line: number;
   const forward = FORWARD[(words[2] ?? '').toLowerCase()]
   const weight = Number(words[3])
   if (!service || !endpoint || !forward || Number.isNaN(weight)) {
-    dump.problems.push({file: dump.file, line: place.line, message: service ? 'a real server that is not understood' : 'a real server without its virtual server', text: place.text})
+    dump.problems.push({
+      file: dump.file,
+      line: place.line,
+      message: service ? 'a real server that is not understood' : 'a real server without its virtual server',
+      text: place.text,
+    })
     return
   }
   service.realServers.push({
-    address: endpoint.address, port: endpoint.port, forward, weight, ...place,
+    address: endpoint.address,
+    port: endpoint.port,
+    forward,
+    weight,
+    ...place,
     ...(words[4] === undefined ? {} : {active: Number(words[4])}),
     ...(words[5] === undefined ? {} : {inactive: Number(words[5])}),
   })
@@ -113,11 +133,17 @@ export function parseIpvsSave(text: string, file: string): IpvsDump {
   return dump
 }
 
-const SAVE_PROTOCOL: Record<string, VirtualServer['protocol']> = {'-t': 'TCP', '-u': 'UDP', '--sctp-service': 'SCTP', '-f': 'FWM'}
+const SAVE_PROTOCOL: Record<string, VirtualServer['protocol']> = {
+  '-t': 'TCP',
+  '-u': 'UDP',
+  '--sctp-service': 'SCTP',
+  '-f': 'FWM',
+}
 
 function saveVirtual(dump: IpvsDump, words: readonly string[], place: {line: number; text: string}): void {
   const protocol = SAVE_PROTOCOL[words[1] ?? '']
-  const value = (flag: string): string | undefined => (words.includes(flag) ? words[words.indexOf(flag) + 1] : undefined)
+  const value = (flag: string): string | undefined =>
+    words.includes(flag) ? words[words.indexOf(flag) + 1] : undefined
   const service = protocol === 'FWM' ? {mark: Number(words[2])} : endpointOf(words[2] ?? '')
   if (!protocol || !service) {
     dump.problems.push({file: dump.file, ...place, message: 'a virtual server that is not understood'})
@@ -125,9 +151,13 @@ function saveVirtual(dump: IpvsDump, words: readonly string[], place: {line: num
   }
   const persistent = value('-p')
   dump.virtualServers.push({
-    protocol, ...service, scheduler: value('-s') ?? 'wlc',
+    protocol,
+    ...service,
+    scheduler: value('-s') ?? 'wlc',
     ...(words.includes('-p') ? {persistent: Number(persistent ?? 300)} : {}),
-    file: dump.file, ...place, realServers: [],
+    file: dump.file,
+    ...place,
+    realServers: [],
   })
 }
 
@@ -137,18 +167,34 @@ function saveReal(dump: IpvsDump, words: readonly string[], place: {line: number
   const flag = words.find((word) => word in FORWARD_FLAG)
   const weight = words.includes('-w') ? Number(words[words.indexOf('-w') + 1]) : 1
   if (!service || !endpoint || !flag || Number.isNaN(weight)) {
-    dump.problems.push({file: dump.file, ...place, message: service ? 'a real server that is not understood' : 'a real server without its virtual server'})
+    dump.problems.push({
+      file: dump.file,
+      ...place,
+      message: service ? 'a real server that is not understood' : 'a real server without its virtual server',
+    })
     return
   }
-  service.realServers.push({address: endpoint.address, port: endpoint.port, forward: FORWARD_FLAG[flag]!, weight, ...place})
+  service.realServers.push({
+    address: endpoint.address,
+    port: endpoint.port,
+    forward: FORWARD_FLAG[flag]!,
+    weight,
+    ...place,
+  })
 }
 
 /** Parses `/proc/net/ip_vs`: addresses and ports in hexadecimal (net/netfilter/ipvs/ip_vs_ctl.c, ip_vs_info_seq_show). */
 export function parseProcIpvs(text: string, file: string): IpvsDump {
   const decimal = text.split('\n').map((line) =>
     line
-      .replace(/\b([0-9A-F]{8}):([0-9A-F]{4})\b/g, (_, host: string, port: string) => `${hexIPv4(host)}:${Number.parseInt(port, 16)}`)
-      .replace(/\[([0-9a-f:]+)\]:([0-9A-F]{4})\b/gi, (_, host: string, port: string) => `[${host}]:${Number.parseInt(port, 16)}`)
+      .replace(
+        /\b([0-9A-F]{8}):([0-9A-F]{4})\b/g,
+        (_, host: string, port: string) => `${hexIPv4(host)}:${Number.parseInt(port, 16)}`,
+      )
+      .replace(
+        /\[([0-9a-f:]+)\]:([0-9A-F]{4})\b/gi,
+        (_, host: string, port: string) => `[${host}]:${Number.parseInt(port, 16)}`,
+      )
       .replace(/^FWM\s+([0-9A-F]{8})/, (_, mark: string) => `FWM ${Number.parseInt(mark, 16)}`)
       .replace(/persistent (\d+).*$/, (_, jiffies: string) => `persistent ${Math.round(Number(jiffies) / 1000)}`),
   )

@@ -7,14 +7,53 @@ interface Word {
 }
 
 function wordsOf(text: string): Word[] {
-  return [...text.matchAll(/"((?:[^"\\]|\\.)*)"|[{}(),;]|[^\s{}(),;"]+/g)].map(([whole, inner]) => ({text: inner ?? whole, quoted: inner !== undefined}))
+  return [...text.matchAll(/"((?:[^"\\]|\\.)*)"|[{}(),;]|[^\s{}(),;"]+/g)].map(([whole, inner]) => ({
+    text: inner ?? whole,
+    quoted: inner !== undefined,
+  }))
 }
 
 class NotUnderstood extends Error {}
 
-const PAYLOAD = new Set(['ip', 'ip6', 'tcp', 'udp', 'th', 'sctp', 'udplite', 'dccp', 'icmp', 'icmpv6', 'ether', 'arp', 'vlan', 'igmp', 'ah', 'esp', 'comp'])
+const PAYLOAD = new Set([
+  'ip',
+  'ip6',
+  'tcp',
+  'udp',
+  'th',
+  'sctp',
+  'udplite',
+  'dccp',
+  'icmp',
+  'icmpv6',
+  'ether',
+  'arp',
+  'vlan',
+  'igmp',
+  'ah',
+  'esp',
+  'comp',
+])
 /** Meta keys that nft prints without `meta`. */
-const BARE_META = new Set(['iif', 'oif', 'iifname', 'oifname', 'iiftype', 'oiftype', 'iifgroup', 'oifgroup', 'mark', 'skuid', 'skgid', 'pkttype', 'rtclassid', 'cgroup', 'ibrname', 'obrname', 'nftrace'])
+const BARE_META = new Set([
+  'iif',
+  'oif',
+  'iifname',
+  'oifname',
+  'iiftype',
+  'oiftype',
+  'iifgroup',
+  'oifgroup',
+  'mark',
+  'skuid',
+  'skgid',
+  'pkttype',
+  'rtclassid',
+  'cgroup',
+  'ibrname',
+  'obrname',
+  'nftrace',
+])
 const OPERATORS = new Set(['==', '!=', '<', '>', '<=', '>='])
 const BINARY = new Set(['&', '|', '^', '<<', '>>'])
 const NAT_FLAGS = new Set(['random', 'fully-random', 'persistent'])
@@ -81,30 +120,55 @@ export class NftRuleReader {
   private statement(): NftObject | undefined {
     const word = this.word
     switch (word) {
-      case undefined: throw new NotUnderstood(`"${this.peek(0)!}" is not understood`)
-      case 'accept': case 'drop': case 'return': case 'continue': case 'notrack':
+      case undefined:
+        throw new NotUnderstood(`"${this.peek(0)!}" is not understood`)
+      case 'accept':
+      case 'drop':
+      case 'return':
+      case 'continue':
+      case 'notrack':
         this.at++
         return {[word]: null}
-      case 'jump': case 'goto':
+      case 'jump':
+      case 'goto':
         this.at++
         return {[word]: {target: this.next()}}
-      case 'counter': return this.counter()
+      case 'counter':
+        return this.counter()
       case 'comment':
         this.at++
         this.comment = this.next()
         return undefined
-      case 'reject': return this.reject()
-      case 'dnat': case 'snat': return this.nat(word)
-      case 'masquerade': case 'redirect': return this.port(word)
-      case 'update': case 'add': case 'delete': return this.setStatement(word)
-      case 'limit': case 'log': case 'quota': case 'queue': case 'tproxy': case 'synproxy': case 'dup': case 'fwd': case 'flow': case 'last':
+      case 'reject':
+        return this.reject()
+      case 'dnat':
+      case 'snat':
+        return this.nat(word)
+      case 'masquerade':
+      case 'redirect':
+        return this.port(word)
+      case 'update':
+      case 'add':
+      case 'delete':
+        return this.setStatement(word)
+      case 'limit':
+      case 'log':
+      case 'quota':
+      case 'queue':
+      case 'tproxy':
+      case 'synproxy':
+      case 'dup':
+      case 'fwd':
+      case 'flow':
+      case 'last':
         return this.opaque(word)
       case 'xt': {
         this.at++
         const type = this.next()
         return {xt: {type, name: this.next()}}
       }
-      default: return this.matchOrMangle()
+      default:
+        return this.matchOrMangle()
     }
   }
 
@@ -166,7 +230,8 @@ export class NftRuleReader {
 
   private natFlags(body: NftObject): void {
     const flags: NftJson[] = []
-    while (this.word !== undefined && (NAT_FLAGS.has(this.word) || (this.word === ',' && flags.length > 0))) if (this.next() !== ',') flags.push(this.words[this.at - 1]!.text)
+    while (this.word !== undefined && (NAT_FLAGS.has(this.word) || (this.word === ',' && flags.length > 0)))
+      if (this.next() !== ',') flags.push(this.words[this.at - 1]!.text)
     if (flags.length > 0) body['flags'] = flags
   }
 
@@ -206,8 +271,22 @@ export class NftRuleReader {
   /** Statements whose own words end where a word begins that can start a statement. */
   private opaque(kind: string): NftObject {
     const from = this.at++
-    while (this.at < this.words.length && !(!this.words[this.at]!.quoted && /^(accept|drop|return|continue|jump|goto|counter|comment|reject|meta|ip|ip6|tcp|udp|ct|dnat|snat|masquerade|redirect|log|queue)$/.test(this.word!))) this.at++
-    return {[kind]: this.words.slice(from + 1, this.at).map(({text}) => text).join(' ')}
+    while (
+      this.at < this.words.length &&
+      !(
+        !this.words[this.at]!.quoted &&
+        /^(accept|drop|return|continue|jump|goto|counter|comment|reject|meta|ip|ip6|tcp|udp|ct|dnat|snat|masquerade|redirect|log|queue)$/.test(
+          this.word!,
+        )
+      )
+    )
+      this.at++
+    return {
+      [kind]: this.words
+        .slice(from + 1, this.at)
+        .map(({text}) => text)
+        .join(' '),
+    }
   }
 
   private matchOrMangle(): NftObject {
@@ -265,7 +344,8 @@ export class NftRuleReader {
       this.expect(')')
       return inner
     }
-    if (PAYLOAD.has(word) && this.peek(1) !== undefined && !/^(==|!=|[,}.:]|accept|drop)$/.test(this.peek(1)!)) return this.payload()
+    if (PAYLOAD.has(word) && this.peek(1) !== undefined && !/^(==|!=|[,}.:]|accept|drop)$/.test(this.peek(1)!))
+      return this.payload()
     if (word === 'meta') {
       this.at++
       return {meta: {key: this.next()}}
@@ -340,7 +420,8 @@ export class NftRuleReader {
     const items: NftJson[] = []
     while (!this.take('}')) {
       items.push(this.element())
-      if (!this.take(',') && this.word !== '}') throw new NotUnderstood(`"${this.peek(0) ?? 'the end'}" inside a set is not understood`)
+      if (!this.take(',') && this.word !== '}')
+        throw new NotUnderstood(`"${this.peek(0) ?? 'the end'}" inside a set is not understood`)
     }
     return items
   }
@@ -359,7 +440,11 @@ export class NftRuleReader {
 }
 
 const isFlags = (left: NftJson): boolean =>
-  typeof left === 'object' && left !== null && !Array.isArray(left) && (['state', 'status'].includes(String((left['ct'] as NftObject | undefined)?.['key'])) || (left['payload'] as NftObject | undefined)?.['field'] === 'flags')
+  typeof left === 'object' &&
+  left !== null &&
+  !Array.isArray(left) &&
+  (['state', 'status'].includes(String((left['ct'] as NftObject | undefined)?.['key'])) ||
+    (left['payload'] as NftObject | undefined)?.['field'] === 'flags')
 
 /** A constant: number, hexadecimal, range, prefix, address or word. */
 function valueOf(word: string): NftJson {
@@ -370,6 +455,7 @@ function valueOf(word: string): NftJson {
   const prefix = /^([\da-f:.]+)\/(\d+)$/i.exec(word)
   if (prefix && parseAddress(prefix[1]!) !== undefined) return {prefix: {addr: prefix[1]!, len: Number(prefix[2])}}
   const ends = word.split('-')
-  if (ends.length === 2 && parseAddress(ends[0]!) !== undefined && parseAddress(ends[1]!) !== undefined) return {range: [ends[0]!, ends[1]!]}
+  if (ends.length === 2 && parseAddress(ends[0]!) !== undefined && parseAddress(ends[1]!) !== undefined)
+    return {range: [ends[0]!, ends[1]!]}
   return word
 }

@@ -61,7 +61,11 @@ class TextReader {
 
   private cut(): void {
     this.ruleset.cut = true
-    this.ruleset.problems.push({file: this.ruleset.file, line: this.lines.length, message: 'the dump ends inside a block: it was cut'})
+    this.ruleset.problems.push({
+      file: this.ruleset.file,
+      line: this.lines.length,
+      message: 'the dump ends inside a block: it was cut',
+    })
   }
 
   private table(table: NftTable): void {
@@ -72,7 +76,10 @@ class TextReader {
       if (head?.[1] === 'chain') this.chain(table, head[2]!, line)
       else if (head) this.set(table, head[1]!, {name: head[2]!, line})
       else if (/^flags /.test(line.text)) table.flags.push(...words(line.text.slice(6)))
-      else if (/^(flowtable|ct (?:helper|timeout|expectation)|counter|quota|limit|secmark|synproxy) .*\{/.test(line.text)) this.skipBlock(line)
+      else if (
+        /^(flowtable|ct (?:helper|timeout|expectation)|counter|quota|limit|secmark|synproxy) .*\{/.test(line.text)
+      )
+        this.skipBlock(line)
       else if (line.text !== '' && !/^(#|comment )/.test(line.text)) this.problem(line, 'not understood inside a table')
     }
     this.cut()
@@ -90,11 +97,25 @@ class TextReader {
     while (this.at < this.lines.length) {
       const line = this.lines[this.at++]!
       if (line.text === '}') return
-      const base = /^type (\S+) hook (\S+)(?: device "?([^" ;]+)"?)? priority ([^;]+);(?: policy (\w+);)?/.exec(line.text)
+      const base = /^type (\S+) hook (\S+)(?: device "?([^" ;]+)"?)? priority ([^;]+);(?: policy (\w+);)?/.exec(
+        line.text,
+      )
       if (base) {
-        chain = {...chain, type: base[1]!, hook: base[2]!, priority: priorityOf(base[4]!), policy: base[5] ?? 'accept', ...(base[3] ? {device: base[3]} : {})}
+        chain = {
+          ...chain,
+          type: base[1]!,
+          hook: base[2]!,
+          priority: priorityOf(base[4]!),
+          policy: base[5] ?? 'accept',
+          ...(base[3] ? {device: base[3]} : {}),
+        }
         table.chains.set(name, chain)
-      } else if (line.text !== '' && !/^#/.test(line.text) && !(chain.rules.length === 0 && /^comment "/.test(line.text))) this.rule(chain, line)
+      } else if (
+        line.text !== '' &&
+        !/^#/.test(line.text) &&
+        !(chain.rules.length === 0 && /^comment "/.test(line.text))
+      )
+        this.rule(chain, line)
     }
     this.cut()
   }
@@ -106,9 +127,17 @@ class TextReader {
     const read = new NftRuleReader(handle ? text.slice(0, handle.index).trim() : text).rule()
     if (read.problem) this.problem(first, read.problem)
     chain.rules.push({
-      family: chain.family, table: chain.table, chain: chain.name, number: chain.rules.length + 1, statements: read.statements,
-      file: this.ruleset.file, line: first.number, text, ...(handle ? {handle: Number(handle[1])} : {}),
-      ...(read.comment === undefined ? {} : {comment: read.comment}), ...(read.problem ? {problem: read.problem} : {}),
+      family: chain.family,
+      table: chain.table,
+      chain: chain.name,
+      number: chain.rules.length + 1,
+      statements: read.statements,
+      file: this.ruleset.file,
+      line: first.number,
+      text,
+      ...(handle ? {handle: Number(handle[1])} : {}),
+      ...(read.comment === undefined ? {} : {comment: read.comment}),
+      ...(read.problem ? {problem: read.problem} : {}),
     })
   }
 
@@ -136,13 +165,23 @@ class TextReader {
     const read = elements === undefined ? {value: [] as NftJson[]} : new NftRuleReader(elements).elements()
     if ('problem' in read && read.problem) this.problem(elementsLine, read.problem)
     table.sets.set(name, {
-      family: table.family, table: table.name, name, types, flags, line: elementsLine.number, ...(map === undefined ? {} : {map: map.trim()}),
+      family: table.family,
+      table: table.name,
+      name,
+      types,
+      flags,
+      line: elementsLine.number,
+      ...(map === undefined ? {} : {map: map.trim()}),
       elements: read.value.map((item) => ({...elementOf(item, isMap), line: elementsLine.number})),
     })
   }
 }
 
-const words = (text: string): string[] => text.replace(/;$/, '').split(/[\s,]+/).filter(Boolean)
+const words = (text: string): string[] =>
+  text
+    .replace(/;$/, '')
+    .split(/[\s,]+/)
+    .filter(Boolean)
 
 function unbalanced(text: string): boolean {
   let depth = 0

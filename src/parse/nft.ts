@@ -76,9 +76,18 @@ export interface NftRuleset {
   cut: boolean
 }
 
-export const PRIORITY_NAMES: Readonly<Record<string, number>> = {raw: -300, mangle: -150, dstnat: -100, filter: 0, security: 50, srcnat: 100, out: 100}
+export const PRIORITY_NAMES: Readonly<Record<string, number>> = {
+  raw: -300,
+  mangle: -150,
+  dstnat: -100,
+  filter: 0,
+  security: 50,
+  srcnat: 100,
+  out: 100,
+}
 
-const isObject = (value: unknown): value is NftObject => typeof value === 'object' && value !== null && !Array.isArray(value)
+const isObject = (value: unknown): value is NftObject =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
 
 export function tableOf(ruleset: NftRuleset, family: string, name: string): NftTable {
   const key = `${family} ${name}`
@@ -108,19 +117,32 @@ function addObject(ruleset: NftRuleset, object: NftObject): void {
   const [kind] = Object.keys(object)
   const body = object[kind ?? '']
   if (!isObject(body)) return
-  if (kind === 'table') tableOf(ruleset, String(body['family']), String(body['name'])).flags.push(...flagsOf(body['flags']))
+  if (kind === 'table')
+    tableOf(ruleset, String(body['family']), String(body['name'])).flags.push(...flagsOf(body['flags']))
   else if (kind === 'chain') addChain(ruleset, body)
   else if (kind === 'set' || kind === 'map') addSet(ruleset, body)
   else if (kind === 'rule') addRule(ruleset, body)
 }
 
-const flagsOf = (value: NftJson | undefined): string[] => (Array.isArray(value) ? value.map(String) : value === undefined || value === null ? [] : [String(value)])
+const flagsOf = (value: NftJson | undefined): string[] =>
+  Array.isArray(value) ? value.map(String) : value === undefined || value === null ? [] : [String(value)]
 
 function addChain(ruleset: NftRuleset, body: NftObject): void {
   const [family, table, name] = [String(body['family']), String(body['table']), String(body['name'])]
   tableOf(ruleset, family, table).chains.set(name, {
-    family, table, name, rules: [], line: 0,
-    ...(body['type'] === undefined ? {} : {type: String(body['type']), hook: String(body['hook']), priority: Number(body['prio']), policy: String(body['policy'] ?? 'accept')}),
+    family,
+    table,
+    name,
+    rules: [],
+    line: 0,
+    ...(body['type'] === undefined
+      ? {}
+      : {
+          type: String(body['type']),
+          hook: String(body['hook']),
+          priority: Number(body['prio']),
+          policy: String(body['policy'] ?? 'accept'),
+        }),
     ...(body['dev'] === undefined ? {} : {device: String(body['dev'])}),
   })
 }
@@ -128,9 +150,18 @@ function addChain(ruleset: NftRuleset, body: NftObject): void {
 function addSet(ruleset: NftRuleset, body: NftObject): void {
   const [family, table, name] = [String(body['family']), String(body['table']), String(body['name'])]
   const types = Array.isArray(body['type']) ? body['type'].map(String) : [String(body['type'])]
-  const elements = Array.isArray(body['elem']) ? body['elem'].map((item) => elementOf(item, body['map'] !== undefined)) : []
+  const elements = Array.isArray(body['elem'])
+    ? body['elem'].map((item) => elementOf(item, body['map'] !== undefined))
+    : []
   tableOf(ruleset, family, table).sets.set(name, {
-    family, table, name, types, ...(body['map'] === undefined ? {} : {map: String(body['map'])}), flags: flagsOf(body['flags']), elements, line: 0,
+    family,
+    table,
+    name,
+    types,
+    ...(body['map'] === undefined ? {} : {map: String(body['map'])}),
+    flags: flagsOf(body['flags']),
+    elements,
+    line: 0,
   })
 }
 
@@ -139,18 +170,34 @@ export function elementOf(item: NftJson, isMap: boolean): NftElement {
   const [keyPart, data] = isMap && Array.isArray(item) ? [item[0] ?? null, item[1] ?? null] : [item, undefined]
   const inner = isObject(keyPart) && isObject(keyPart['elem']) ? keyPart['elem'] : undefined
   return {
-    key: inner ? (inner['val'] ?? null) : keyPart, ...(data === undefined ? {} : {data}),
-    ...(typeof inner?.['comment'] === 'string' ? {comment: inner['comment']} : {}), expires: inner?.['expires'] !== undefined || inner?.['timeout'] !== undefined, line: 0,
+    key: inner ? (inner['val'] ?? null) : keyPart,
+    ...(data === undefined ? {} : {data}),
+    ...(typeof inner?.['comment'] === 'string' ? {comment: inner['comment']} : {}),
+    expires: inner?.['expires'] !== undefined || inner?.['timeout'] !== undefined,
+    line: 0,
   }
 }
 
 function addRule(ruleset: NftRuleset, body: NftObject): void {
   const [family, table, chainName] = [String(body['family']), String(body['table']), String(body['chain'])]
   const chain = tableOf(ruleset, family, table).chains.get(chainName)
-  if (!chain) return void ruleset.problems.push({file: ruleset.file, line: 0, message: `a rule of chain ${family} ${table} ${chainName}, which the dump does not list`})
+  if (!chain)
+    return void ruleset.problems.push({
+      file: ruleset.file,
+      line: 0,
+      message: `a rule of chain ${family} ${table} ${chainName}, which the dump does not list`,
+    })
   const statements = Array.isArray(body['expr']) ? body['expr'].filter(isObject) : []
   chain.rules.push({
-    family, table, chain: chainName, number: chain.rules.length + 1, statements, file: ruleset.file, line: 0, text: JSON.stringify(body['expr']),
-    ...(typeof body['handle'] === 'number' ? {handle: body['handle']} : {}), ...(typeof body['comment'] === 'string' ? {comment: body['comment']} : {}),
+    family,
+    table,
+    chain: chainName,
+    number: chain.rules.length + 1,
+    statements,
+    file: ruleset.file,
+    line: 0,
+    text: JSON.stringify(body['expr']),
+    ...(typeof body['handle'] === 'number' ? {handle: body['handle']} : {}),
+    ...(typeof body['comment'] === 'string' ? {comment: body['comment']} : {}),
   })
 }

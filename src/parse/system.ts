@@ -2,14 +2,18 @@ import {parseAddress, type Address} from '../util/ip.js'
 import type {Problem} from './problem.js'
 
 /** Parses `sysctl -a` lines (`a.b = 1`); lines that are not of that form are problems. */
-export function parseSysctl(text: string, file: string): {value: Map<string, {value: string; line: number}>; problems: Problem[]} {
+export function parseSysctl(
+  text: string,
+  file: string,
+): {value: Map<string, {value: string; line: number}>; problems: Problem[]} {
   const value = new Map<string, {value: string; line: number}>()
   const problems: Problem[] = []
   text.split('\n').forEach((raw, at) => {
     const line = raw.trim()
     if (line === '') return
     const equals = line.indexOf('=')
-    if (equals > 0 && /^[\w./@:+-]+\s*=/.test(line)) value.set(line.slice(0, equals).trim().replaceAll('/', '.'), {value: line.slice(equals + 1).trim(), line: at + 1})
+    if (equals > 0 && /^[\w./@:+-]+\s*=/.test(line))
+      value.set(line.slice(0, equals).trim().replaceAll('/', '.'), {value: line.slice(equals + 1).trim(), line: at + 1})
     else if (!/^sysctl:/.test(line)) problems.push({file, line: at + 1, message: 'not a line of sysctl', text: line})
   })
   return {value, problems}
@@ -40,13 +44,15 @@ export function parseSockets(text: string, file: string): {value: Socket[]; prob
     const words = line.split(/\s+/)
     const stateAt = words.findIndex((word) => LISTENING.has(word))
     if (stateAt < 0) {
-      if (!/^(tcp|udp|sctp|raw|u_\w+|nl|p_\w+|v_\w+|icmp6?|mptcp|dccp|xdp|tipc)$/.test(words[0]!)) problems.push({file, line: at + 1, message: 'not a line of ss', text: line})
+      if (!/^(tcp|udp|sctp|raw|u_\w+|nl|p_\w+|v_\w+|icmp6?|mptcp|dccp|xdp|tipc)$/.test(words[0]!))
+        problems.push({file, line: at + 1, message: 'not a line of ss', text: line})
       return
     }
     const protocol = protocolOf(words, stateAt)
     const socket = protocol && socketOf(words[stateAt + 3] ?? '', protocol, {line: at + 1, text: line})
     if (socket) value.push(socket)
-    else if (protocol) problems.push({file, line: at + 1, message: 'a socket whose local address is not numeric', text: line})
+    else if (protocol)
+      problems.push({file, line: at + 1, message: 'a socket whose local address is not numeric', text: line})
   })
   return {value, problems}
 }
@@ -56,18 +62,29 @@ function protocolOf(words: readonly string[], stateAt: number): Socket['protocol
   return netid === 'tcp' || netid === 'mptcp' ? 'TCP' : netid === 'udp' ? 'UDP' : netid === 'sctp' ? 'SCTP' : undefined
 }
 
-function socketOf(local: string, protocol: Socket['protocol'], place: {line: number; text: string}): Socket | undefined {
+function socketOf(
+  local: string,
+  protocol: Socket['protocol'],
+  place: {line: number; text: string},
+): Socket | undefined {
   const colon = local.lastIndexOf(':')
   const port = Number(local.slice(colon + 1))
   const [host, device] = local.slice(0, colon).split('%')
   if (colon < 0 || Number.isNaN(port)) return undefined
   const process = /users:\(\("([^"]*)"/.exec(place.text)?.[1]
-  const common = {protocol, port, ...place, ...(device === undefined ? {} : {device: device.replace(']', '')}), ...(process === undefined ? {} : {process})}
+  const common = {
+    protocol,
+    port,
+    ...place,
+    ...(device === undefined ? {} : {device: device.replace(']', '')}),
+    ...(process === undefined ? {} : {process}),
+  }
   if (host === '*') return {...common, families: [4, 6]}
   if (host === '::') return {...common, families: [4, 6]}
   const bare = host!.replace(/^\[|\]$/g, '')
   if (bare === '0.0.0.0') return {...common, families: [4]}
-  if (bare === '::') return {...common, families: /v6only:1/.test(place.text) || !/v6only:0/.test(place.text) ? [6] : [4, 6]}
+  if (bare === '::')
+    return {...common, families: /v6only:1/.test(place.text) || !/v6only:0/.test(place.text) ? [6] : [4, 6]}
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/.exec(bare)?.[1]
   const address = parseAddress(mapped ?? bare)
   return address === undefined ? undefined : {...common, address, families: [typeof address === 'number' ? 4 : 6]}
@@ -107,10 +124,18 @@ export function parseConntrack(text: string, file: string): {value: ConntrackEnt
     if (original && reply && protocol) {
       const state = /\b\d+ ([A-Z_]{4,}) src=/.exec(line)?.[1]
       value.push({
-        protocol: protocol.toUpperCase(), original, reply, ...(state === undefined ? {} : {state}), unreplied: line.includes('[UNREPLIED]'), assured: line.includes('[ASSURED]'),
-        mark: Number(/\bmark=(\d+)/.exec(line)?.[1] ?? 0), line: at + 1, text: line,
+        protocol: protocol.toUpperCase(),
+        original,
+        reply,
+        ...(state === undefined ? {} : {state}),
+        unreplied: line.includes('[UNREPLIED]'),
+        assured: line.includes('[ASSURED]'),
+        mark: Number(/\bmark=(\d+)/.exec(line)?.[1] ?? 0),
+        line: at + 1,
+        text: line,
       })
-    } else if (protocol === undefined || /\b(tcp|udp|sctp)\b/.test(line)) problems.push({file, line: at + 1, message: 'not a line of conntrack', text: line})
+    } else if (protocol === undefined || /\b(tcp|udp|sctp)\b/.test(line))
+      problems.push({file, line: at + 1, message: 'not a line of conntrack', text: line})
   })
   return {value, problems}
 }
@@ -118,5 +143,7 @@ export function parseConntrack(text: string, file: string): {value: ConntrackEnt
 function tupleOf(match: RegExpMatchArray): ConntrackTuple | undefined {
   const source = parseAddress(match[1]!)
   const destination = parseAddress(match[2]!)
-  return source === undefined || destination === undefined ? undefined : {source, destination, sourcePort: Number(match[3]), destinationPort: Number(match[4])}
+  return source === undefined || destination === undefined
+    ? undefined
+    : {source, destination, sourcePort: Number(match[3]), destinationPort: Number(match[4])}
 }

@@ -20,7 +20,12 @@ export interface CheckReport {
   }
   readonly findings: readonly Finding[]
   readonly incomplete: readonly Incomplete[]
-  readonly problems: readonly {readonly source: string; readonly line: number; readonly message: string; readonly text?: string}[]
+  readonly problems: readonly {
+    readonly source: string
+    readonly line: number
+    readonly message: string
+    readonly text?: string
+  }[]
   /** Services and nodes that were looked at, for formats with a test case each. */
   readonly services: readonly string[]
   readonly nodes: readonly string[]
@@ -32,16 +37,32 @@ export interface Gated extends CheckResult {
 
 /** Shapes a result for printing. */
 export function checkReport(result: Gated, snapshot: Snapshot): CheckReport {
-  const count = (wanted: Finding['severity']): number => result.findings.filter(({severity}) => severity === wanted).length
+  const count = (wanted: Finding['severity']): number =>
+    result.findings.filter(({severity}) => severity === wanted).length
   const [errors, warnings, infos] = SEVERITIES.map(count)
   return {
-    apiVersion: 'svc-trace/v1', kind: 'CheckReport',
+    apiVersion: 'svc-trace/v1',
+    kind: 'CheckReport',
     summary: {
-      services: result.services.length, nodes: result.nodes.length, walks: result.walks, errors: errors!, warnings: warnings!, infos: infos!,
-      incomplete: result.incomplete.length, ignored: result.ignored ?? 0, ...(snapshot.info.taken === undefined ? {} : {taken: snapshot.info.taken}),
+      services: result.services.length,
+      nodes: result.nodes.length,
+      walks: result.walks,
+      errors: errors!,
+      warnings: warnings!,
+      infos: infos!,
+      incomplete: result.incomplete.length,
+      ignored: result.ignored ?? 0,
+      ...(snapshot.info.taken === undefined ? {} : {taken: snapshot.info.taken}),
     },
-    findings: result.findings, incomplete: result.incomplete,
-    problems: result.problems.map(({file, line, message, text}) => ({source: file, line, message, ...(text === undefined ? {} : {text})})),
-    services: result.services, nodes: result.nodes,
+    findings: result.findings,
+    incomplete: result.incomplete,
+    problems: result.problems.map(({file, line, message, text}) => ({
+      source: file,
+      line,
+      message,
+      ...(text === undefined ? {} : {text}),
+    })),
+    services: result.services,
+    nodes: result.nodes,
   }
 }

@@ -16,8 +16,10 @@ export function checkText(report: CheckReport, {color, width, wide}: TextOptions
   const blocks = shown.map((finding) => findingText(finding, {ink, width, wide}))
   const hidden = report.findings.length - shown.length
   return [
-    `${verdict(report, ink)}\n`, ...blocks.map((block) => `\n${block}`),
-    ...(hidden > 0 ? [`\n${plural(hidden, 'note')} on what is so by design: -o wide\n`] : []), incompleteText(report, {ink, width, wide}),
+    `${verdict(report, ink)}\n`,
+    ...blocks.map((block) => `\n${block}`),
+    ...(hidden > 0 ? [`\n${plural(hidden, 'note')} on what is so by design: -o wide\n`] : []),
+    incompleteText(report, {ink, width, wide}),
   ].join('')
 }
 
@@ -25,7 +27,10 @@ function verdict({summary}: CheckReport, ink: Paint): string {
   const scope = `${plural(summary.services, 'Service')} on ${plural(summary.nodes, 'node')}`
   const taken = summary.taken === undefined ? '' : `, as of ${summary.taken}`
   const ignored = summary.ignored > 0 ? `, ${summary.ignored} ignored` : ''
-  const counts = [summary.errors > 0 ? ink.severity('error', plural(summary.errors, 'error')) : '', summary.warnings > 0 ? ink.severity('warning', plural(summary.warnings, 'warning')) : ''].filter(Boolean)
+  const counts = [
+    summary.errors > 0 ? ink.severity('error', plural(summary.errors, 'error')) : '',
+    summary.warnings > 0 ? ink.severity('warning', plural(summary.warnings, 'warning')) : '',
+  ].filter(Boolean)
   const open = summary.incomplete > 0 ? `, ${ink.severity('warning', 'incomplete')}` : ''
   return `${counts.length > 0 ? ink.bold(counts.join(', ')) : ink.bold('no errors, no warnings')}${ignored}${open}: ${scope}${taken}`
 }
@@ -38,22 +43,48 @@ interface FindingOptions {
 
 export function findingText(finding: Finding, {ink, width, wide}: FindingOptions): string {
   const head = `${ink.severity(finding.severity, finding.severity.toUpperCase())} ${finding.code} ${finding.name}${finding.node ? ` on ${finding.node}` : ''}`
-  const hurts = finding.services.length === 0 ? [] : [`  hurts     ${wrap(list(finding.services, wide ? 200 : 6), width - 12, '            ')}`]
-  const ways = finding.frontends.length === 0 ? [] : [`  at        ${wrap(`${list(finding.frontends, wide ? 200 : 4)}${finding.origins.length > 0 ? `, from ${finding.origins.join(', ')}` : ''}`, width - 12, '            ')}`]
-  const evidence = finding.evidence.map(({source, line, text}) => `  evidence  ${ink.dim(`${source}${line > 0 ? `:${line}` : ''}`)}\n            ${wrap(safeLine(text), width - 12, '            ')}`)
-  return [head, `  ${wrap(safeLine(finding.message), width - 2, '  ')}`, ...hurts, ...ways, ...evidence, `  fix       ${wrap(finding.fix, width - 12, '            ')}`, ''].join('\n')
+  const hurts =
+    finding.services.length === 0
+      ? []
+      : [`  hurts     ${wrap(list(finding.services, wide ? 200 : 6), width - 12, '            ')}`]
+  const ways =
+    finding.frontends.length === 0
+      ? []
+      : [
+          `  at        ${wrap(`${list(finding.frontends, wide ? 200 : 4)}${finding.origins.length > 0 ? `, from ${finding.origins.join(', ')}` : ''}`, width - 12, '            ')}`,
+        ]
+  const evidence = finding.evidence.map(
+    ({source, line, text}) =>
+      `  evidence  ${ink.dim(`${source}${line > 0 ? `:${line}` : ''}`)}\n            ${wrap(safeLine(text), width - 12, '            ')}`,
+  )
+  return [
+    head,
+    `  ${wrap(safeLine(finding.message), width - 2, '  ')}`,
+    ...hurts,
+    ...ways,
+    ...evidence,
+    `  fix       ${wrap(finding.fix, width - 12, '            ')}`,
+    '',
+  ].join('\n')
 }
 
 function list(items: readonly string[], most: number): string {
-  return items.length > most ? `${items.slice(0, most).map(safeLine).join(', ')} and ${items.length - most} more` : items.map(safeLine).join(', ')
+  return items.length > most
+    ? `${items.slice(0, most).map(safeLine).join(', ')} and ${items.length - most} more`
+    : items.map(safeLine).join(', ')
 }
 
 /** How many open points a person reads before -o wide. */
 const FEW = 6
 
 function incompleteText({incomplete, problems}: CheckReport, {ink, width, wide}: FindingOptions): string {
-  const lines = incomplete.map(({node, reason}: Incomplete) => `  ${wrap(`${node ? `${node}: ` : ''}${safeLine(reason)}`, width - 2, '    ')}`)
-  const unread = problems.map(({source, line, message}) => `  ${wrap(`${source}${line > 0 ? `:${line}` : ''}: ${safeLine(message)}`, width - 2, '    ')}`)
+  const lines = incomplete.map(
+    ({node, reason}: Incomplete) => `  ${wrap(`${node ? `${node}: ` : ''}${safeLine(reason)}`, width - 2, '    ')}`,
+  )
+  const unread = problems.map(
+    ({source, line, message}) =>
+      `  ${wrap(`${source}${line > 0 ? `:${line}` : ''}: ${safeLine(message)}`, width - 2, '    ')}`,
+  )
   const all = [...new Set([...lines, ...unread])]
   if (all.length === 0) return ''
   const shown = wide ? all : all.slice(0, FEW)

@@ -7,8 +7,12 @@ const property = (text: string): string => data(text).replaceAll(':', '%3A').rep
 
 /** Workflow commands of GitHub Actions. */
 export function github(report: CheckReport): string {
-  const lines = report.findings.map(({severity, code, name, message, services, node, fix}) =>
-    `::${COMMAND[severity]} title=${property(`${code} ${name}`)}::${data(`${message}${node ? ` (node ${node})` : ''}${services.length > 0 ? `\nServices: ${services.join(', ')}` : ''}\nFix: ${fix}`)}`)
-  const open = report.incomplete.map(({node, reason}) => `::warning title=incomplete::${data(`${node ? `${node}: ` : ''}${reason}`)}`)
+  const lines = report.findings.map(
+    ({severity, code, name, message, services, node, fix}) =>
+      `::${COMMAND[severity]} title=${property(`${code} ${name}`)}::${data(`${message}${node ? ` (node ${node})` : ''}${services.length > 0 ? `\nServices: ${services.join(', ')}` : ''}\nFix: ${fix}`)}`,
+  )
+  const open = report.incomplete.map(
+    ({node, reason}) => `::warning title=incomplete::${data(`${node ? `${node}: ` : ''}${reason}`)}`,
+  )
   return [...lines, ...open].map((line) => `${line}\n`).join('')
 }

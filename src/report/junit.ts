@@ -5,10 +5,27 @@ import {xml} from './xml.js'
 /** One test case per Service × node; findings about the API alone and about a node's health are cases of their own. */
 export function junit(report: CheckReport): string {
   const places = report.nodes.length > 0 ? report.nodes : ['api']
-  const cases = report.services.flatMap((service) => places.map((node) => testCase(service, node, report.findings.filter((finding) => finding.services.includes(service) && (finding.node ?? node) === node))))
+  const cases = report.services.flatMap((service) =>
+    places.map((node) =>
+      testCase(
+        service,
+        node,
+        report.findings.filter((finding) => finding.services.includes(service) && (finding.node ?? node) === node),
+      ),
+    ),
+  )
   const health = report.findings.filter(({services, node}) => services.length === 0 && node !== undefined)
-  const extra = [...new Set(health.map(({node}) => node!))].map((node) => testCase('(node)', node, health.filter((finding) => finding.node === node)))
-  const open = report.incomplete.map(({node, reason}) => `    <testcase classname="${xml(node ?? 'cluster')}" name="${xml(`incomplete: ${reason}`)}"><skipped message="${xml(reason)}"/></testcase>`)
+  const extra = [...new Set(health.map(({node}) => node!))].map((node) =>
+    testCase(
+      '(node)',
+      node,
+      health.filter((finding) => finding.node === node),
+    ),
+  )
+  const open = report.incomplete.map(
+    ({node, reason}) =>
+      `    <testcase classname="${xml(node ?? 'cluster')}" name="${xml(`incomplete: ${reason}`)}"><skipped message="${xml(reason)}"/></testcase>`,
+  )
   const all = [...cases.map(({text}) => text), ...extra.map(({text}) => text), ...open]
   const failures = [...cases, ...extra].filter(({failed}) => failed).length
   return `<?xml version="1.0" encoding="UTF-8"?>\n<testsuites name="svc-trace" tests="${all.length}" failures="${failures}" errors="0">\n  <testsuite name="check" tests="${all.length}" failures="${failures}" errors="0" skipped="${open.length}">\n${all.join('\n')}\n  </testsuite>\n</testsuites>\n`
@@ -19,9 +36,17 @@ function testCase(service: string, node: string, findings: readonly Finding[]): 
   const bad = findings.filter(({severity}) => severity === 'error')
   const rest = findings.filter(({severity}) => severity !== 'error')
   if (findings.length === 0) return {text: `${head}/>`, failed: false}
-  const failures = bad.length === 0 ? '' : `\n      <failure type="${xml(bad[0]!.code)}" message="${xml(bad[0]!.message)}">${xml(bad.map(words).join('\n\n'))}</failure>`
+  const failures =
+    bad.length === 0
+      ? ''
+      : `\n      <failure type="${xml(bad[0]!.code)}" message="${xml(bad[0]!.message)}">${xml(bad.map(words).join('\n\n'))}</failure>`
   const notes = rest.length === 0 ? '' : `\n      <system-out>${xml(rest.map(words).join('\n\n'))}</system-out>`
   return {text: `${head}>${failures}${notes}\n    </testcase>`, failed: bad.length > 0}
 }
 
-const words = ({severity, code, name, message, evidence, fix}: Finding): string => [`${severity} ${code} ${name}: ${message}`, ...evidence.map(({source, line, text}) => `${source}:${line}: ${text}`), `fix: ${fix}`].join('\n')
+const words = ({severity, code, name, message, evidence, fix}: Finding): string =>
+  [
+    `${severity} ${code} ${name}: ${message}`,
+    ...evidence.map(({source, line, text}) => `${source}:${line}: ${text}`),
+    `fix: ${fix}`,
+  ].join('\n')

@@ -1,16 +1,31 @@
 import {safeLine} from '../util/text.js'
 import type {CheckReport} from './check-report.js'
 
-const cell = (text: string): string => safeLine(text).replaceAll('\\', '\\\\').replaceAll('|', '\\|').replaceAll('<', '&lt;').replaceAll('`', "'")
+const cell = (text: string): string =>
+  safeLine(text).replaceAll('\\', '\\\\').replaceAll('|', '\\|').replaceAll('<', '&lt;').replaceAll('`', "'")
 const code = (text: string): string => `\`${safeLine(text).replaceAll('`', "'")}\``
 
 /** For a ticket or a comment. */
 export function markdown(report: CheckReport): string {
   const {summary} = report
   const head = `### svc-trace: ${summary.errors} errors, ${summary.warnings} warnings${summary.incomplete > 0 ? ', incomplete' : ''}\n\n${summary.services} Services on ${summary.nodes} nodes, ${summary.walks} ways walked.${summary.ignored > 0 ? ` ${summary.ignored} findings ignored.` : ''}\n`
-  const rows = report.findings.map(({severity, code: number, name, node, services, message}) => `| ${severity} | ${number} ${name} | ${node ?? ''} | ${cell(services.slice(0, 5).join(', '))}${services.length > 5 ? ` +${services.length - 5}` : ''} | ${cell(message)} |`)
-  const table = rows.length === 0 ? '' : `\n| severity | finding | node | Services | what |\n|---|---|---|---|---|\n${rows.join('\n')}\n`
-  const details = report.findings.filter(({severity}) => severity !== 'info').map(({code: number, message, evidence, fix}) => `\n<details><summary>${number} ${cell(message)}</summary>\n\n${evidence.map(({source, line, text}) => `- ${code(`${source}:${line}`)}: ${code(text)}`).join('\n')}\n\nFix: ${cell(fix)}\n</details>\n`)
-  const open = report.incomplete.length === 0 ? '' : `\nNot seen or not decided:\n${report.incomplete.map(({node, reason}) => `- ${cell(`${node ? `${node}: ` : ''}${reason}`)}`).join('\n')}\n`
+  const rows = report.findings.map(
+    ({severity, code: number, name, node, services, message}) =>
+      `| ${severity} | ${number} ${name} | ${node ?? ''} | ${cell(services.slice(0, 5).join(', '))}${services.length > 5 ? ` +${services.length - 5}` : ''} | ${cell(message)} |`,
+  )
+  const table =
+    rows.length === 0
+      ? ''
+      : `\n| severity | finding | node | Services | what |\n|---|---|---|---|---|\n${rows.join('\n')}\n`
+  const details = report.findings
+    .filter(({severity}) => severity !== 'info')
+    .map(
+      ({code: number, message, evidence, fix}) =>
+        `\n<details><summary>${number} ${cell(message)}</summary>\n\n${evidence.map(({source, line, text}) => `- ${code(`${source}:${line}`)}: ${code(text)}`).join('\n')}\n\nFix: ${cell(fix)}\n</details>\n`,
+    )
+  const open =
+    report.incomplete.length === 0
+      ? ''
+      : `\nNot seen or not decided:\n${report.incomplete.map(({node, reason}) => `- ${cell(`${node ? `${node}: ` : ''}${reason}`)}`).join('\n')}\n`
   return [head, table, ...details, open].join('')
 }

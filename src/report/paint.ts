@@ -12,9 +12,23 @@ export interface Paint {
 
 export function paint(color: boolean): Paint {
   const chalk: ChalkInstance = new Chalk({level: color ? 1 : 0})
-  const bySeverity: Record<Severity, (text: string) => string> = {error: chalk.red, warning: chalk.yellow, info: chalk.cyan}
-  const byOutcome: Record<Outcome, (text: string) => string> = {delivered: chalk.green, refused: chalk.red, dropped: chalk.red, unknown: chalk.yellow}
-  return {bold: (text) => chalk.bold(text), dim: (text) => chalk.dim(text), severity: (severity, text) => bySeverity[severity](text), outcome: (outcome, text) => byOutcome[outcome](text)}
+  const bySeverity: Record<Severity, (text: string) => string> = {
+    error: chalk.red,
+    warning: chalk.yellow,
+    info: chalk.cyan,
+  }
+  const byOutcome: Record<Outcome, (text: string) => string> = {
+    delivered: chalk.green,
+    refused: chalk.red,
+    dropped: chalk.red,
+    unknown: chalk.yellow,
+  }
+  return {
+    bold: (text) => chalk.bold(text),
+    dim: (text) => chalk.dim(text),
+    severity: (severity, text) => bySeverity[severity](text),
+    outcome: (outcome, text) => byOutcome[outcome](text),
+  }
 }
 
 /** Breaks a text at blanks to lines of at most `width`, every line after the first indented. */

@@ -12,11 +12,15 @@ export function prometheus({findings, summary}: CheckReport): string {
     }
   }
   const gauges: [string, string, number][] = [
-    ['svc_trace_services', 'Services checked', summary.services], ['svc_trace_nodes', 'Nodes checked', summary.nodes], ['svc_trace_errors', 'Findings of severity error', summary.errors],
-    ['svc_trace_warnings', 'Findings of severity warning', summary.warnings], ['svc_trace_incomplete', 'Things that could not be read or decided', summary.incomplete],
+    ['svc_trace_services', 'Services checked', summary.services],
+    ['svc_trace_nodes', 'Nodes checked', summary.nodes],
+    ['svc_trace_errors', 'Findings of severity error', summary.errors],
+    ['svc_trace_warnings', 'Findings of severity warning', summary.warnings],
+    ['svc_trace_incomplete', 'Things that could not be read or decided', summary.incomplete],
   ]
   return [
     ...gauges.map(([name, help, value]) => `# HELP ${name} ${help}\n# TYPE ${name} gauge\n${name} ${value}\n`),
-    '# HELP svc_trace_finding Findings by code, Service and node\n# TYPE svc_trace_finding gauge\n', ...[...series].map(([key, value]) => `${key} ${value}\n`),
+    '# HELP svc_trace_finding Findings by code, Service and node\n# TYPE svc_trace_finding gauge\n',
+    ...[...series].map(([key, value]) => `${key} ${value}\n`),
   ].join('')
 }

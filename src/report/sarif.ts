@@ -7,11 +7,22 @@ const LEVEL: Readonly<Record<Severity, string>> = {error: 'error', warning: 'war
 /** SARIF 2.1.0; locations are files of the snapshot. */
 export function sarif(report: CheckReport): string {
   const rules = Object.entries(CODES).map(([name, info]) => ({
-    id: info.code, name, shortDescription: {text: info.title}, fullDescription: {text: info.meaning}, help: {text: info.fix}, defaultConfiguration: {level: LEVEL[info.severity]},
+    id: info.code,
+    name,
+    shortDescription: {text: info.title},
+    fullDescription: {text: info.meaning},
+    help: {text: info.fix},
+    defaultConfiguration: {level: LEVEL[info.severity]},
   }))
   const log = {
-    $schema: 'https://json.schemastore.org/sarif-2.1.0.json', version: '2.1.0',
-    runs: [{tool: {driver: {name: 'svc-trace', informationUri: 'https://github.com/svc-trace/kubectl-svc-trace', rules}}, results: report.findings.map((finding) => result(finding, rules))}],
+    $schema: 'https://json.schemastore.org/sarif-2.1.0.json',
+    version: '2.1.0',
+    runs: [
+      {
+        tool: {driver: {name: 'svc-trace', informationUri: 'https://github.com/svc-trace/kubectl-svc-trace', rules}},
+        results: report.findings.map((finding) => result(finding, rules)),
+      },
+    ],
   }
   return `${JSON.stringify(log, undefined, 2)}\n`
 }
@@ -19,9 +30,17 @@ export function sarif(report: CheckReport): string {
 function result(finding: Finding, rules: readonly {id: string}[]): object {
   const {code, severity, message, evidence, fix, services, node, frontends} = finding
   return {
-    ruleId: code, ruleIndex: rules.findIndex(({id}) => id === code), level: LEVEL[severity],
+    ruleId: code,
+    ruleIndex: rules.findIndex(({id}) => id === code),
+    level: LEVEL[severity],
     message: {text: `${message}${services.length > 0 ? `\nServices: ${services.join(', ')}` : ''}\nFix: ${fix}`},
-    locations: evidence.map(({source, line, text}) => ({physicalLocation: {artifactLocation: {uri: encodeURI(source)}, region: {startLine: Math.max(1, line), snippet: {text}}}})),
-    partialFingerprints: {'svcTrace/v1': [code, node ?? '', ...services].join('|')}, properties: {services, frontends, ...(node === undefined ? {} : {node})},
+    locations: evidence.map(({source, line, text}) => ({
+      physicalLocation: {
+        artifactLocation: {uri: encodeURI(source)},
+        region: {startLine: Math.max(1, line), snippet: {text}},
+      },
+    })),
+    partialFingerprints: {'svcTrace/v1': [code, node ?? '', ...services].join('|')},
+    properties: {services, frontends, ...(node === undefined ? {} : {node})},
   }
 }

@@ -21,8 +21,11 @@ export function traceText(result: TraceResult, {color, width, wide}: Options): s
   const style: Style = {ink: paint(color), width, wide}
   const findings = result.findings.filter(({severity}) => wide || severity !== 'info')
   return [
-    answer(result, style), head(result, style), ...findings.map((finding) => `\n${findingText(finding, style)}`),
-    ...result.paths.map((path) => `\n${pathText(path, style)}`), openText(result, style),
+    answer(result, style),
+    head(result, style),
+    ...findings.map((finding) => `\n${findingText(finding, style)}`),
+    ...result.paths.map((path) => `\n${pathText(path, style)}`),
+    openText(result, style),
   ].join('')
 }
 
@@ -31,8 +34,18 @@ function answer({service, paths, findings}: TraceResult, {ink}: Style): string {
   const bad = paths.filter(({outcome}) => outcome !== 'delivered')
   const errors = findings.filter(({severity}) => severity === 'error').length
   const warnings = findings.filter(({severity}) => severity === 'warning').length
-  const found = [errors > 0 ? ink.severity('error', plural(errors, 'error')) : '', warnings > 0 ? ink.severity('warning', plural(warnings, 'warning')) : ''].filter(Boolean).join(', ')
-  const ways = paths.length === 0 ? noWays(service.type, service.headless) : bad.length === 0 ? ink.outcome('delivered', `delivered on all ${paths.length} ways`) : ink.outcome(worst(bad), `${bad.length} of ${paths.length} ways do not deliver for certain`)
+  const found = [
+    errors > 0 ? ink.severity('error', plural(errors, 'error')) : '',
+    warnings > 0 ? ink.severity('warning', plural(warnings, 'warning')) : '',
+  ]
+    .filter(Boolean)
+    .join(', ')
+  const ways =
+    paths.length === 0
+      ? noWays(service.type, service.headless)
+      : bad.length === 0
+        ? ink.outcome('delivered', `delivered on all ${paths.length} ways`)
+        : ink.outcome(worst(bad), `${bad.length} of ${paths.length} ways do not deliver for certain`)
   return `${ink.bold(service.id)}: ${ways}${found === '' ? '' : `; ${found}`}\n`
 }
 
@@ -41,23 +54,52 @@ function noWays(type: string, headless: boolean): string {
   return headless ? 'headless, and no ready endpoint' : 'no way to walk (no node was read, or the flags leave none)'
 }
 
-const worst = (paths: readonly TracedPath[]): 'dropped' | 'unknown' => (paths.some(({outcome}) => outcome !== 'unknown') ? 'dropped' : 'unknown')
+const worst = (paths: readonly TracedPath[]): 'dropped' | 'unknown' =>
+  paths.some(({outcome}) => outcome !== 'unknown') ? 'dropped' : 'unknown'
 
 function head({service, endpoints, proxies}: TraceResult, {width}: Style): string {
-  const ports = service.ports.map(({name, port, protocol, nodePort, targetPort}) => `${name ? `${name} ` : ''}${port}/${protocol} → ${targetPort}${nodePort ? ` (NodePort ${nodePort})` : ''}`)
-  const addresses = [...service.clusterIPs, ...service.externalIPs.map((ip) => `external ${ip}`), ...service.loadBalancer.map(({ip, hostname}) => `load balancer ${ip ?? hostname}`)]
-  const policies = [service.affinityTimeout === undefined ? '' : `ClientIP affinity ${service.affinityTimeout} s`, service.externalTrafficPolicy === 'Local' ? 'externalTrafficPolicy Local' : '', service.internalTrafficPolicy === 'Local' ? 'internalTrafficPolicy Local' : ''].filter(Boolean)
+  const ports = service.ports.map(
+    ({name, port, protocol, nodePort, targetPort}) =>
+      `${name ? `${name} ` : ''}${port}/${protocol} → ${targetPort}${nodePort ? ` (NodePort ${nodePort})` : ''}`,
+  )
+  const addresses = [
+    ...service.clusterIPs,
+    ...service.externalIPs.map((ip) => `external ${ip}`),
+    ...service.loadBalancer.map(({ip, hostname}) => `load balancer ${ip ?? hostname}`),
+  ]
+  const policies = [
+    service.affinityTimeout === undefined ? '' : `ClientIP affinity ${service.affinityTimeout} s`,
+    service.externalTrafficPolicy === 'Local' ? 'externalTrafficPolicy Local' : '',
+    service.internalTrafficPolicy === 'Local' ? 'internalTrafficPolicy Local' : '',
+  ].filter(Boolean)
   const all = endpoints.flatMap(({endpoints: own}) => own)
   const modes = new Map<string, string[]>()
-  for (const {node, mode, version} of proxies) modes.set(`${mode}${version ? ` ${version}` : ''}`, [...(modes.get(`${mode}${version ? ` ${version}` : ''}`) ?? []), node])
+  for (const {node, mode, version} of proxies)
+    modes.set(`${mode}${version ? ` ${version}` : ''}`, [
+      ...(modes.get(`${mode}${version ? ` ${version}` : ''}`) ?? []),
+      node,
+    ])
   const rows: [string, string][] = [
-    ['type', [service.headless ? 'headless' : service.type, ...policies].join(', ')], ['addresses', addresses.join(', ') || (service.externalName ?? 'none')], ['ports', ports.join(', ')],
-    ['endpoints', `${all.filter(({ready}) => ready).length} of ${all.length} ready`], ['kube-proxy', [...modes].map(([mode, nodes]) => `${mode} on ${nodes.join(', ')}`).join('; ')],
+    ['type', [service.headless ? 'headless' : service.type, ...policies].join(', ')],
+    ['addresses', addresses.join(', ') || (service.externalName ?? 'none')],
+    ['ports', ports.join(', ')],
+    ['endpoints', `${all.filter(({ready}) => ready).length} of ${all.length} ready`],
+    ['kube-proxy', [...modes].map(([mode, nodes]) => `${mode} on ${nodes.join(', ')}`).join('; ')],
   ]
-  return rows.filter(([, value]) => value !== '').map(([key, value]) => `  ${key.padEnd(11)}${wrap(safeLine(value), width - 13, ' '.repeat(13))}\n`).join('')
+  return rows
+    .filter(([, value]) => value !== '')
+    .map(([key, value]) => `  ${key.padEnd(11)}${wrap(safeLine(value), width - 13, ' '.repeat(13))}\n`)
+    .join('')
 }
 
-const KIND: Readonly<Record<TracedPath['frontend']['kind'], string>> = {clusterIP: 'cluster IP', nodePort: 'NodePort', externalIP: 'external IP', loadBalancerIP: 'load-balancer IP', localhost: 'localhost NodePort', endpoint: 'endpoint itself'}
+const KIND: Readonly<Record<TracedPath['frontend']['kind'], string>> = {
+  clusterIP: 'cluster IP',
+  nodePort: 'NodePort',
+  externalIP: 'external IP',
+  loadBalancerIP: 'load-balancer IP',
+  localhost: 'localhost NodePort',
+  endpoint: 'endpoint itself',
+}
 
 function pathText(path: TracedPath, style: Style): string {
   const {ink} = style
@@ -69,17 +111,29 @@ function pathText(path: TracedPath, style: Style): string {
   return `${wrap(title, style.width, '  ')}\n  ${ink.outcome(outcome === 'mixed' ? 'dropped' : outcome, outcome === 'mixed' ? 'mixed' : outcome)}\n${path.parts.map((part) => partText(part, path, style)).join('')}`
 }
 
-const formatHost = ({address, port}: TracedPath['frontend']): string => (address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`)
+const formatHost = ({address, port}: TracedPath['frontend']): string =>
+  address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
 
 /** A set of clients in few words. */
 const FEW_RANGES = 3
 
 function partText(part: ClientFates, path: TracedPath, style: Style): string {
   const many = part.clients.length > FEW_RANGES
-  const clients = path.parts.length > 1 || (part.clients.length > 0 && !many) ? `  clients ${part.clients.slice(0, FEW_RANGES).map(formatRange).join(', ')}${many ? ` and ${part.clients.length - FEW_RANGES} more ranges` : ''}\n` : ''
+  const clients =
+    path.parts.length > 1 || (part.clients.length > 0 && !many)
+      ? `  clients ${part.clients.slice(0, FEW_RANGES).map(formatRange).join(', ')}${many ? ` and ${part.clients.length - FEW_RANGES} more ranges` : ''}\n`
+      : ''
   const conditions = part.alternatives.length > 0 ? conditionText(part, style) : ''
-  const shown = part.alternatives.length === 0 ? part.fates : style.wide ? part.alternatives : distinct(part.alternatives)
-  const body = style.wide ? treeText(shown, style) : `${shown.slice(0, MANY).map((fate) => fateText(fate, style)).join('')}${shown.length > MANY ? `  … ${shown.length - MANY} more endpoints: -o wide\n` : ''}${shortPath(shown, style)}`
+  const shown =
+    part.alternatives.length === 0 ? part.fates : style.wide ? part.alternatives : distinct(part.alternatives)
+  const body = style.wide
+    ? treeText(shown, style)
+    : `${shown
+        .slice(0, MANY)
+        .map((fate) => fateText(fate, style))
+        .join(
+          '',
+        )}${shown.length > MANY ? `  … ${shown.length - MANY} more endpoints: -o wide\n` : ''}${shortPath(shown, style)}`
   return `${clients}${conditions}${body}`
 }
 
@@ -95,25 +149,34 @@ const MANY = 8
 /** The likeliest ending of an open question: what it needs to be true. */
 function conditionText({alternatives}: ClientFates, {ink, width}: Style): string {
   const good = alternatives.find(({outcome}) => outcome === 'delivered') ?? alternatives[0]!
-  const conditions = [...new Set(good.assumptions)].map((text) => `    - ${wrap(safeLine(text), width - 6, '      ')}\n`)
+  const conditions = [...new Set(good.assumptions)].map(
+    (text) => `    - ${wrap(safeLine(text), width - 6, '      ')}\n`,
+  )
   return `  ${ink.outcome('unknown', `unknown – ${good.outcome}`)}\n${conditions.join('')}`
 }
 
-const percent = (share: number): string => `${(share * 100).toFixed(share > 0.999 || share < 0.001 ? 0 : 1).replace(/\.0$/, '')} %`
+const percent = (share: number): string =>
+  `${(share * 100).toFixed(share > 0.999 || share < 0.001 ? 0 : 1).replace(/\.0$/, '')} %`
 
 function fateText(fate: Fate, {ink, width}: Style): string {
   const share = percent(fate.share).padStart(7)
-  if (fate.outcome !== 'delivered') return `  ${share}  ${ink.outcome(fate.outcome, fate.outcome)}: ${wrap(safeLine(fate.reason), width - 13, '           ')}\n`
+  if (fate.outcome !== 'delivered')
+    return `  ${share}  ${ink.outcome(fate.outcome, fate.outcome)}: ${wrap(safeLine(fate.reason), width - 13, '           ')}\n`
   return `  ${share}  → ${wrap(safeLine(`${receiverText(fate)}, which sees ${sourceText(fate)}`), width - 13, '             ')}\n`
 }
 
 function receiverText({receiver}: Fate): string {
   const {address, port, pod, node, kind} = receiver!
   const at = formatEndpoint(address, port)
-  return pod ? `${at} pod ${pod} on ${node}` : kind === 'socket' ? `${at}, a process of ${node}` : `${at} (in no part of the snapshot)`
+  return pod
+    ? `${at} pod ${pod} on ${node}`
+    : kind === 'socket'
+      ? `${at}, a process of ${node}`
+      : `${at} (in no part of the snapshot)`
 }
 
-const sourceText = ({source, sourceIsClient}: Fate): string => (sourceIsClient ? "the client's own address" : source === undefined ? 'nobody' : formatAddress(source))
+const sourceText = ({source, sourceIsClient}: Fate): string =>
+  sourceIsClient ? "the client's own address" : source === undefined ? 'nobody' : formatAddress(source)
 
 /** The chains on the way to the first end, in one line. */
 function shortPath([first]: readonly Fate[], {ink, width}: Style): string {
@@ -125,21 +188,31 @@ function shortPath([first]: readonly Fate[], {ink, width}: Style): string {
   for (const hop of first.hops.filter(({reply}) => !reply)) {
     if (`${hop.node} ${hop.hook ?? ''}` !== last) callers = []
     last = `${hop.node} ${hop.hook ?? ''}`
-    if (hop.kind === 'rule' && hop.what === hop.evidence?.text) callers = [...callers.filter(({depth}) => depth < hop.depth), hop]
+    if (hop.kind === 'rule' && hop.what === hop.evidence?.text)
+      callers = [...callers.filter(({depth}) => depth < hop.depth), hop]
     const effect = effectText(hop)
     if (effect === undefined) continue
     const here = `${hop.node} ${hop.hook ?? ''}`.trim()
-    steps.push(...(hop.hook !== undefined && `${hop.node} ${hop.hook}` !== place ? [here] : []), ...callers.flatMap(({where}) => (where && !steps.slice(-6).includes(chainOf(where)) ? [chainOf(where)] : [])), effect)
+    steps.push(
+      ...(hop.hook !== undefined && `${hop.node} ${hop.hook}` !== place ? [here] : []),
+      ...callers.flatMap(({where}) => (where && !steps.slice(-6).includes(chainOf(where)) ? [chainOf(where)] : [])),
+      effect,
+    )
     place = `${hop.node} ${hop.hook ?? ''}`
   }
-  return steps.length === 0 ? '' : `    ${ink.dim(wrap(`way: ${safeLine(steps.join(' → '))}`, width - 4, '         '))}\n`
+  return steps.length === 0
+    ? ''
+    : `    ${ink.dim(wrap(`way: ${safeLine(steps.join(' → '))}`, width - 4, '         '))}\n`
 }
 
 /** Steps that change the packet or end it; rules that only pass it on are left to -o wide. */
 function effectText({kind, what, evidence}: Hop): string | undefined {
   if (kind === 'rule') return evidence && what !== evidence.text ? what : undefined
   if (kind === 'nat' || kind === 'mark' || kind === 'policy') return what
-  if (kind === 'ipvs') return what.startsWith('->') || what.startsWith('-a') ? undefined : `IPVS ${what.replace(/^-A -[tuf] /, '').replaceAll(/\s+/g, ' ')}`
+  if (kind === 'ipvs')
+    return what.startsWith('->') || what.startsWith('-a')
+      ? undefined
+      : `IPVS ${what.replace(/^-A -[tuf] /, '').replaceAll(/\s+/g, ' ')}`
   return kind === 'arrive' ? what : undefined
 }
 
@@ -153,10 +226,14 @@ function treeText(fates: readonly Fate[], style: Style): string {
 function branchText(fates: readonly Fate[], depth: number, {style, indent}: {style: Style; indent: string}): string {
   const lines: string[] = []
   let at = depth
-  while (fates.length > 1 && fates.every(({hops}) => hops[at] !== undefined && sameHop(hops[at]!, fates[0]!.hops[at]!))) lines.push(hopText(fates[0]!.hops[at++]!, style, indent))
+  while (fates.length > 1 && fates.every(({hops}) => hops[at] !== undefined && sameHop(hops[at]!, fates[0]!.hops[at]!)))
+    lines.push(hopText(fates[0]!.hops[at++]!, style, indent))
   if (fates.length === 1) {
     const [fate] = fates
-    lines.push(...fate!.hops.slice(at).map((hop) => hopText(hop, style, indent)), `${indent}${fateText(fate!, style).trim()}\n`)
+    lines.push(
+      ...fate!.hops.slice(at).map((hop) => hopText(hop, style, indent)),
+      `${indent}${fateText(fate!, style).trim()}\n`,
+    )
     return lines.join('')
   }
   const groups = new Map<string, Fate[]>()
@@ -166,7 +243,12 @@ function branchText(fates: readonly Fate[], depth: number, {style, indent}: {sty
   }
   for (const group of groups.values()) {
     const share = group.reduce((sum, fate) => sum + fate.share, 0)
-    lines.push(`${indent}├ ${percent(share)}\n`, groups.size === 1 ? group.map((fate) => branchText([fate], at, {style, indent: `${indent}│ `})).join('') : branchText(group, at, {style, indent: `${indent}│ `}))
+    lines.push(
+      `${indent}├ ${percent(share)}\n`,
+      groups.size === 1
+        ? group.map((fate) => branchText([fate], at, {style, indent: `${indent}│ `})).join('')
+        : branchText(group, at, {style, indent: `${indent}│ `}),
+    )
   }
   return lines.join('')
 }

@@ -1,25 +1,61 @@
 import {load as parseYaml} from 'js-yaml'
 import type {
-  ClusterState, ContainerPort, Endpoint, EndpointPort, EndpointSlice, KubeObject, KubeProxyConfig, LoadBalancerIngress, Node, NodeAddress, Pod, Protocol, Service, ServicePort,
+  ClusterState,
+  ContainerPort,
+  Endpoint,
+  EndpointPort,
+  EndpointSlice,
+  KubeObject,
+  KubeProxyConfig,
+  LoadBalancerIngress,
+  Node,
+  NodeAddress,
+  Pod,
+  Protocol,
+  Service,
+  ServicePort,
 } from '../model/kube.js'
 import type {Problem} from '../parse/problem.js'
 
 /** The files of `api/` and the name under which their objects are kept. */
 export const API_LISTS = [
-  'namespaces', 'nodes', 'services', 'endpoints', 'endpointslices', 'pods', 'ingresses', 'ingressclasses', 'networkpolicies', 'daemonsets',
-  'gateways', 'gatewayclasses', 'httproutes', 'tcproutes', 'tlsroutes', 'referencegrants', 'events', 'configmaps', 'servicecidrs',
+  'namespaces',
+  'nodes',
+  'services',
+  'endpoints',
+  'endpointslices',
+  'pods',
+  'ingresses',
+  'ingressclasses',
+  'networkpolicies',
+  'daemonsets',
+  'gateways',
+  'gatewayclasses',
+  'httproutes',
+  'tcproutes',
+  'tlsroutes',
+  'referencegrants',
+  'events',
+  'configmaps',
+  'servicecidrs',
 ] as const
 
 type Json = Record<string, unknown>
-const record = (value: unknown): Json => (typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {})
+const record = (value: unknown): Json =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {}
 const list = (value: unknown): Json[] => (Array.isArray(value) ? value.map(record) : [])
 const string = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined)
 const number = (value: unknown): number | undefined => (typeof value === 'number' ? value : undefined)
-const strings = (value: unknown): string[] => (Array.isArray(value) ? value.filter((item): item is string => typeof item === 'string') : [])
-const labelsOf = (value: unknown): Record<string, string> => Object.fromEntries(Object.entries(record(value)).filter((entry): entry is [string, string] => typeof entry[1] === 'string'))
+const strings = (value: unknown): string[] =>
+  Array.isArray(value) ? value.filter((item): item is string => typeof item === 'string') : []
+const labelsOf = (value: unknown): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(record(value)).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
+  )
 
 /** An optional field that is left out, not set to undefined. */
-const maybe = <K extends string, V>(key: K, value: V | undefined): Partial<Record<K, V>> => (value === undefined ? {} : ({[key]: value} as Record<K, V>))
+const maybe = <K extends string, V>(key: K, value: V | undefined): Partial<Record<K, V>> =>
+  value === undefined ? {} : ({[key]: value} as Record<K, V>)
 
 /** Reads the `api/` folder of a snapshot; a broken list is a problem and counts as not there. */
 export function readCluster(read: (path: string) => string | undefined, problems: Problem[]): ClusterState {
@@ -52,7 +88,11 @@ function readJson(path: string, read: (path: string) => string | undefined, prob
   }
 }
 
-function readList(path: string, read: (path: string) => string | undefined, problems: Problem[]): KubeObject[] | undefined {
+function readList(
+  path: string,
+  read: (path: string) => string | undefined,
+  problems: Problem[],
+): KubeObject[] | undefined {
   const json = readJson(path, read, problems)
   if (!json) return undefined
   if (!Array.isArray(json['items'])) {
@@ -76,11 +116,18 @@ function serviceOf({metadata, spec: rawSpec, status}: KubeObject): Service {
   const timeout = number(record(record(spec['sessionAffinityConfig'])['clientIP'])['timeoutSeconds'])
   const annotations = metadata.annotations ?? {}
   return {
-    namespace, name: metadata.name, id: `${namespace}/${metadata.name}`, type: type ?? 'ClusterIP',
-    clusterIPs: ips.filter((ip) => ip !== '' && ip !== 'None'), headless: ips.includes('None'),
+    namespace,
+    name: metadata.name,
+    id: `${namespace}/${metadata.name}`,
+    type: type ?? 'ClusterIP',
+    clusterIPs: ips.filter((ip) => ip !== '' && ip !== 'None'),
+    headless: ips.includes('None'),
     ...maybe('externalName', string(spec['externalName'])),
     ports: list(spec['ports']).map(servicePortOf),
-    selector: spec['selector'] === undefined || spec['selector'] === null || Object.keys(record(spec['selector'])).length === 0 ? undefined : labelsOf(spec['selector']),
+    selector:
+      spec['selector'] === undefined || spec['selector'] === null || Object.keys(record(spec['selector'])).length === 0
+        ? undefined
+        : labelsOf(spec['selector']),
     externalIPs: strings(spec['externalIPs']),
     loadBalancer: type === 'LoadBalancer' ? list(record(record(status)['loadBalancer'])['ingress']).map(ingressOf) : [],
     ...maybe('loadBalancerClass', string(spec['loadBalancerClass'])),
@@ -93,7 +140,10 @@ function serviceOf({metadata, spec: rawSpec, status}: KubeObject): Service {
     ipFamilies: strings(spec['ipFamilies']),
     ...maybe('ipFamilyPolicy', string(spec['ipFamilyPolicy'])),
     ...maybe('trafficDistribution', string(spec['trafficDistribution'])),
-    ...maybe('topologyMode', annotations['service.kubernetes.io/topology-mode'] ?? annotations['service.kubernetes.io/topology-aware-hints']),
+    ...maybe(
+      'topologyMode',
+      annotations['service.kubernetes.io/topology-mode'] ?? annotations['service.kubernetes.io/topology-aware-hints'],
+    ),
     ...maybe('proxyName', metadata.labels?.['service.kubernetes.io/service-proxy-name']),
     labels: metadata.labels ?? {},
     ...maybe('created', string((metadata as Json)['creationTimestamp'])),
@@ -104,20 +154,27 @@ function serviceOf({metadata, spec: rawSpec, status}: KubeObject): Service {
 function sourceRangesOf(spec: Json, annotations: Record<string, string>): string[] {
   const field = strings(spec['loadBalancerSourceRanges'])
   if (field.length > 0) return field
-  return (annotations['service.beta.kubernetes.io/load-balancer-source-ranges'] ?? '').split(',').map((range) => range.trim()).filter(Boolean)
+  return (annotations['service.beta.kubernetes.io/load-balancer-source-ranges'] ?? '')
+    .split(',')
+    .map((range) => range.trim())
+    .filter(Boolean)
 }
 
 function servicePortOf(port: Json): ServicePort {
   const target = port['targetPort']
   return {
-    name: string(port['name']) ?? '', protocol: protocolOf(port['protocol']), port: number(port['port']) ?? 0,
+    name: string(port['name']) ?? '',
+    protocol: protocolOf(port['protocol']),
+    port: number(port['port']) ?? 0,
     targetPort: typeof target === 'string' || typeof target === 'number' ? target : (number(port['port']) ?? 0),
     ...maybe('nodePort', number(port['nodePort']) || undefined),
   }
 }
 
 const ingressOf = (item: Json): LoadBalancerIngress => ({
-  ...maybe('ip', string(item['ip'])), ...maybe('hostname', string(item['hostname'])), ipMode: item['ipMode'] === 'Proxy' ? 'Proxy' : 'VIP',
+  ...maybe('ip', string(item['ip'])),
+  ...maybe('hostname', string(item['hostname'])),
+  ipMode: item['ipMode'] === 'Proxy' ? 'Proxy' : 'VIP',
 })
 
 function sliceOf({metadata, ...rest}: KubeObject): EndpointSlice | undefined {
@@ -127,7 +184,9 @@ function sliceOf({metadata, ...rest}: KubeObject): EndpointSlice | undefined {
   const type = body['addressType']
   const namespace = metadata.namespace ?? 'default'
   return {
-    namespace, name: metadata.name, service: `${namespace}/${service}`,
+    namespace,
+    name: metadata.name,
+    service: `${namespace}/${service}`,
     family: type === 'IPv6' ? 6 : type === 'FQDN' ? undefined : 4,
     ports: list(body['ports']).map(endpointPortOf),
     endpoints: list(body['endpoints']).flatMap((endpoint) => endpointsOf(endpoint)),
@@ -135,7 +194,11 @@ function sliceOf({metadata, ...rest}: KubeObject): EndpointSlice | undefined {
   }
 }
 
-const endpointPortOf = (port: Json): EndpointPort => ({name: string(port['name']) ?? '', port: number(port['port']), protocol: protocolOf(port['protocol'])})
+const endpointPortOf = (port: Json): EndpointPort => ({
+  name: string(port['name']) ?? '',
+  port: number(port['port']),
+  protocol: protocolOf(port['protocol']),
+})
 
 /** Only the first address counts: consumers must not use more (discovery/v1 Endpoint.addresses). */
 function endpointsOf(endpoint: Json): Endpoint[] {
@@ -143,33 +206,65 @@ function endpointsOf(endpoint: Json): Endpoint[] {
   const ready = conditions['ready'] !== false
   const target = record(endpoint['targetRef'])
   const hints = record(endpoint['hints'])
-  return strings(endpoint['addresses']).slice(0, 1).map((address) => ({
-    address, ready, serving: typeof conditions['serving'] === 'boolean' ? conditions['serving'] : ready, terminating: conditions['terminating'] === true,
-    ...maybe('node', string(endpoint['nodeName']) ?? string(record(endpoint['deprecatedTopology'] ?? endpoint['topology'])['kubernetes.io/hostname'])),
-    ...maybe('pod', podRef(target)), ...maybe('hostname', string(endpoint['hostname'])),
-    zoneHints: list(hints['forZones']).flatMap(({name}) => string(name) ?? []), nodeHints: list(hints['forNodes']).flatMap(({name}) => string(name) ?? []),
-  }))
+  return strings(endpoint['addresses'])
+    .slice(0, 1)
+    .map((address) => ({
+      address,
+      ready,
+      serving: typeof conditions['serving'] === 'boolean' ? conditions['serving'] : ready,
+      terminating: conditions['terminating'] === true,
+      ...maybe(
+        'node',
+        string(endpoint['nodeName']) ??
+          string(record(endpoint['deprecatedTopology'] ?? endpoint['topology'])['kubernetes.io/hostname']),
+      ),
+      ...maybe('pod', podRef(target)),
+      ...maybe('hostname', string(endpoint['hostname'])),
+      zoneHints: list(hints['forZones']).flatMap(({name}) => string(name) ?? []),
+      nodeHints: list(hints['forNodes']).flatMap(({name}) => string(name) ?? []),
+    }))
 }
 
-const podRef = (target: Json): string | undefined => (target['kind'] === 'Pod' ? `${string(target['namespace']) ?? 'default'}/${string(target['name']) ?? ''}` : undefined)
+const podRef = (target: Json): string | undefined =>
+  target['kind'] === 'Pod' ? `${string(target['namespace']) ?? 'default'}/${string(target['name']) ?? ''}` : undefined
 
 /** Endpoints objects in the shape of slices: one for each subset and family. */
 function subsetsToSlices(objects: readonly KubeObject[]): EndpointSlice[] {
   return objects.flatMap((object) => {
     const namespace = object.metadata.namespace ?? 'default'
-    return list((object as unknown as Json)['subsets']).flatMap((subset) => ([4, 6] as const).flatMap((family): EndpointSlice[] => {
-      const endpoints = [...subsetEndpoints(subset['addresses'], true), ...subsetEndpoints(subset['notReadyAddresses'], false)]
-        .filter(({address}) => address.includes(':') === (family === 6))
-      if (endpoints.length === 0) return []
-      return [{namespace, name: object.metadata.name, service: `${namespace}/${object.metadata.name}`, family, ports: list(subset['ports']).map(endpointPortOf), endpoints}]
-    }))
+    return list((object as unknown as Json)['subsets']).flatMap((subset) =>
+      ([4, 6] as const).flatMap((family): EndpointSlice[] => {
+        const endpoints = [
+          ...subsetEndpoints(subset['addresses'], true),
+          ...subsetEndpoints(subset['notReadyAddresses'], false),
+        ].filter(({address}) => address.includes(':') === (family === 6))
+        if (endpoints.length === 0) return []
+        return [
+          {
+            namespace,
+            name: object.metadata.name,
+            service: `${namespace}/${object.metadata.name}`,
+            family,
+            ports: list(subset['ports']).map(endpointPortOf),
+            endpoints,
+          },
+        ]
+      }),
+    )
   })
 }
 
 function subsetEndpoints(value: unknown, ready: boolean): Endpoint[] {
   return list(value).map((item) => ({
-    address: string(item['ip']) ?? '', ready, serving: ready, terminating: false, ...maybe('node', string(item['nodeName'])),
-    ...maybe('pod', podRef(record(item['targetRef']))), ...maybe('hostname', string(item['hostname'])), zoneHints: [], nodeHints: [],
+    address: string(item['ip']) ?? '',
+    ready,
+    serving: ready,
+    terminating: false,
+    ...maybe('node', string(item['nodeName'])),
+    ...maybe('pod', podRef(record(item['targetRef']))),
+    ...maybe('hostname', string(item['hostname'])),
+    zoneHints: [],
+    nodeHints: [],
   }))
 }
 
@@ -180,19 +275,34 @@ function podOf({metadata, spec: rawSpec, status: rawStatus}: KubeObject): Pod {
   const ips = list(status['podIPs']).flatMap(({ip}) => string(ip) ?? [])
   const ready = list(status['conditions']).some(({type, status: value}) => type === 'Ready' && value === 'True')
   return {
-    namespace, name: metadata.name, id: `${namespace}/${metadata.name}`,
+    namespace,
+    name: metadata.name,
+    id: `${namespace}/${metadata.name}`,
     ips: ips.length > 0 ? ips : [string(status['podIP'])].filter((ip) => ip !== undefined),
-    ...maybe('node', string(spec['nodeName'])), hostNetwork: spec['hostNetwork'] === true, phase: string(status['phase']) ?? 'Unknown',
-    ready, ...maybe('notReadyReason', ready ? undefined : notReadyReason(status)),
-    terminating: string((metadata as Json)['deletionTimestamp']) !== undefined, labels: metadata.labels ?? {},
-    ports: [...list(spec['containers']), ...list(spec['initContainers'])].flatMap(({ports}) => list(ports).map(containerPortOf)),
-    ...maybe('hostname', string(spec['hostname'])), ...maybe('subdomain', string(spec['subdomain'])),
-    dnsPolicy: string(spec['dnsPolicy']) ?? 'ClusterFirst', ...maybe('dnsConfig', spec['dnsConfig'] as Pod['dnsConfig']),
-    enableServiceLinks: spec['enableServiceLinks'] !== false, ...maybe('created', string((metadata as Json)['creationTimestamp'])),
+    ...maybe('node', string(spec['nodeName'])),
+    hostNetwork: spec['hostNetwork'] === true,
+    phase: string(status['phase']) ?? 'Unknown',
+    ready,
+    ...maybe('notReadyReason', ready ? undefined : notReadyReason(status)),
+    terminating: string((metadata as Json)['deletionTimestamp']) !== undefined,
+    labels: metadata.labels ?? {},
+    ports: [...list(spec['containers']), ...list(spec['initContainers'])].flatMap(({ports}) =>
+      list(ports).map(containerPortOf),
+    ),
+    ...maybe('hostname', string(spec['hostname'])),
+    ...maybe('subdomain', string(spec['subdomain'])),
+    dnsPolicy: string(spec['dnsPolicy']) ?? 'ClusterFirst',
+    ...maybe('dnsConfig', spec['dnsConfig'] as Pod['dnsConfig']),
+    enableServiceLinks: spec['enableServiceLinks'] !== false,
+    ...maybe('created', string((metadata as Json)['creationTimestamp'])),
   }
 }
 
-const containerPortOf = (port: Json): ContainerPort => ({name: string(port['name']) ?? '', port: number(port['containerPort']) ?? 0, protocol: protocolOf(port['protocol'])})
+const containerPortOf = (port: Json): ContainerPort => ({
+  name: string(port['name']) ?? '',
+  port: number(port['containerPort']) ?? 0,
+  protocol: protocolOf(port['protocol']),
+})
 
 function notReadyReason(status: Json): string {
   const waiting = list(status['containerStatuses']).flatMap(({name, state}) => {
@@ -200,7 +310,12 @@ function notReadyReason(status: Json): string {
     return typeof why === 'string' ? [`container ${String(name)}: ${why}`] : []
   })
   const condition = list(status['conditions']).find(({type, status: value}) => type === 'Ready' && value !== 'True')
-  const words = [string(status['reason']), ...waiting, string(condition?.['reason']), string(condition?.['message'])].filter((word) => word !== undefined)
+  const words = [
+    string(status['reason']),
+    ...waiting,
+    string(condition?.['reason']),
+    string(condition?.['message']),
+  ].filter((word) => word !== undefined)
   return words.length > 0 ? words.join(', ') : `phase ${string(status['phase']) ?? 'Unknown'}`
 }
 
@@ -211,9 +326,14 @@ function nodeOf({metadata, spec: rawSpec, status: rawStatus}: KubeObject): Node 
   const ready = list(status['conditions']).find(({type}) => type === 'Ready')
   return {
     name: metadata.name,
-    addresses: list(status['addresses']).map((item): NodeAddress => ({type: string(item['type']) ?? '', address: string(item['address']) ?? ''})),
+    addresses: list(status['addresses']).map((item): NodeAddress => ({
+      type: string(item['type']) ?? '',
+      address: string(item['address']) ?? '',
+    })),
     podCIDRs: cidrs.length > 0 ? cidrs : [string(spec['podCIDR'])].filter((cidr) => cidr !== undefined),
-    labels: metadata.labels ?? {}, ready: ready === undefined || ready['status'] === 'True', unschedulable: spec['unschedulable'] === true,
+    labels: metadata.labels ?? {},
+    ready: ready === undefined || ready['status'] === 'True',
+    unschedulable: spec['unschedulable'] === true,
     ...maybe('kubeletVersion', string(record(status['nodeInfo'])['kubeletVersion'])),
   }
 }
@@ -223,12 +343,19 @@ function kubeProxyConfig(read: (path: string) => string | undefined, problems: P
   const json = readJson(path, read, problems)
   if (!json) return undefined
   const object = json['kind'] === 'List' || Array.isArray(json['items']) ? (list(json['items'])[0] ?? {}) : json
-  const text = string(record(object['data'])['config.conf']) ?? string(record(object['data'])['config.yaml']) ?? string(record(object['data'])['kube-proxy-config.yaml'])
+  const text =
+    string(record(object['data'])['config.conf']) ??
+    string(record(object['data'])['config.yaml']) ??
+    string(record(object['data'])['kube-proxy-config.yaml'])
   if (text === undefined) return undefined
   try {
     return configOf(record(parseYaml(text)))
   } catch (error) {
-    problems.push({file: path, line: 0, message: `config.conf is not valid YAML: ${(error as Error).message.split('\n')[0]}`})
+    problems.push({
+      file: path,
+      line: 0,
+      message: `config.conf is not valid YAML: ${(error as Error).message.split('\n')[0]}`,
+    })
     return undefined
   }
 }
@@ -238,8 +365,13 @@ function configOf(config: Json): KubeProxyConfig {
   const backend = record(config[mode === 'nftables' ? 'nftables' : 'iptables'])
   const ipvs = record(config['ipvs'])
   return {
-    ...maybe('mode', mode || undefined), clusterCIDRs: (string(config['clusterCIDR']) ?? '').split(',').filter(Boolean), nodePortAddresses: strings(config['nodePortAddresses']),
-    masqueradeAll: backend['masqueradeAll'] === true, localhostNodePorts: record(config['iptables'])['localhostNodePorts'] !== false,
-    ...maybe('detectLocalMode', string(config['detectLocalMode'])), ...maybe('scheduler', string(ipvs['scheduler']) || undefined), strictARP: ipvs['strictARP'] === true,
+    ...maybe('mode', mode || undefined),
+    clusterCIDRs: (string(config['clusterCIDR']) ?? '').split(',').filter(Boolean),
+    nodePortAddresses: strings(config['nodePortAddresses']),
+    masqueradeAll: backend['masqueradeAll'] === true,
+    localhostNodePorts: record(config['iptables'])['localhostNodePorts'] !== false,
+    ...maybe('detectLocalMode', string(config['detectLocalMode'])),
+    ...maybe('scheduler', string(ipvs['scheduler']) || undefined),
+    strictARP: ipvs['strictARP'] === true,
   }
 }

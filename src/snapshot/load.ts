@@ -9,7 +9,10 @@ const MAX_TOTAL = 4 * 1024 * 1024 * 1024
 
 /** Files that are only read where a more exact form of the same dump is missing. */
 const SECOND_CHOICE: Readonly<Record<string, string>> = {
-  'iptables-nat-L.txt': 'iptables-save.txt', 'ipset-list.txt': 'ipset-save.txt', 'ipvsadm-Ln.txt': 'ipvsadm-Sn.txt', 'proc-net-ip_vs.txt': 'ipvsadm-Sn.txt',
+  'iptables-nat-L.txt': 'iptables-save.txt',
+  'ipset-list.txt': 'ipset-save.txt',
+  'ipvsadm-Ln.txt': 'ipvsadm-Sn.txt',
+  'proc-net-ip_vs.txt': 'ipvsadm-Sn.txt',
 }
 
 /** Loads a snapshot from a folder or a `.tar.gz` in the layout of docs/snapshot.md. */
@@ -19,7 +22,11 @@ export async function loadSnapshot(path: string): Promise<Snapshot> {
   const snapshot = snapshotFromFiles(files)
   if (snapshot.nodes.size === 0 && snapshot.cluster.services.length === 0) {
     const [problem] = snapshot.problems
-    throw new SvcTraceError('BadSnapshot', `${path} is not a snapshot: it has neither nodes/ nor api/services.json${problem ? ` (${problem.file}: ${problem.message})` : ''}`, 'see docs/snapshot.md for the layout, or take one with: kubectl svc-trace snapshot -f FILE')
+    throw new SvcTraceError(
+      'BadSnapshot',
+      `${path} is not a snapshot: it has neither nodes/ nor api/services.json${problem ? ` (${problem.file}: ${problem.message})` : ''}`,
+      'see docs/snapshot.md for the layout, or take one with: kubectl svc-trace snapshot -f FILE',
+    )
   }
   return snapshot
 }
@@ -28,7 +35,12 @@ function kindOf(path: string): 'folder' | 'archive' {
   try {
     return statSync(path).isDirectory() ? 'folder' : 'archive'
   } catch (error) {
-    throw new SvcTraceError('BadSnapshot', `cannot read snapshot ${path}: ${(error as NodeJS.ErrnoException).code === 'ENOENT' ? 'no such file or folder' : (error as Error).message}`, undefined, {cause: error})
+    throw new SvcTraceError(
+      'BadSnapshot',
+      `cannot read snapshot ${path}: ${(error as NodeJS.ErrnoException).code === 'ENOENT' ? 'no such file or folder' : (error as Error).message}`,
+      undefined,
+      {cause: error},
+    )
   }
 }
 
@@ -39,11 +51,17 @@ function readFolder(root: string): Map<string, string> {
     for (const {name, isFile} of names) {
       if (!isFile) continue
       const better = SECOND_CHOICE[name]
-      if (better !== undefined && names.some((other) => other.name === better) && sizeOf(join(root, folder, better)) > 0) continue
+      if (
+        better !== undefined &&
+        names.some((other) => other.name === better) &&
+        sizeOf(join(root, folder, better)) > 0
+      )
+        continue
       files.set(`${prefix}${name}`, readFileSync(join(root, folder, name), 'utf8'))
     }
   }
-  for (const {name} of entries(root).filter(({isFile, name: file}) => isFile && file === 'snapshot.json')) files.set(name, readFileSync(join(root, name), 'utf8'))
+  for (const {name} of entries(root).filter(({isFile, name: file}) => isFile && file === 'snapshot.json'))
+    files.set(name, readFileSync(join(root, name), 'utf8'))
   readInto('api', 'api/')
   for (const {name, isFile} of entries(join(root, 'nodes'))) {
     if (isFile) continue
@@ -55,7 +73,9 @@ function readFolder(root: string): Map<string, string> {
 
 function entries(folder: string): {name: string; isFile: boolean}[] {
   try {
-    return readdirSync(folder, {withFileTypes: true}).filter((entry) => entry.isFile() || entry.isDirectory()).map((entry) => ({name: entry.name, isFile: entry.isFile()}))
+    return readdirSync(folder, {withFileTypes: true})
+      .filter((entry) => entry.isFile() || entry.isDirectory())
+      .map((entry) => ({name: entry.name, isFile: entry.isFile()}))
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
     throw error
@@ -71,7 +91,14 @@ async function readArchive(path: string): Promise<Map<string, string>> {
   const files = new Map<string, string>()
   let total = 0
   await new Promise<void>((resolve, reject) => {
-    const bad = (message: string): void => reject(new SvcTraceError('BadSnapshot', `${path} is not a snapshot archive: ${message}`, 'it should be a .tar.gz as "kubectl svc-trace snapshot -f" writes it'))
+    const bad = (message: string): void =>
+      reject(
+        new SvcTraceError(
+          'BadSnapshot',
+          `${path} is not a snapshot archive: ${message}`,
+          'it should be a .tar.gz as "kubectl svc-trace snapshot -f" writes it',
+        ),
+      )
     const source = createReadStream(path)
     const parser = new Parser({
       strict: false,

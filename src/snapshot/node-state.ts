@@ -1,7 +1,17 @@
 import {parseIpsetList, parseIpsetSave, type IpsetDump} from '../parse/ipset.js'
 import {
-  parseAddresses, parseBridgeFdb, parseLinks, parseNeighbours, parsePolicyRules, parseRoutes,
-  type BridgeEntry, type Link, type LocalAddress, type Neighbour, type PolicyRule, type Route,
+  parseAddresses,
+  parseBridgeFdb,
+  parseLinks,
+  parseNeighbours,
+  parsePolicyRules,
+  parseRoutes,
+  type BridgeEntry,
+  type Link,
+  type LocalAddress,
+  type Neighbour,
+  type PolicyRule,
+  type Route,
 } from '../parse/iproute.js'
 import {parseIptablesList} from '../parse/iptables-list.js'
 import {parseIptablesSave, type IptablesDump} from '../parse/iptables.js'
@@ -26,7 +36,8 @@ export interface Section {
   readonly reason?: string
 }
 
-const ABSENT = /not found|no such file|can't initialize|cannot initialize|could not (?:initialize|find)|protocol not (?:available|supported)|not supported|no such device|module .* not found|unknown device|does not exist|address family not supported/i
+const ABSENT =
+  /not found|no such file|can't initialize|cannot initialize|could not (?:initialize|find)|protocol not (?:available|supported)|not supported|no such device|module .* not found|unknown device|does not exist|address family not supported/i
 
 /** Everything that one node said. Dumps are parsed when first asked for, and once. */
 export class NodeState {
@@ -81,7 +92,9 @@ export class NodeState {
   }
 
   /** Parses the first file that was read, and keeps its problems. */
-  private parse<T extends {problems: Problem[]}>(forms: readonly (readonly [string, (text: string, file: string) => T])[]): T | undefined {
+  private parse<T extends {problems: Problem[]}>(
+    forms: readonly (readonly [string, (text: string, file: string) => T])[],
+  ): T | undefined {
     for (const [file, parser] of forms) {
       const text = this.files.get(file)
       if (text === undefined || this.section(file).state !== 'read') continue
@@ -136,7 +149,9 @@ export class NodeState {
   }
 
   iptablesSectionOf(family: Family): Section {
-    return family === 4 ? this.iptablesSection : this.section('ip6tables-save.txt', 'ip6tables-nft-save.txt', 'ip6tables-legacy-save.txt')
+    return family === 4
+      ? this.iptablesSection
+      : this.section('ip6tables-save.txt', 'ip6tables-nft-save.txt', 'ip6tables-legacy-save.txt')
   }
 
   get nft(): NftRuleset | undefined {
@@ -154,7 +169,12 @@ export class NodeState {
   }
 
   get ipsets(): IpsetDump | undefined {
-    return this.once('ipsets', () => this.parse([['ipset-save.txt', parseIpsetSave], ['ipset-list.txt', parseIpsetList]]))
+    return this.once('ipsets', () =>
+      this.parse([
+        ['ipset-save.txt', parseIpsetSave],
+        ['ipset-list.txt', parseIpsetList],
+      ]),
+    )
   }
 
   get ipsetSection(): Section {
@@ -162,7 +182,13 @@ export class NodeState {
   }
 
   get ipvs(): IpvsDump | undefined {
-    return this.once('ipvs', () => this.parse([['ipvsadm-Sn.txt', parseIpvsSave], ['ipvsadm-Ln.txt', parseIpvsList], ['proc-net-ip_vs.txt', parseProcIpvs]]))
+    return this.once('ipvs', () =>
+      this.parse([
+        ['ipvsadm-Sn.txt', parseIpvsSave],
+        ['ipvsadm-Ln.txt', parseIpvsList],
+        ['proc-net-ip_vs.txt', parseProcIpvs],
+      ]),
+    )
   }
 
   get ipvsSection(): Section {
@@ -170,7 +196,14 @@ export class NodeState {
   }
 
   get links(): readonly Link[] {
-    return this.once('links', () => this.parse([['ip-link.json', parseLinks], ['ip-addr.json', parseLinks]])?.value ?? [])
+    return this.once(
+      'links',
+      () =>
+        this.parse([
+          ['ip-link.json', parseLinks],
+          ['ip-addr.json', parseLinks],
+        ])?.value ?? [],
+    )
   }
 
   get addresses(): readonly LocalAddress[] {
@@ -184,7 +217,8 @@ export class NodeState {
   get routes(): readonly Route[] {
     return this.once('routes', () => {
       const v4 = this.parse([['ip-route.json', (text: string, file: string) => parseRoutes(text, file)]])?.value ?? []
-      const v6 = this.parse([['ip-route6.json', (text: string, file: string) => parseRoutes(text, file, 6)]])?.value ?? []
+      const v6 =
+        this.parse([['ip-route6.json', (text: string, file: string) => parseRoutes(text, file, 6)]])?.value ?? []
       return [...v4.filter(({family}) => family === 4 || v6.length === 0), ...v6]
     })
   }
@@ -196,7 +230,8 @@ export class NodeState {
   get policyRules(): readonly PolicyRule[] {
     return this.once('rules', () => [
       ...(this.parse([['ip-rule.json', (text: string, file: string) => parsePolicyRules(text, file, 4)]])?.value ?? []),
-      ...(this.parse([['ip-rule6.json', (text: string, file: string) => parsePolicyRules(text, file, 6)]])?.value ?? []),
+      ...(this.parse([['ip-rule6.json', (text: string, file: string) => parsePolicyRules(text, file, 6)]])?.value ??
+        []),
     ])
   }
 
@@ -246,7 +281,9 @@ export class NodeState {
   /** `iptables`, `ipvs`, `nftables`, `userspace`, as kube-proxy itself says at /proxyMode. */
   get proxyMode(): string | undefined {
     const text = this.files.get('proxymode.txt')?.trim()
-    return text !== undefined && this.section('proxymode.txt').state === 'read' && /^[a-z]+$/.test(text) ? text : undefined
+    return text !== undefined && this.section('proxymode.txt').state === 'read' && /^[a-z]+$/.test(text)
+      ? text
+      : undefined
   }
 
   get proxyVersion(): string | undefined {

@@ -18,13 +18,16 @@ export async function saveSnapshot(files: SnapshotFiles, path: string): Promise<
       await rm(work, {recursive: true, force: true})
     }
   } catch (error) {
-    throw new SvcTraceError('CannotWrite', `cannot write ${path}: ${(error as Error).message}`, undefined, {cause: error})
+    throw new SvcTraceError('CannotWrite', `cannot write ${path}: ${(error as Error).message}`, undefined, {
+      cause: error,
+    })
   }
 }
 
 async function writeTree(files: SnapshotFiles, root: string): Promise<void> {
   for (const [name, text] of files) {
-    if (!/^(snapshot\.json|api\/[\w.-]+|nodes\/[^/\0]+\/[\w.-]+)$/.test(name) || name.split('/').includes('..')) throw new Error(`${JSON.stringify(name)} is no place in a snapshot`)
+    if (!/^(snapshot\.json|api\/[\w.-]+|nodes\/[^/\0]+\/[\w.-]+)$/.test(name) || name.split('/').includes('..'))
+      throw new Error(`${JSON.stringify(name)} is no place in a snapshot`)
     await mkdir(dirname(join(root, name)), {recursive: true, mode: PRIVATE_FOLDER})
     await writeFile(join(root, name), text, {mode: PRIVATE_FILE})
   }

@@ -165,9 +165,11 @@ export const ANY_IPV6: Range = {lo: 0n, hi: (1n << 128n) - 1n}
 export const anyOf = (family: Family): Range => (family === 4 ? ANY_IPV4 : ANY_IPV6)
 
 const LOOPBACK4 = prefixRange(2130706432, 8)
-export const isLoopback = (address: Address): boolean => (typeof address === 'number' ? inRange(address, LOOPBACK4) : address === 1n)
+export const isLoopback = (address: Address): boolean =>
+  typeof address === 'number' ? inRange(address, LOOPBACK4) : address === 1n
 
-const plus = (address: Address, by: 1 | -1): Address => (typeof address === 'number' ? address + by : address + BigInt(by))
+const plus = (address: Address, by: 1 | -1): Address =>
+  typeof address === 'number' ? address + by : address + BigInt(by)
 
 /** The part of a set of ranges that lies inside one range, and the rest. */
 export function splitRanges(ranges: readonly Range[], by: Range): {inside: Range[]; outside: Range[]} {
@@ -210,5 +212,7 @@ export function formatRange({lo, hi}: Range): string {
   const width = typeof lo === 'number' ? 32 : 128
   const length = width - (BigInt(lo) ^ BigInt(hi)).toString(2).length
   const prefix = prefixRange(lo, length)
-  return prefix.lo === lo && prefix.hi === hi ? `${formatAddress(lo)}/${length}` : `${formatAddress(lo)}-${formatAddress(hi)}`
+  return prefix.lo === lo && prefix.hi === hi
+    ? `${formatAddress(lo)}/${length}`
+    : `${formatAddress(lo)}-${formatAddress(hi)}`
 }

@@ -3,12 +3,18 @@ const UNSAFE = /[\u0000-\u0008\u000B-\u001F\u007F-\u009F\u200B-\u200F\u202A-\u20
 
 /** Makes a text from a dump, a name or an annotation safe for a terminal: `\x1b[31m` is shown, not obeyed. */
 export function safe(text: string): string {
-  return text.replace(UNSAFE, (char) => (char.charCodeAt(0) < 256 ? `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}` : `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`))
+  return text.replace(UNSAFE, (char) =>
+    char.charCodeAt(0) < 256
+      ? `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`
+      : `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
 }
 
 /** The same for one line. */
 export const safeLine = (text: string): string => safe(text).replaceAll('\n', '\\n').replaceAll('\t', ' ')
 
-export const cut = (text: string, length: number): string => (text.length > length ? `${text.slice(0, length - 1)}…` : text)
+export const cut = (text: string, length: number): string =>
+  text.length > length ? `${text.slice(0, length - 1)}…` : text
 
-export const plural = (count: number, word: string): string => `${count} ${word}${count === 1 ? '' : word.endsWith('s') ? 'es' : 's'}`
+export const plural = (count: number, word: string): string =>
+  `${count} ${word}${count === 1 ? '' : word.endsWith('s') ? 'es' : 's'}`

@@ -1,6 +1,6 @@
-import type {Service} from '../model/kube.js'
-import {SvcTraceError} from '../model/errors.js'
-import type {Snapshot} from '../snapshot/snapshot.js'
+import type {Service} from './model/kube.js'
+import {SvcTraceError} from './model/errors.js'
+import type {Snapshot} from './snapshot/snapshot.js'
 
 export interface SelectFlags {
   readonly namespace?: string | undefined
@@ -31,7 +31,8 @@ const KINDS = new Set(['svc', 'service', 'services'])
 
 function readings(text: string, namespace: string): {ns: string; name: string}[] {
   const [first, second, ...more] = text.split('/')
-  if (second !== undefined && more.length === 0) return KINDS.has(first!) ? readings(second, namespace) : [{ns: first!, name: second}]
+  if (second !== undefined && more.length === 0)
+    return KINDS.has(first!) ? readings(second, namespace) : [{ns: first!, name: second}]
   const dot = text.indexOf('.')
   if (dot < 0) return [{ns: namespace, name: text}]
   const ns = text.slice(dot + 1).replace(/\.svc(\..*)?$/, '')
@@ -41,14 +42,29 @@ function readings(text: string, namespace: string): {ns: string; name: string}[]
 function notFound(services: readonly Service[], text: string, namespace: string): SvcTraceError {
   const name = text.split('/').at(-1)!.split('.')[0]!
   const same = services.filter((service) => service.name === name).map(({id}) => id)
-  const near = services.filter((service) => service.name.includes(name) || name.includes(service.name)).map(({id}) => id)
-  const hint = same.length > 0 ? `there is ${same.join(', ')}; try -n ${same[0]!.split('/')[0]}` : near.length > 0 ? `did you mean ${near.slice(0, 3).join(', ')}?` : `kubectl get services -n ${namespace}`
-  return new SvcTraceError('NotFound', `services "${name}" not found in namespace ${readings(text, namespace)[0]!.ns}`, hint)
+  const near = services
+    .filter((service) => service.name.includes(name) || name.includes(service.name))
+    .map(({id}) => id)
+  const hint =
+    same.length > 0
+      ? `there is ${same.join(', ')}; try -n ${same[0]!.split('/')[0]}`
+      : near.length > 0
+        ? `did you mean ${near.slice(0, 3).join(', ')}?`
+        : `kubectl get services -n ${namespace}`
+  return new SvcTraceError(
+    'NotFound',
+    `services "${name}" not found in namespace ${readings(text, namespace)[0]!.ns}`,
+    hint,
+  )
 }
 
 /** kubectl's label selectors: `a=b`, `a!=b`, `a in (b,c)`, `a notin (b)`, `a`, `!a`. */
 export function labelSelector(text: string): (labels: Readonly<Record<string, string>>) => boolean {
-  const terms = text.split(/,(?![^(]*\))/).map((term) => term.trim()).filter(Boolean).map(selectorTerm)
+  const terms = text
+    .split(/,(?![^(]*\))/)
+    .map((term) => term.trim())
+    .filter(Boolean)
+    .map(selectorTerm)
   return (labels) => terms.every((term) => term(labels))
 }
 
