@@ -55,7 +55,11 @@ interface MissingEntries {
 }
 
 const isMissingEntry = ({kind, fate}: Mismatch): boolean =>
-  kind === 'fails' && (fate.cause === 'untranslated' || fate.cause === 'no-listener') && !fate.onReply
+  kind === 'fails' &&
+  !fate.onReply &&
+  (fate.cause === 'untranslated' ||
+    fate.cause === 'no-listener' ||
+    (fate.cause === 'rule' && OWN_REFUSAL.test(deciding(fate)?.where ?? '')))
 
 function missingEntries({mismatches, expected}: Comparison): MissingEntries {
   const missing = new Map<string, Set<string>>()
@@ -73,14 +77,9 @@ function missingEntries({mismatches, expected}: Comparison): MissingEntries {
   const nodes = new Set([...expected.keys()].map((key) => key.split(' ')[0]!))
   const wholeNode = new Set(
     [...nodes].filter((node) => {
-      const kinds = [...expected.keys()].filter((key) => key.startsWith(`${node} `) && !key.endsWith('localhost'))
-      return (
-        kinds.length > 0 &&
-        kinds.every(
-          (key) => wholeKind.has(key) || (expected.get(key)!.size === 1 && (missing.get(key)?.size ?? 0) === 1),
-        ) &&
-        kinds.some((key) => wholeKind.has(key))
-      )
+      const kinds = [`${node} clusterIP`, `${node} nodePort`].filter((key) => expected.has(key))
+      const dead = (key: string): boolean => expected.get(key)!.size === (missing.get(key)?.size ?? 0)
+      return kinds.some((key) => wholeKind.has(key)) && kinds.every(dead)
     }),
   )
   return {wholeNode, wholeKind}
@@ -243,7 +242,7 @@ function failure(mismatch: Mismatch, entries: MissingEntries): Cause {
   if (untracked(fate)) return byRule(mismatch, {name: 'connection-tracking-off', hop: untracked(fate)})
   switch (fate.cause) {
     case 'rule':
-      return ruled(mismatch)
+      return ruled(mismatch, entries)
     case 'policy':
       return byRule(mismatch, {name: 'forward-policy-drop', hop: deciding(fate)})
     case 'not-forwarded':
@@ -288,9 +287,14 @@ function untracked({hops, cause}: Fate): Hop | undefined {
 /** kube-proxy's own words for «no endpoints» on a rule that should not be there. */
 const STALE_REJECT = /has no (local )?endpoints|no-endpoint-(services|nodeports)/
 
-function ruled(mismatch: Mismatch): Cause {
+/** Where kube-proxy itself refuses what it has no entry for. */
+const OWN_REFUSAL = / kube-proxy\/cluster-ips-check#|\/KUBE-IPVS-FILTER#/
+
+function ruled(mismatch: Mismatch, entries: MissingEntries): Cause {
   const hop = deciding(mismatch.fate)
-  if (mismatch.frontend.kind === 'loadBalancerIP' && mismatch.service.sourceRanges.length > 0) return byRule(mismatch, {name: 'source-range-incomplete', hop})
+  if (mismatch.frontend.kind === 'loadBalancerIP' && mismatch.service.sourceRanges.length > 0)
+    return byRule(mismatch, {name: 'source-range-incomplete', hop})
+  if (hop && OWN_REFUSAL.test(hop.where ?? '') && !translated(mismatch.fate)) return notProgrammed(mismatch, entries)
   const stale = mismatch.fate.hops.some(
     ({evidence, reply}) => !reply && STALE_REJECT.test(evidence?.text ?? '') && evidence === hop?.evidence,
   )

@@ -1,0 +1,219 @@
+import {spawn, spawnSync, type ChildProcess} from 'node:child_process'
+import {createInterface} from 'node:readline'
+
+/** What is loaded into the router, in order: the tool and its input. `sh` lines are for routes, rules and sysctls. */
+export interface Part {
+  readonly tool: 'ipset' | 'iptables-legacy' | 'iptables-nft' | 'nft' | 'sh'
+  readonly text: string
+}
+
+export interface Shot {
+  readonly id: string
+  readonly from: 'client' | 'router' | 's1' | 's2'
+  readonly proto: 'TCP' | 'UDP'
+  /** Empty: the kernel chooses. */
+  readonly src: string
+  readonly sport: number
+  readonly dst: string
+  readonly dport: number
+}
+
+export interface Seen {
+  readonly id: string
+  readonly fate: 'ok' | 'refused' | 'timeout' | 'bind'
+  /** What the server saw: its own `address:port`, and its peer's address. */
+  readonly address: string | null
+  readonly source: string | null
+  readonly note: string
+}
+
+export const CLIENTS = ['10.77.1.2', '10.77.1.3', '10.77.1.4']
+export const PODS = ['10.77.2.10', '10.77.3.10']
+export const ROUTER = ['10.77.1.1', '10.77.1.20', '10.77.2.1', '10.77.3.1', '10.77.9.1']
+export const VIPS = ['10.96.0.1', '10.96.0.2', '10.96.0.3']
+/** Pods listen on all of them, the router on the last two. */
+export const PORTS = [80, 443, 9999, 5353, 8080]
+
+const HOSTS = ['client', 'router', 's1', 's2'] as const
+const TOOLS = ['ip', 'nft', 'ipset', 'ss', 'python3', 'sysctl', 'iptables-legacy-restore', 'iptables-nft-restore']
+const LAB = `kt${process.pid}`
+const NODE = 'router'
+
+/** Why the lab cannot be built here. */
+export function obstacle(): string | undefined {
+  if (process.platform !== 'linux') return 'not Linux'
+  if (process.getuid?.() !== 0) return 'not root'
+  const missing = TOOLS.filter((tool) => sh(`command -v ${tool}`).status !== 0)
+  if (missing.length > 0) return `missing: ${missing.join(', ')}`
+  const made = sh(`ip netns add ${LAB}-try && ip netns del ${LAB}-try`)
+  return made.status === 0 ? undefined : `no network namespaces: ${made.stderr.trim()}`
+}
+
+const sh = (script: string, host?: string) =>
+  spawnSync(...(host === undefined ? (['sh', ['-c', script]] as const) : (['ip', ['netns', 'exec', `${LAB}-${host}`, 'sh', '-c', script]] as const)), {
+    encoding: 'utf8',
+    maxBuffer: 1 << 28,
+  })
+
+function must(script: string, host?: string): string {
+  const {status, stdout, stderr} = sh(script, host)
+  if (status !== 0) throw new Error(`${script.slice(0, 200)}: ${stderr}`)
+  return stdout
+}
+
+const wire = (host: string, device: string, address: string, gateway: string): string => `
+ip link add ${device} netns ${LAB}-router type veth peer name eth0 netns ${LAB}-${host}
+ip -n ${LAB}-${host} addr add ${address}/24 dev eth0
+ip -n ${LAB}-${host} link set eth0 up
+ip -n ${LAB}-router addr add ${gateway}/24 dev ${device}
+ip -n ${LAB}-router link set ${device} up
+ip -n ${LAB}-${host} route add default via ${gateway}`
+
+const BUILD = `set -e
+${HOSTS.map((host) => `ip netns add ${LAB}-${host}; ip -n ${LAB}-${host} link set lo up`).join('\n')}
+${HOSTS.map((host) => `ip netns exec ${LAB}-${host} sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv4.icmp_ratemask=0 net.ipv4.icmp_ratelimit=0 net.ipv4.conf.all.accept_redirects=0 net.ipv4.conf.default.accept_redirects=0 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0`).join('\n')}
+${wire('client', 'eth0', CLIENTS[0]!, ROUTER[0]!)}
+${wire('s1', 'eth1', PODS[0]!, ROUTER[2]!)}
+${wire('s2', 'eth2', PODS[1]!, ROUTER[3]!)}
+for extra in ${CLIENTS.slice(1).join(' ')}; do ip -n ${LAB}-client addr add $extra/24 dev eth0; done
+ip -n ${LAB}-router addr add ${ROUTER[1]}/24 dev eth0
+ip -n ${LAB}-router link add wan0 type dummy
+ip -n ${LAB}-router addr add ${ROUTER[4]}/24 dev wan0
+ip -n ${LAB}-router link set wan0 up
+ip -n ${LAB}-router neigh add 10.77.9.254 lladdr 02:00:00:00:00:fe dev wan0 nud permanent
+ip -n ${LAB}-router route add default via 10.77.9.254`
+
+const EMPTY = Object.entries({
+  raw: ['PREROUTING', 'OUTPUT'],
+  mangle: ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'],
+  nat: ['PREROUTING', 'INPUT', 'OUTPUT', 'POSTROUTING'],
+  filter: ['INPUT', 'FORWARD', 'OUTPUT'],
+})
+  .map(([table, chains]) => `*${table}\n${chains.map((chain) => `:${chain} ACCEPT`).join('\n')}\nCOMMIT\n`)
+  .join('')
+
+const RESET = `nft flush ruleset
+iptables-legacy-restore <<'X'
+${EMPTY}X
+ipset destroy
+conntrack -F 2>/dev/null
+ip rule flush; ip rule add pref 32766 table main; ip route flush table 100
+sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.route_localnet=0 net.ipv4.conf.all.rp_filter=0
+for extra in blackhole unreachable prohibit; do ip route flush type $extra; done; true`
+
+const COMMANDS: Readonly<Record<Part['tool'], string>> = {
+  ipset: 'ipset restore',
+  'iptables-legacy': 'iptables-legacy-restore',
+  'iptables-nft': 'iptables-nft-restore',
+  nft: 'nft -f -',
+  sh: 'sh -e',
+}
+
+const DUMPS: Readonly<Record<string, string>> = {
+  'iptables-legacy-save.txt': 'iptables-legacy-save',
+  'iptables-nft-save.txt': 'iptables-nft-save -c',
+  'ipset-save.txt': 'ipset save',
+  'nft.json': 'nft -j list ruleset',
+  'nft.txt': 'nft list ruleset',
+  'ip-addr.json': 'ip -j addr show',
+  'ip-link.json': 'ip -d -j link show',
+  'ip-route.json': 'ip -4 -j route show table all',
+  'ip-rule.json': 'ip -4 -j rule show',
+  'sysctl.txt': "sysctl -ar '^net.ipv4.(ip_forward|conf)' 2>/dev/null",
+  'ss.txt': 'ss -H -lntup',
+}
+
+const MARK = '@@@'
+const DUMP = Object.entries(DUMPS)
+  .map(([file, command]) => `echo '${MARK}${file}'; ${command} 2>/dev/null; printf '\\n${MARK}rc %s\\n' $?`)
+  .join('\n')
+
+const list = (items: readonly object[]): string => JSON.stringify({apiVersion: 'v1', kind: 'List', items})
+const meta = (name: string): object => ({name, namespace: 'default', uid: name})
+
+const API: readonly (readonly [string, string])[] = [
+  ['api/nodes.json', list([{metadata: {name: NODE}, spec: {podCIDR: '10.77.2.0/23', podCIDRs: ['10.77.2.0/23']}, status: {addresses: [{type: 'InternalIP', address: ROUTER[0]}]}}])],
+  ['api/pods.json', list(PODS.map((ip, at) => ({metadata: meta(`s${at + 1}`), spec: {nodeName: NODE, containers: []}, status: {phase: 'Running', podIP: ip, podIPs: [{ip}]}})))],
+  ['api/services.json', list(VIPS.map((ip, at) => ({metadata: meta(`v${at}`), spec: {type: 'ClusterIP', clusterIP: ip, clusterIPs: [ip], ports: [{port: 80, protocol: 'TCP'}]}})))],
+]
+
+/** A process in a namespace that sends and answers. */
+class Probe {
+  private readonly child: ChildProcess
+  private readonly lines: AsyncIterator<string>
+
+  constructor(host: string, serves: readonly string[]) {
+    this.child = spawn('ip', ['netns', 'exec', `${LAB}-${host}`, 'python3', `${import.meta.dirname}/probe.py`, ...serves], {stdio: ['pipe', 'pipe', 'inherit']})
+    this.lines = createInterface({input: this.child.stdout!})[Symbol.asyncIterator]()
+  }
+
+  async line(): Promise<string> {
+    const {value, done} = await this.lines.next()
+    if (done === true) throw new Error('a probe died')
+    return value
+  }
+
+  async send(packets: readonly Shot[], timeout: number): Promise<Seen[]> {
+    if (packets.length === 0) return []
+    this.child.stdin!.write(`${JSON.stringify({packets, timeout})}\n`)
+    return JSON.parse(await this.line()) as Seen[]
+  }
+
+  stop(): void {
+    this.child.stdin!.end()
+    this.child.kill()
+  }
+}
+
+const serves = (addresses: readonly string[], ports: readonly number[]): string[] =>
+  addresses.flatMap((address) => ports.flatMap((port) => [`tcp:${address}:${port}`, `udp:${address}:${port}`]))
+
+/** A router with a client on one side and two servers on the other, each in a network namespace of its own. */
+export class Lab {
+  private readonly probes = new Map<string, Probe>()
+
+  static async build(): Promise<Lab> {
+    const lab = new Lab()
+    must(BUILD)
+    lab.probes.set('client', new Probe('client', []))
+    lab.probes.set('s1', new Probe('s1', serves([PODS[0]!], PORTS)))
+    lab.probes.set('s2', new Probe('s2', serves([PODS[1]!], PORTS)))
+    lab.probes.set('router', new Probe('router', [...PORTS.slice(-2).map((port) => `tcp:0.0.0.0:${port}`), ...serves([...ROUTER, '127.0.0.1'], PORTS.slice(-2)).filter((spec) => spec.startsWith('udp'))]))
+    for (const probe of lab.probes.values()) await probe.line()
+    return lab
+  }
+
+  /** Replaces the router's rules; what the tools said, if one failed. */
+  load(parts: readonly Part[]): string | undefined {
+    const script = parts.map(({tool, text}) => `${COMMANDS[tool]} <<'X' || exit 9\n${text}\nX`)
+    const {status, stderr} = sh([RESET, ...script].join('\n'), NODE)
+    return status === 9 ? stderr : undefined
+  }
+
+  flush(): void {
+    sh('conntrack -F', NODE)
+  }
+
+  /** The router as a snapshot's files. */
+  dump(): Map<string, string> {
+    const files = new Map(API)
+    const codes: string[] = []
+    for (const section of must(DUMP, NODE).split(new RegExp(`^${MARK}(?=\\S+\\n)`, 'm')).slice(1)) {
+      const [head, body] = [section.slice(0, section.indexOf('\n')), section.slice(section.indexOf('\n') + 1)]
+      const end = body.lastIndexOf(`\n${MARK}rc `)
+      files.set(`nodes/${NODE}/${head}`, body.slice(0, end))
+      codes.push(`${head} rc=${body.slice(end + MARK.length + 4).trim()}`)
+    }
+    return files.set(`nodes/${NODE}/rc.txt`, codes.join('\n'))
+  }
+
+  async shoot(shots: readonly Shot[], timeout = 0.25): Promise<Map<string, Seen>> {
+    const seen = await Promise.all(HOSTS.map((host) => this.probes.get(host)!.send(shots.filter(({from}) => from === host), timeout)))
+    return new Map(seen.flat().map((one) => [one.id, one]))
+  }
+
+  destroy(): void {
+    for (const probe of this.probes.values()) probe.stop()
+    for (const host of HOSTS) sh(`ip netns del ${LAB}-${host}`)
+  }
+}
