@@ -18,6 +18,7 @@ export function findingsOf(comparison: Comparison): Finding[] {
   const groups = new Map<string, {cause: Cause; victims: Mismatch[]}>()
   const entries = missingEntries(comparison)
   for (const mismatch of comparison.mismatches) {
+    if (mismatch.kind === 'missing-endpoint' && replaced(mismatch, comparison)) continue
     const cause = causeOf(mismatch, entries)
     if (!cause) continue
     const known = groups.get(cause.key)
@@ -26,6 +27,15 @@ export function findingsOf(comparison: Comparison): Finding[] {
   }
   return [...groups.values()].map(({cause, victims}) => toFinding(cause, victims))
 }
+
+/** An endpoint that lost its place to a wrong one is told with that one. */
+const replaced = ({service, node}: Mismatch, {mismatches}: Comparison): boolean =>
+  mismatches.some(
+    (other) =>
+      other.service === service &&
+      other.node === node &&
+      (other.kind === 'wrong-endpoint' || (other.kind === 'fails' && other.fate.cause === 'nobody')),
+  )
 
 function toFinding({name, node, evidence, message}: Cause, victims: readonly Mismatch[]): Finding {
   const info = codeInfo(name)
@@ -50,6 +60,8 @@ function toFinding({name, node, evidence, message}: Cause, victims: readonly Mis
 
 /** Nodes on which nothing (of a kind) works. */
 interface MissingEntries {
+  /** `node service`: nothing of the Service is programmed there. */
+  readonly wholeService: ReadonlySet<string>
   readonly wholeNode: ReadonlySet<string>
   readonly wholeKind: ReadonlySet<string>
 }
@@ -82,7 +94,23 @@ function missingEntries({mismatches, expected}: Comparison): MissingEntries {
       return kinds.some((key) => wholeKind.has(key)) && kinds.every(dead)
     }),
   )
-  return {wholeNode, wholeKind}
+  return {wholeNode, wholeKind, wholeService: wholeServices(missing, expected)}
+}
+
+/** Services all of whose kinds of frontends (two at least) are missing on a node. */
+function wholeServices(
+  missing: ReadonlyMap<string, ReadonlySet<string>>,
+  expected: Comparison['expected'],
+): Set<string> {
+  const counts = new Map<string, {wanted: number; lost: number}>()
+  for (const [key, services] of expected) {
+    for (const service of services) {
+      const id = `${key.split(' ')[0]!} ${service}`
+      const count = counts.get(id) ?? {wanted: 0, lost: 0}
+      counts.set(id, {wanted: count.wanted + 1, lost: count.lost + (missing.get(key)?.has(service) ? 1 : 0)})
+    }
+  }
+  return new Set([...counts].filter(([, {wanted, lost}]) => wanted > 1 && wanted === lost).map(([id]) => id))
 }
 
 const translated = ({hops}: Fate): boolean =>
@@ -106,8 +134,10 @@ const evidenceOf = (hop: Hop | undefined): Evidence[] => (hop?.evidence ? [hop.e
 /** The last step with a line behind it, of those that can decide. */
 function deciding(fate: Fate): Hop | undefined {
   return fate.hops.findLast(
-    ({kind, evidence}) =>
-      evidence !== undefined && (kind === 'rule' || kind === 'policy' || kind === 'ipvs' || kind === 'end'),
+    ({kind, evidence, reply}) =>
+      evidence !== undefined &&
+      reply === fate.onReply &&
+      (kind === 'rule' || kind === 'policy' || kind === 'ipvs' || kind === 'end'),
   )
 }
 
@@ -180,7 +210,7 @@ function missingEndpoint(mismatch: Mismatch): Cause {
   const {fate, endpoint, service, port, node} = mismatch
   const address = formatEndpoint(endpoint!.address, endpoint!.port)
   return {
-    key: `missing ${node} ${service.id} ${port.name} ${address}`,
+    key: `missing ${node} ${service.id} ${port.name}`,
     name: 'endpoint-missing',
     node,
     evidence: programming(fate, node),
@@ -288,11 +318,15 @@ function untracked({hops, cause}: Fate): Hop | undefined {
 const STALE_REJECT = /has no (local )?endpoints|no-endpoint-(services|nodeports)/
 
 /** Where kube-proxy itself refuses what it has no entry for. */
-const OWN_REFUSAL = / kube-proxy\/cluster-ips-check#|\/KUBE-IPVS-FILTER#/
+const OWN_REFUSAL = / kube-proxy\/cluster-ips-check#|\/KUBE-(IPVS-FILTER|FIREWALL)#/
+
+/** Where kube-proxy drops clients outside loadBalancerSourceRanges, in each of its layouts. */
+const SOURCE_RANGES =
+  /\/(KUBE-PROXY-FIREWALL|KUBE-SOURCE-RANGES-FIREWALL|KUBE-FW-\w+|KUBE-LOAD-BALANCER-FW|firewall-.*)#\d+$/
 
 function ruled(mismatch: Mismatch, entries: MissingEntries): Cause {
   const hop = deciding(mismatch.fate)
-  if (mismatch.frontend.kind === 'loadBalancerIP' && mismatch.service.sourceRanges.length > 0)
+  if (mismatch.frontend.kind === 'loadBalancerIP' && SOURCE_RANGES.test(hop?.where ?? ''))
     return byRule(mismatch, {name: 'source-range-incomplete', hop})
   if (hop && OWN_REFUSAL.test(hop.where ?? '') && !translated(mismatch.fate)) return notProgrammed(mismatch, entries)
   const stale = mismatch.fate.hops.some(
@@ -336,7 +370,7 @@ function lastBefore({hops}: Fate, node: string): Evidence[] {
 function perService(mismatch: Mismatch, name: CodeName, node: string): Cause {
   const {service, fate} = mismatch
   const evidence = name === 'stale-endpoint' ? natRule(fate) : programming(fate, node)
-  return {key: `${name} ${node} ${service.id} ${evidence[0]?.line}`, name, node, evidence, message: fate.reason}
+  return {key: `${name} ${node} ${service.id} ${fate.reason}`, name, node, evidence, message: fate.reason}
 }
 
 const KIND_NAME: Readonly<Record<Mismatch['frontend']['kind'], CodeName>> = {
@@ -347,7 +381,7 @@ const KIND_NAME: Readonly<Record<Mismatch['frontend']['kind'], CodeName>> = {
   loadBalancerIP: 'external-ip-not-programmed',
 }
 
-function notProgrammed(mismatch: Mismatch, {wholeNode, wholeKind}: MissingEntries): Cause {
+function notProgrammed(mismatch: Mismatch, {wholeNode, wholeKind, wholeService}: MissingEntries): Cause {
   const {fate, frontend, service} = mismatch
   const node = placeOf(mismatch)
   const evidence = programming(fate, node)
@@ -365,14 +399,29 @@ function notProgrammed(mismatch: Mismatch, {wholeNode, wholeKind}: MissingEntrie
       evidence,
       message: `no Service works on ${node}: packets leave it untranslated`,
     }
-  const name = KIND_NAME[frontend.kind]
-  if (wholeKind.has(`${node} ${frontend.kind}`))
+  const addresses = frontend.kind === 'externalIP' || frontend.kind === 'loadBalancerIP'
+  const kind =
+    addresses && wholeKind.has(`${node} clusterIP`)
+      ? 'clusterIP'
+      : frontend.kind === 'localhost'
+        ? 'nodePort'
+        : frontend.kind
+  const name = KIND_NAME[kind]
+  if (wholeKind.has(`${node} ${kind}`))
     return {
       key: `kind ${node} ${name}`,
       name,
       node,
       evidence,
-      message: `no ${frontend.kind} works on ${node}: ${fate.reason}`,
+      message: `no ${kind} works on ${node}: ${fate.reason}`,
+    }
+  if (wholeService.has(`${node} ${service.id}`) && !calledChain(fate, node))
+    return {
+      key: `service ${node} ${service.id}`,
+      name: 'service-not-programmed',
+      node,
+      evidence,
+      message: `nothing of ${service.id} is programmed on ${node}: ${fate.reason}`,
     }
   const called = calledChain(fate, node)
   if (called)

@@ -83,14 +83,26 @@ function withoutProxy(states: readonly Parameters<typeof otherProxy>[0][]): Inco
   })
 }
 
-/** Leftovers whose Services already have a nearer finding are said once. */
+/** What is only the shadow of a nearer finding on the same node is not said twice. */
 function withoutEchoes(findings: readonly Finding[]): Finding[] {
-  return findings.filter(
-    (finding) =>
-      finding.name !== 'both-backends' ||
-      !findings.some((other) => other.name === 'mode-leftovers' && other.node === finding.node),
-  )
+  const on = (finding: Finding, names: readonly string[]): Finding[] =>
+    findings.filter((other) => other !== finding && other.node === finding.node && names.includes(other.name))
+  const covers = (finding: Finding, other: Finding): boolean =>
+    finding.services.every((id) => other.services.includes(id))
+  return findings.filter((finding) => {
+    if (finding.name === 'both-backends') return on(finding, ['mode-leftovers']).length === 0
+    if (finding.name === 'node-port-not-programmed' && finding.severity === 'warning')
+      return !on(finding, NOT_PROGRAMMED).some((other) => other.severity === 'error' && covers(finding, other))
+    if (finding.name === 'silent-port')
+      return !on(finding, ['packet-dropped-by-rule']).some(
+        ({evidence}) =>
+          evidence[0]?.line === finding.evidence[0]?.line && evidence[0]?.source === finding.evidence[0]?.source,
+      )
+    return true
+  })
 }
+
+const NOT_PROGRAMMED = ['node-not-programmed', 'service-not-programmed', 'node-port-not-programmed']
 
 function incompleteOf({mismatches, incomplete}: Comparison): Incomplete[] {
   const notes = [...incomplete].map(([text, node]): Incomplete => ({node, reason: text.slice(node.length + 1)}))

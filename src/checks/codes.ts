@@ -122,6 +122,15 @@ export const CODES = {
     found: 'The walk’s answer is lost because the source was not rewritten.',
     fix: 'look at KUBE-MARK-MASQ, KUBE-POSTROUTING (nftables: masquerading), KUBE-LOOP-BACK and net.ipv4.vs.conntrack; restart kube-proxy',
   },
+  'service-not-programmed': {
+    code: 'SVT134',
+    severity: 'error',
+    title: 'a Service is not programmed on a node at all',
+    meaning:
+      'The node knows none of its addresses and ports: its kube-proxy has not seen the Service, or its sync fails.',
+    found: 'Packets to every frontend of the Service leave untranslated or are refused on this node.',
+    fix: 'look at kube-proxy on the node: its log and its age; restart it',
+  },
   'cluster-ip-not-programmed': {
     code: 'SVT130',
     severity: 'error',
@@ -216,7 +225,8 @@ export const CODES = {
     code: 'SVT154',
     severity: 'error',
     title: 'a client inside loadBalancerSourceRanges is dropped',
-    meaning: 'The node’s rules lack a range that the Service allows, so the rule that drops everybody else drops these clients too.',
+    meaning:
+      'The node’s rules lack a range that the Service allows, so the rule that drops everybody else drops these clients too.',
     found: 'The walk from inside the ranges ends at the dropping rule.',
     fix: 'compare the ranges with another node; restart kube-proxy on this one',
   },

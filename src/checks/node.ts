@@ -105,14 +105,12 @@ function foreignProxy({state}: NodeCheck): Finding[] {
 const SERVICE_CHAIN = /^KUBE-(SERVICES|NODEPORTS|SVC-|SEP-|EXT-|XLB-|FW-)/
 
 function bothBackends({state}: NodeCheck): Finding[] {
-  const held = state
-    .iptables(4)
-    .map((dump) => ({
-      dump,
-      chain: [...(dump.tables.get('nat')?.chains.values() ?? [])].find(
-        ({name, length}) => SERVICE_CHAIN.test(name) && length > 0,
-      ),
-    }))
+  const held = state.iptables(4).map((dump) => ({
+    dump,
+    chain: [...(dump.tables.get('nat')?.chains.values() ?? [])].find(
+      ({name, length}) => SERVICE_CHAIN.test(name) && length > 0,
+    ),
+  }))
   const both = held.filter(({chain}) => chain !== undefined)
   if (both.length < 2) return []
   return [

@@ -261,7 +261,6 @@ interface Attempt {
   readonly chain: BaseChain
   readonly end: End | undefined
   readonly after: Saved
-  readonly acted: boolean
 }
 
 /**
@@ -271,11 +270,13 @@ interface Attempt {
 function runGroup(walker: Walker, hook: Hook, group: readonly BaseChain[]): End | undefined {
   const before = save(walker)
   const acting: Attempt[] = []
+  const idle: Walker['hops'] = []
   for (const chain of group) {
     load(walker, before)
     const end = endOf(chain, walker)
     const after = save(walker)
-    if (end || differs(before, after)) acting.push({chain, end, after, acted: true})
+    if (end || differs(before, after)) acting.push({chain, end, after})
+    else idle.push(...after.hops.slice(before.hops.length))
   }
   let chosen = acting[0]
   for (const other of acting.slice(1)) {
@@ -288,6 +289,7 @@ function runGroup(walker: Walker, hook: Hook, group: readonly BaseChain[]): End 
     if (!first) chosen = other
   }
   load(walker, chosen?.after ?? before)
+  if (!chosen) walker.hops.push(...idle)
   return chosen?.end
 }
 

@@ -752,7 +752,7 @@ export class Journey {
     if (!pod) return unknown(`nobody knows the way from ${endpointText(reply.src, undefined)} to ${formatAddress(dst)}`)
     if (this.world.hostsRoutePods(reply.family))
       return dropped(
-        'pod-route',
+        'not-masqueraded',
         `${endpointText(reply.src, undefined)} outside the cluster has no route to pod address ${formatAddress(dst)}: it was not masqueraded`,
       )
     return this.toOtherNode(reply, pod)
