@@ -239,7 +239,7 @@ class Tracer {
   private signature(parts: readonly ClientFates[], node: string, origin: Origin): string {
     const own = [
       node,
-      ...(this.world.machines.get(node)?.addresses ?? []).map(formatAddress),
+      ...[...(this.world.machines.get(node)?.addresses ?? [])].map(formatAddress),
       ...(origin.kind === 'pod'
         ? [origin.pod, ...(this.world.pod(origin.pod)?.addresses ?? []).map(formatAddress)]
         : []),

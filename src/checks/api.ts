@@ -109,11 +109,7 @@ function portFindings(
         file: 'endpointslices.json',
       }),
     ]
-  return [
-    ...readiness(service, port, {endpoints, pods}),
-    ...undeclared(service, port, pods),
-    ...gone(cluster, service, endpoints),
-  ]
+  return [...readiness(service, port, {endpoints, pods}), ...undeclared(service, port, pods)]
 }
 
 function readiness(
@@ -170,23 +166,45 @@ function undeclared(service: Service, port: ServicePort, pods: readonly Pod[] | 
 const declared = (pods: readonly Pod[]): string =>
   [...new Set(pods.flatMap(({ports}) => ports.map(({port, protocol}) => `${port}/${protocol}`)))].slice(0, 5).join(', ')
 
-/** Endpoints whose pod does not exist or has another address. */
-function gone(cluster: ClusterState, service: Service, endpoints: readonly ServiceEndpoint[]): Finding[] {
+/** Endpoints whose pod does not exist or has another address: one finding, whatever the number. */
+function gone(cluster: ClusterState, services: readonly Service[]): Finding[] {
   if (!cluster.pods) return []
   const pods = new Map(cluster.pods.map((pod) => [pod.id, pod]))
-  return endpoints.flatMap(({pod, address, port}) => {
-    if (pod === undefined) return []
-    const owner = pods.get(pod)
-    if (owner?.ips.some((ip) => parseAddress(ip) === address)) return []
-    return [
-      apiFinding(
-        'endpoint-without-pod',
-        service,
-        `endpoint ${formatEndpoint(address, port)} of ${service.id} names pod ${pod}, ${owner ? `whose address is ${owner.ips.join(', ') || 'not set'}` : 'which does not exist'}`,
-        {file: 'endpointslices.json'},
-      ),
-    ]
-  })
+  const lost = services.flatMap((service) =>
+    service.ports
+      .flatMap((port) => portEndpoints(cluster, service, port))
+      .flatMap(({pod, address, port}) => {
+        const owner = pod === undefined ? undefined : pods.get(pod)
+        if (pod === undefined || owner?.ips.some((ip) => parseAddress(ip) === address)) return []
+        return [
+          {
+            service: service.id,
+            text: `${formatEndpoint(address, port)} of ${service.id} names pod ${pod}, ${owner ? `whose address is ${owner.ips.join(', ') || 'not set'}` : 'which does not exist'}`,
+          },
+        ]
+      }),
+  )
+  if (lost.length === 0) return []
+  const info = codeInfo('endpoint-without-pod')
+  const ids = [...new Set(lost.map(({service}) => service))]
+  const more = lost.length > 3 ? `; and ${lost.length - 3} more` : ''
+  return [
+    {
+      code: info.code,
+      name: 'endpoint-without-pod',
+      severity: info.severity,
+      ...(ids.length === 1 ? {service: ids[0]!} : {}),
+      services: ids,
+      frontends: [],
+      origins: [],
+      message: `endpoint ${lost
+        .slice(0, 3)
+        .map(({text}) => text)
+        .join('; ')}${more}`,
+      evidence: [{source: 'api/endpointslices.json', line: 0, text: lost[0]!.text}],
+      fix: info.fix,
+    },
+  ]
 }
 
 function loadBalancerFindings(cluster: ClusterState, service: Service): Finding[] {
@@ -231,7 +249,11 @@ function disagreement(cluster: ClusterState, service: Service): Finding[] {
 }
 
 /** Findings that need all Services at once. */
-export function checkServices(services: readonly Service[]): Finding[] {
+export function checkServices(cluster: ClusterState, services: readonly Service[]): Finding[] {
+  return [...gone(cluster, services), ...duplicateNodePorts(cluster.services)]
+}
+
+function duplicateNodePorts(services: readonly Service[]): Finding[] {
   const owners = new Map<string, Service[]>()
   for (const service of services)
     for (const {nodePort, protocol} of service.ports)

@@ -1,5 +1,5 @@
 import type {Evidence, Fate, Hop} from '../model/trace.js'
-import {formatEndpoint} from '../util/ip.js'
+import {formatAddress, formatEndpoint} from '../util/ip.js'
 import {codeInfo, type CodeName} from './codes.js'
 import type {Comparison, Mismatch} from './compare.js'
 import type {Finding} from './finding.js'
@@ -151,7 +151,8 @@ function programming(fate: Fate, node: string): Evidence[] {
 function causeOf(mismatch: Mismatch, entries: MissingEntries): Cause | undefined {
   const {kind} = mismatch
   if (kind === 'unknown') return competing(mismatch)
-  if (kind === 'wrong-endpoint') return wrongEndpoint(mismatch)
+  if (kind === 'wrong-endpoint')
+    return translated(mismatch.fate) ? wrongEndpoint(mismatch) : notProgrammed(mismatch, entries)
   if (kind === 'missing-endpoint') return missingEndpoint(mismatch)
   if (kind === 'skewed') return skewed(mismatch)
   if (kind === 'client-lost') return clientLost(mismatch)
@@ -297,6 +298,7 @@ function failure(mismatch: Mismatch, entries: MissingEntries): Cause {
     case 'no-real-server':
       return perService(mismatch, 'no-endpoints-programmed', node)
     case 'nobody':
+      if (isPromised(mismatch)) return {...onNode(mismatch, 'endpoint-unreachable', node), key: `unowned ${node}`}
       return perService(mismatch, 'stale-endpoint', translator(mismatch))
     case 'untranslated':
     case 'no-listener':
@@ -366,6 +368,13 @@ function lastBefore({hops}: Fate, node: string): Evidence[] {
   const own = hops.filter((hop) => hop.node === node && !hop.reply && hop.evidence !== undefined)
   return evidenceOf(own.findLast(({hook}) => hook === 'POSTROUTING') ?? own.at(-1))
 }
+
+/** Lost on the way to an endpoint that the API itself names: the API is behind the truth, not the node. */
+const isPromised = ({fate, promise}: Mismatch): boolean =>
+  promise.endpoints.some(
+    ({address}) =>
+      fate.reason.includes(`${formatAddress(address)}:`) || fate.reason.includes(`${formatAddress(address)} `),
+  )
 
 function perService(mismatch: Mismatch, name: CodeName, node: string): Cause {
   const {service, fate} = mismatch

@@ -34,7 +34,7 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
   const services = options.services ?? snapshot.cluster.services
   const api = [
     ...services.flatMap((service) => checkService(snapshot.cluster, service)),
-    ...checkServices(snapshot.cluster.services).filter((finding) =>
+    ...checkServices(snapshot.cluster, services).filter((finding) =>
       finding.services.some((id) => services.some((service) => service.id === id)),
     ),
   ]

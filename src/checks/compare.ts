@@ -263,7 +263,7 @@ class PortComparison {
     for (const {node, reason} of result.incomplete) this.result.incomplete.set(`${node} ${reason}`, node)
     if (promise.outcome === 'delivered' && promise.also.length === 0) this.expect(frontend)
     for (const part of result.parts) {
-      for (const found of judge(part, promise))
+      for (const found of judge(part, promise).filter((one) => proxy.mode !== 'userspace' || !balancedByProxy(one)))
         this.result.mismatches.push({...found, service, port, frontend, origin, node: proxy.node, part, promise})
       const [best] = part.fates.filter(({outcome}) => outcome === 'delivered')
       if (best && origin.kind !== 'backend')
@@ -278,6 +278,10 @@ class PortComparison {
     else this.result.expected.set(key, new Set([this.task.service.id]))
   }
 }
+
+/** Mode userspace: kube-proxy's own process takes the connection and picks the endpoint, out of sight of every rule. */
+const balancedByProxy = ({kind, fate}: Judgement): boolean =>
+  kind !== 'fails' && kind !== 'unknown' && fate.receiver?.kind === 'socket'
 
 type Judgement = Pick<Mismatch, 'kind' | 'fate'> & {readonly endpoint?: ServiceEndpoint}
 

@@ -282,7 +282,7 @@ export class Journey {
       )
     }
     if (family === 6 || src === CLIENT || iif === UNKNOWN_DEVICE) return undefined
-    if (machine.addresses.includes(src) && machine.deviceSysctl(4, iif, 'accept_local') !== 1) {
+    if (machine.addresses.has(src) && machine.deviceSysctl(4, iif, 'accept_local') !== 1) {
       return dropped(
         'martian',
         `${machine.name} drops a packet from outside with its own address ${formatAddress(src)} as source (a martian)`,
@@ -575,7 +575,7 @@ export class Journey {
     const near =
       packet.dst !== CLIENT &&
       this.sameSegment(machine, {device, own, other: packet.dst}) &&
-      !machine.addresses.includes(packet.dst)
+      !machine.addresses.has(packet.dst)
     return near ? this.bridged(machine, packet, {device, pod}) : this.viaBridge(machine, packet, {device, pod})
   }
 

@@ -50,6 +50,7 @@ export class Machine {
   private virtualServers: ReadonlyMap<string, VirtualServer> | undefined
   private gapList = new Map<Family, readonly Gap[]>()
   private readonly bridgeNames: ReadonlySet<string>
+  private addressSet: ReadonlySet<Address> | undefined
 
   constructor(state: NodeState, hints: MachineHints) {
     this.name = state.name
@@ -107,8 +108,9 @@ export class Machine {
   }
 
   /** All addresses of the node, its dumps' or, where there are none, the API's. */
-  get addresses(): readonly Address[] {
-    return [...this.ownAddresses(4), ...this.ownAddresses(6)].map(({address}) => address)
+  get addresses(): ReadonlySet<Address> {
+    this.addressSet ??= new Set([...this.ownAddresses(4), ...this.ownAddresses(6)].map(({address}) => address))
+    return this.addressSet
   }
 
   link(name: string): Link | undefined {

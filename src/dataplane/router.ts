@@ -30,6 +30,18 @@ interface Table {
   readonly exact: Map<Address, Route[]>
   /** The others, longest prefix first, then lowest metric. */
   readonly prefixes: Route[]
+  /** Which single addresses are inside a set of clients; kept, because the same set is asked about in every walk. */
+  readonly inside: WeakMap<readonly Range[], readonly Address[]>
+}
+
+function exactInside({exact, inside}: Table, clients: readonly Range[]): readonly Address[] {
+  let found = inside.get(clients)
+  if (!found)
+    inside.set(
+      clients,
+      (found = [...exact.keys()].filter((address) => clients.some((range) => inRange(address, range)))),
+    )
+  return found
 }
 
 const NO_ROUTE: RouteResult = {type: 'none', device: '', scope: 'global', text: 'no route', assumed: false}
@@ -84,7 +96,7 @@ export class Router {
 
   private add(route: Route): void {
     let table = this.tables.get(route.table)
-    if (!table) this.tables.set(route.table, (table = {exact: new Map(), prefixes: []}))
+    if (!table) this.tables.set(route.table, (table = {exact: new Map(), prefixes: [], inside: new WeakMap()}))
     if (route.destination.lo !== route.destination.hi) return void table.prefixes.push(route)
     const same = table.exact.get(route.destination.lo)
     if (same) same.push(route)
@@ -154,7 +166,8 @@ export class Router {
 
   /** Parts the clients at every route that only some of them match. */
   private longestForClients(chooser: Chooser, table: Table): Route | undefined {
-    for (const [address, routes] of table.exact) if (chooser.inside({lo: address, hi: address})) return routes[0]
+    for (const address of exactInside(table, chooser.clients))
+      if (chooser.inside({lo: address, hi: address})) return table.exact.get(address)![0]
     return table.prefixes.find(({destination}) => chooser.inside(destination))
   }
 
