@@ -24,6 +24,11 @@ function worldFacts(cluster: ClusterState, nodes: Snapshot['nodes']): WorldFacts
       ),
     })),
     pods,
+    unread: new Map(
+      [...apiAddresses].flatMap(([name, addresses]) =>
+        nodes.has(name) ? [] : addresses.map((address) => [address, name] as const),
+      ),
+    ),
     externals: externalHosts(cluster, (address) => nodeAddresses.has(address) || podAddresses.has(address)),
     virtual: new Set(virtualAddresses(cluster).filter((address) => !nodeAddresses.has(address))),
     virtualRanges: serviceRanges(cluster),

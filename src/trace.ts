@@ -180,13 +180,31 @@ class Tracer {
         !candidate.hostNetwork &&
         candidate.addresses.some((address) => familyOf(address) === family),
     )
-    const inside: Origin[] = [...(pod ? [{kind: 'pod' as const, pod: pod.id}] : []), {kind: 'node', node}]
+    const backend = this.backend(node, family, pod?.id)
+    const inside: Origin[] = [
+      ...(pod ? [{kind: 'pod' as const, pod: pod.id}] : []),
+      ...(backend === undefined ? [] : [{kind: 'pod' as const, pod: backend}]),
+      {kind: 'node', node},
+    ]
     if (frontend.kind === 'localhost') return [{kind: 'node', node}]
     if (frontend.kind === 'clusterIP' || frontend.kind === 'endpoint') return inside
     return [
       {kind: 'external', ranges: externalClients(this.snapshot.cluster, this.world, family), enter: node},
       ...inside,
     ]
+  }
+
+  /** An endpoint of the Service on this node: a pod that may reach itself. */
+  private backend(node: string, family: 4 | 6, other: string | undefined): string | undefined {
+    const all = this.service.ports.flatMap((port) => endpointsOf(this.snapshot.cluster, this.service, {port, family}))
+    return all.find(
+      (endpoint) =>
+        endpoint.node === node &&
+        endpoint.ready &&
+        endpoint.pod !== undefined &&
+        endpoint.pod !== other &&
+        this.world.pod(endpoint.pod)?.hostNetwork === false,
+    )?.pod
   }
 
   private givenOrigin(

@@ -289,6 +289,8 @@ function failure(mismatch: Mismatch, entries: MissingEntries): Cause {
       return onNode(mismatch, 'pod-route-missing', node)
     case 'device':
       return onNode(mismatch, 'device-down', node)
+    case 'hairpin-mode':
+      return onNode(mismatch, 'hairpin-mode-off', node)
     case 'bridge-nf':
       return onNode(mismatch, 'bridge-nf-off', node)
     case 'bypass':

@@ -113,6 +113,15 @@ export const CODES = {
     found: 'The walk’s route names the device.',
     fix: 'ip link set DEVICE up',
   },
+  'hairpin-mode-off': {
+    code: 'SVT116',
+    severity: 'error',
+    title: 'a pod cannot reach itself through its Service',
+    meaning:
+      'The bridge does not send a frame back by the port it came from, so a pod whose Service picks itself gets nothing.',
+    found: 'ip -d link shows hairpin off on the bridge’s ports.',
+    fix: 'hairpinMode: true in the CNI configuration; now: ip link set PORT type bridge_slave hairpin on',
+  },
   'masquerade-missing': {
     code: 'SVT120',
     severity: 'error',

@@ -37,7 +37,7 @@ export function report(error: unknown): void {
     return
   }
   if (exit !== undefined && error instanceof Error) {
-    process.stderr.write(`error: ${safe(error.message.split('\nSee more help')[0]!.trim())}\nhint: see --help\n`)
+    process.stderr.write(`error: ${safe(oneLine(error.message))}\nhint: see --help\n`)
     process.exitCode = EXIT.usage
     return
   }
@@ -46,6 +46,14 @@ export function report(error: unknown): void {
   )
   process.exitCode = EXIT.bug
 }
+
+/** oclif explains at length; the first sentence says it. */
+const oneLine = (message: string): string =>
+  message
+    .split('\nSee more help')[0]!
+    .replace(/\nNote: [\s\S]*$/, '')
+    .replaceAll(/\s*\n\s*/g, ' ')
+    .trim()
 
 function rulesOf(config: Config): ArgvRules {
   const valueFlags = new Set<string>()

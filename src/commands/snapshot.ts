@@ -31,7 +31,8 @@ Exit codes: 0, 3 when a node or a list could not be read (the rest is in the fil
     if (flags.file === undefined)
       throw new SvcTraceError('BadUsage', 'snapshot needs -f FILE', 'kubectl svc-trace snapshot -f incident.tar.gz')
     const {collectFiles} = await import('../cli/live.js')
-    const {saveSnapshot} = await import('../snapshot/save.js')
+    const {checkTarget, saveSnapshot} = await import('../snapshot/save.js')
+    checkTarget(flags.file)
     const files = await collectFiles(flags)
     await saveSnapshot(files, flags.file)
     const info = JSON.parse(files.get('snapshot.json')!) as {unread: object; forbidden: object; via: object}

@@ -47,7 +47,7 @@ export function findGaps(state: NodeState, family: Family): Gap[] {
 /** A dump that ends too early may lack whole tables; one of which nothing was understood lacks everything. */
 function cutDumps(state: NodeState, family: Family): Gap[] {
   return state.iptables(family).flatMap((dump): Gap[] => {
-    if (dump.tables.size === 0 && dump.problems.length > 0)
+    if (dump.tables.size === 0 && dump.problems.some(({message}) => message.startsWith('not a line')))
       return [{key: `nothing ${dump.file}`, state: 'unreadable', what: `${dump.file} is not an iptables dump`}]
     const cut = [...dump.tables.values()].find(({complete}) => !complete)
     return cut

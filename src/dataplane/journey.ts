@@ -477,6 +477,8 @@ export class Journey {
     if (pod?.node === machine.name && route.gateway === undefined) return this.toPod(machine, pod, packet)
     const next = this.world.machineAt(hop)
     if (next && next !== machine) return this.receive(next, packet, next.deviceOf(hop) ?? UNKNOWN_DEVICE)
+    const unread = this.world.facts.unread.get(hop)
+    if (unread !== undefined) return unknown(`the packet goes on at node ${unread}, which was not read`)
     if (route.gateway === undefined && !route.assumed) return this.onLink(machine, packet, route)
     return this.beyond(machine, packet, route)
   }
@@ -518,6 +520,8 @@ export class Journey {
     const pod = this.world.podAt(dst)
     if (pod) return this.podBeyond(machine, packet, {pod, route})
     const other = this.world.machineAt(dst)
+    if (this.world.facts.unread.has(dst))
+      return unknown(`the packet goes on at node ${this.world.facts.unread.get(dst)}, which was not read`)
     if (other && other !== machine) return this.receive(other, packet, other.deviceOf(dst) ?? UNKNOWN_DEVICE)
     if (this.isOutside(dst)) return this.outside(machine)
     if (this.world.isVirtual(dst)) return this.virtualLost(machine, dst)
@@ -533,6 +537,7 @@ export class Journey {
 
   private podBeyond(machine: Machine, packet: Packet, {pod, route}: {pod: PodPlace; route: RouteResult}): Result {
     if (route.assumed && pod.node === machine.name) return this.toPod(machine, pod, packet)
+    if (!this.world.machines.has(pod.node)) return unknown(`node ${pod.node}, where pod ${pod.id} runs, was not read`)
     if (!route.assumed && this.world.hostsRoutePods(packet.family)) {
       return dropped(
         'pod-route',
@@ -748,6 +753,8 @@ export class Journey {
     }
     const next = this.world.machineAt(dst)
     if (next) return this.receive(next, reply, device(next))
+    const unread = this.world.facts.unread.get(dst)
+    if (unread !== undefined) return unknown(`the answer goes on at node ${unread}, which was not read`)
     const pod = this.world.podAt(dst)
     if (!pod) return unknown(`nobody knows the way from ${endpointText(reply.src, undefined)} to ${formatAddress(dst)}`)
     if (this.world.hostsRoutePods(reply.family))

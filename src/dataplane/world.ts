@@ -18,6 +18,8 @@ export interface WorldFacts {
     readonly podRanges: readonly Range[]
   }[]
   readonly pods: readonly PodPlace[]
+  /** Nodes that the API knows and whose dumps are missing: address → name. */
+  readonly unread: ReadonlyMap<Address, string>
   /** Hosts outside the snapshot that are known to exist (external endpoints). */
   readonly externals: ReadonlySet<Address>
   /** Addresses that belong to no host: only translation makes them work. */

@@ -1,5 +1,5 @@
 import {readFileSync} from 'node:fs'
-import {Agent as HttpAgent, request as httpRequest} from 'node:http'
+import {Agent as HttpAgent, request as httpRequest, type IncomingMessage} from 'node:http'
 import {Agent as HttpsAgent, request as httpsRequest, type RequestOptions} from 'node:https'
 import {KubeConfig} from '@kubernetes/client-node'
 import {SvcTraceError} from '../model/errors.js'
@@ -7,11 +7,11 @@ import {execCredential, type Credential} from './exec-credential.js'
 import type {Connection} from './kubeconfig.js'
 
 /** An answer that is not a success. */
-export class ApiFailure extends Error {
+export class ApiFailure extends SvcTraceError {
   readonly status: number
 
   constructor(status: number, message: string) {
-    super(message)
+    super(status === 403 ? 'Forbidden' : 'ApiError', `the API server says: ${message} (HTTP ${status})`)
     this.status = status
   }
 }
@@ -158,7 +158,8 @@ function send({method, url, path, secure, agent, headers, options, tls, body}: C
     options.timeout > 0 ? AbortSignal.any([options.signal, AbortSignal.timeout(options.timeout)]) : options.signal
   return new Promise((resolve, reject) => {
     const prefix = url.pathname === '/' ? '' : url.pathname.replace(/\/$/, '')
-    const request = (secure ? httpsRequest : httpRequest)(
+    const request = open(
+      secure,
       {
         ...(secure ? tls : {}),
         agent,
@@ -246,6 +247,22 @@ function unreachable(error: Error & {code?: string}, server: string, {signal}: A
 }
 
 const RETRIES = 3
+
+type Respond = (response: IncomingMessage) => void
+
+/** Keys and certificates are read when the request is made; bad ones are the kubeconfig's fault. */
+function open(secure: boolean, options: RequestOptions, respond: Respond): ReturnType<typeof httpRequest> {
+  try {
+    return secure ? httpsRequest(options, respond) : httpRequest(options, respond)
+  } catch (error) {
+    throw new SvcTraceError(
+      'BadKubeconfig',
+      `the client certificate or key cannot be used: ${(error as Error).message}`,
+      'check client-certificate and client-key of the user',
+      {cause: error},
+    )
+  }
+}
 
 /** Too many requests and server errors are worth another try. */
 async function retry(

@@ -136,6 +136,7 @@ async function readProxyConfig(api: Api, forbidden: Record<string, string>): Pro
   } catch (error) {
     if (!(error instanceof ApiFailure)) throw error
     if (error.status === 403) forbidden['configmaps'] = 'get of configmap kube-system/kube-proxy is forbidden'
+    else if (error.status !== 404) forbidden['configmaps'] = error.message
     return undefined
   }
 }

@@ -27,12 +27,13 @@ fi
 BOUND=""
 if command -v timeout >/dev/null 2>&1; then BOUND="timeout $SECONDS_EACH"; fi
 
-# section FILE COMMAND...: runs a command as root if we can, and frames what it says.
+# section FILE COMMAND...: runs a command as root if we can, and frames what it says. The empty line behind its output
+# ends a last line that has no end of its own; the reader takes it away again.
 section() {
   file=$1
   shift
   printf '@begin %s\n' "$file" >&4
-  said=$( { { $BOUND $ROOT "$@" 2>&3 </dev/null; printf '\nrc=%s\n' "$?" >&3; } | head -c "$LIMIT" | sed 's/^/|/' >&4; } 3>&1 )
+  said=$( { { $BOUND $ROOT "$@" 2>&3 </dev/null; printf '\nrc=%s\n' "$?" >&3; echo; } | head -c "$LIMIT" | sed 's/^/|/' >&4; } 3>&1 )
   printf '%s\n' "$said" | sed 's/^/!/' >&4
   printf '\n@end %s\n' "$file" >&4
 }

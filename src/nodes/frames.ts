@@ -20,6 +20,7 @@ export function readFrames(output: string): CollectedNode {
   let current: {file: string; lines: string[]; said: string[]} | undefined
   const close = (rc: number): void => {
     if (!current) return
+    if (current.lines.at(-1) === '') current.lines.pop()
     files.set(current.file, current.lines.length > 0 ? `${current.lines.join('\n')}\n` : '')
     const said = current.said.filter((line) => line !== '')
     if (said.length > 0) files.set(`${current.file}.stderr`, `${said.join('\n')}\n`)
@@ -33,7 +34,7 @@ export function readFrames(output: string): CollectedNode {
     else if (line.startsWith('@begin ') && FILE_NAME.test(line.slice(7))) {
       close(CUT)
       current = {file: line.slice(7), lines: [], said: []}
-    } else if (line.startsWith('@end ')) close(exitCode(current?.said))
+    } else if (current && line === `@end ${current.file}`) close(exitCode(current.said))
     else if (line === '@done') complete = true
   }
   close(CUT)

@@ -1,6 +1,8 @@
 import {execFile} from 'node:child_process'
 import {homedir, userInfo} from 'node:os'
 import {join} from 'node:path'
+import {existsSync} from 'node:fs'
+import {SvcTraceError} from '../model/errors.js'
 
 export interface SshOptions {
   readonly user?: string
@@ -28,6 +30,9 @@ export interface SshSettings {
 
 /** Asks `ssh -G` for the effective settings (Host, Match, Include, tokens); without an ssh binary the defaults. */
 export async function sshSettings(host: string, options: SshOptions): Promise<SshSettings> {
+  for (const file of [options.config, options.identity])
+    if (file !== undefined && !existsSync(file))
+      throw new SvcTraceError('BadUsage', `${file}: no such file`, 'look at --ssh-config and --ssh-identity')
   const told = await effective(host, options)
   const value = (key: string): string | undefined => told.get(key)?.[0]
   const name = value('hostname') ?? host

@@ -15,25 +15,52 @@ function wordsOf(text: string): Word[] {
 
 class NotUnderstood extends Error {}
 
-const PAYLOAD = new Set([
-  'ip',
-  'ip6',
-  'tcp',
-  'udp',
-  'th',
-  'sctp',
-  'udplite',
-  'dccp',
-  'icmp',
-  'icmpv6',
-  'ether',
-  'arp',
-  'vlan',
-  'igmp',
-  'ah',
-  'esp',
-  'comp',
-])
+const PORTS = ['sport', 'dport']
+/** Header fields by protocol, nft(8) "PAYLOAD EXPRESSIONS": `tcp dport` is one, `tcp dnat` is a protocol and a statement. */
+const PAYLOAD: Readonly<Record<string, readonly string[]>> = {
+  ip: [
+    'version',
+    'hdrlength',
+    'dscp',
+    'ecn',
+    'length',
+    'id',
+    'frag-off',
+    'ttl',
+    'protocol',
+    'checksum',
+    'saddr',
+    'daddr',
+    'option',
+  ],
+  ip6: ['version', 'dscp', 'ecn', 'flowlabel', 'length', 'nexthdr', 'hoplimit', 'saddr', 'daddr'],
+  tcp: [...PORTS, 'sequence', 'ackseq', 'doff', 'reserved', 'flags', 'window', 'checksum', 'urgptr', 'option'],
+  udp: [...PORTS, 'length', 'checksum'],
+  udplite: [...PORTS, 'checksum', 'csumcov'],
+  sctp: [...PORTS, 'vtag', 'checksum', 'chunk'],
+  dccp: [...PORTS, 'type', 'option'],
+  th: PORTS,
+  icmp: ['type', 'code', 'checksum', 'id', 'sequence', 'gateway', 'mtu', 'addr'],
+  icmpv6: [
+    'type',
+    'code',
+    'checksum',
+    'parameter-problem',
+    'packet-too-big',
+    'id',
+    'sequence',
+    'max-delay',
+    'taddr',
+    'daddr',
+  ],
+  ether: ['saddr', 'daddr', 'type'],
+  arp: ['htype', 'ptype', 'hlen', 'plen', 'operation', 'saddr', 'daddr'],
+  vlan: ['id', 'cfi', 'dei', 'pcp', 'type'],
+  igmp: ['type', 'checksum', 'mrt', 'group'],
+  ah: ['nexthdr', 'hdrlength', 'reserved', 'spi', 'sequence'],
+  esp: ['spi', 'sequence'],
+  comp: ['nexthdr', 'flags', 'cpi'],
+}
 /** Meta keys that nft prints without `meta`. */
 const BARE_META = new Set([
   'iif',
@@ -291,6 +318,7 @@ export class NftRuleReader {
 
   private matchOrMangle(): NftObject {
     const left = this.expression()
+    if (typeof left !== 'object' || left === null) throw new NotUnderstood(`"${String(left)}" is not understood`)
     if (this.take('set')) return {mangle: {key: left, value: this.expression()}}
     if (this.take('vmap')) return {vmap: {key: left, data: this.word === '{' ? {set: this.set()} : this.next()}}
     if (this.take('/')) return this.flagsMask(left)
@@ -344,8 +372,7 @@ export class NftRuleReader {
       this.expect(')')
       return inner
     }
-    if (PAYLOAD.has(word) && this.peek(1) !== undefined && !/^(==|!=|[,}.:]|accept|drop)$/.test(this.peek(1)!))
-      return this.payload()
+    if (PAYLOAD[word]?.includes(this.peek(1) ?? '')) return this.payload()
     if (word === 'meta') {
       this.at++
       return {meta: {key: this.next()}}

@@ -1,3 +1,4 @@
+import {accessSync, constants} from 'node:fs'
 import {mkdir, mkdtemp, rename, rm, writeFile} from 'node:fs/promises'
 import {dirname, join} from 'node:path'
 import {SvcTraceError} from '../model/errors.js'
@@ -5,6 +6,17 @@ import type {SnapshotFiles} from './snapshot.js'
 
 const PRIVATE_FILE = 0o600
 const PRIVATE_FOLDER = 0o700
+
+/** Before anything is read: can the file be written at all? */
+export function checkTarget(path: string): void {
+  try {
+    accessSync(dirname(path) || '.', constants.W_OK)
+  } catch (error) {
+    throw new SvcTraceError('CannotWrite', `cannot write ${path}: ${(error as Error).message}`, undefined, {
+      cause: error,
+    })
+  }
+}
 
 /** Writes a snapshot as `.tar.gz` (or as a folder, for a path without that ending): whole or not at all, readable by its owner only. */
 export async function saveSnapshot(files: SnapshotFiles, path: string): Promise<void> {

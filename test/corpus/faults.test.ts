@@ -9,20 +9,43 @@ async function findings(cluster: string, fault?: string): Promise<CheckResult> {
   return check(snapshot, buildWorld(snapshot))
 }
 
-const key = ({code, services, node, severity, frontends}: Finding): string => [code, services.join(','), node ?? '', severity, frontends.join(',')].join('|')
+const key = ({code, services, node, severity, frontends}: Finding): string =>
+  [code, services.join(','), node ?? '', severity, frontends.join(',')].join('|')
 
 /** Real breakage besides the probed Services: see docs/accuracy.md. */
 const MORE_BROKEN_THAN_PROBED = new Set(['k136-ipvs-v4/mark-masq-emptied'])
 
 /** What the first finding about a fault must say. */
 const FIRST: Readonly<Record<string, string>> = {
-  'nat-table-flushed': 'node-not-programmed', 'kube-proxy-table-deleted': 'node-not-programmed', 'kube-proxy-table-dormant': 'node-not-programmed', 'ip-forward-0': 'ip-forward-off',
-  'bridge-nf-call-iptables-0': 'bridge-nf-off', 'nodeport-rule-deleted': 'node-port-not-programmed', 'service-nodeports-element-removed': 'node-port-not-programmed', 'pod-route-missing': 'pod-route-missing',
-  'kube-postrouting-masquerade-deleted': 'masquerade-missing', 'masquerading-emptied': 'masquerade-missing', 'ipvs-conntrack-0': 'masquerade-missing', 'sep-stale-ip': 'stale-endpoint', 'rs-stale': 'stale-endpoint',
-  'admin-drop-forward-targetport': 'packet-dropped-by-rule', 'admin-drop-raw-prerouting': 'packet-dropped-by-rule', 'legacy-forward-drop': 'packet-dropped-by-rule', 'forward-drop-no-accepts': 'forward-policy-drop',
-  'vs-no-rs': 'no-endpoints-programmed', 'rs-deleted': 'endpoint-missing', 'scheduler-wrong': 'scheduler-differs', 'persistent-timeout-lost': 'affinity-lost', 'lb-source-range-rule-deleted': 'source-range-incomplete',
-  'firewall-ips-element-removed': 'source-range-not-enforced', 'clusterip-vs-deleted': 'cluster-ip-not-programmed', 'service-ips-element-removed': 'cluster-ip-not-programmed', 'route-localnet-0': 'route-localnet-off',
-  'svc-first-rule-probability-lost': 'endpoint-missing', 'admin-notrack-raw': 'connection-tracking-off', 'admin-redirect-hijack': 'traffic-hijacked',
+  'nat-table-flushed': 'node-not-programmed',
+  'kube-proxy-table-deleted': 'node-not-programmed',
+  'kube-proxy-table-dormant': 'node-not-programmed',
+  'ip-forward-0': 'ip-forward-off',
+  'bridge-nf-call-iptables-0': 'bridge-nf-off',
+  'nodeport-rule-deleted': 'node-port-not-programmed',
+  'service-nodeports-element-removed': 'node-port-not-programmed',
+  'pod-route-missing': 'pod-route-missing',
+  'kube-postrouting-masquerade-deleted': 'masquerade-missing',
+  'masquerading-emptied': 'masquerade-missing',
+  'ipvs-conntrack-0': 'masquerade-missing',
+  'sep-stale-ip': 'stale-endpoint',
+  'rs-stale': 'stale-endpoint',
+  'admin-drop-forward-targetport': 'packet-dropped-by-rule',
+  'admin-drop-raw-prerouting': 'packet-dropped-by-rule',
+  'legacy-forward-drop': 'packet-dropped-by-rule',
+  'forward-drop-no-accepts': 'forward-policy-drop',
+  'vs-no-rs': 'no-endpoints-programmed',
+  'rs-deleted': 'endpoint-missing',
+  'scheduler-wrong': 'scheduler-differs',
+  'persistent-timeout-lost': 'affinity-lost',
+  'lb-source-range-rule-deleted': 'source-range-incomplete',
+  'firewall-ips-element-removed': 'source-range-not-enforced',
+  'clusterip-vs-deleted': 'cluster-ip-not-programmed',
+  'service-ips-element-removed': 'cluster-ip-not-programmed',
+  'route-localnet-0': 'route-localnet-off',
+  'svc-first-rule-probability-lost': 'endpoint-missing',
+  'admin-notrack-raw': 'connection-tracking-off',
+  'admin-redirect-hijack': 'traffic-hijacked',
 }
 
 describe('faults that were really injected', () => {
@@ -32,20 +55,44 @@ describe('faults that were really injected', () => {
       for (const fault of await faultsOf(cluster)) {
         const info = await faultInfo(cluster, fault)
         const fresh = (await findings(cluster, fault)).findings.filter((finding) => !healthy.has(key(finding)))
-        const about = fresh.filter(({node, services, severity}) => severity !== 'info' && (node === undefined || (info.nodes ?? [info.node]).includes(node)) && services.some((service) => info.services.includes(service)))
+        const about = fresh.filter(
+          ({node, services, severity}) =>
+            severity !== 'info' &&
+            (node === undefined || (info.nodes ?? [info.node]).includes(node)) &&
+            services.some((service) => info.services.includes(service)),
+        )
         if (info.changesTraffic) expect(about, `${fault} is not found`).to.not.be.empty
-        else if (!MORE_BROKEN_THAN_PROBED.has(`${cluster}/${fault}`)) expect(fresh.filter(({severity, services}) => severity === 'error' && services.length > 0), `${fault} is a false alarm`).to.be.empty
+        else if (!MORE_BROKEN_THAN_PROBED.has(`${cluster}/${fault}`))
+          expect(
+            fresh.filter(({severity, services}) => severity === 'error' && services.length > 0),
+            `${fault} is a false alarm`,
+          ).to.be.empty
         const wanted = FIRST[fault]
-        if (wanted !== undefined && info.changesTraffic && !(cluster.includes('nftables') && fault.startsWith('admin-redirect'))) expect(about[0]?.name, `first finding of ${fault}`).to.equal(wanted)
+        if (
+          wanted !== undefined &&
+          info.changesTraffic &&
+          !(cluster.includes('nftables') && fault.startsWith('admin-redirect'))
+        )
+          expect(about[0]?.name, `first finding of ${fault}`).to.equal(wanted)
       }
     }).timeout(120_000)
   }
 
   it('one cause is one finding', async () => {
-    for (const [cluster, fault] of [['k136-iptables-v4', 'nat-table-flushed'], ['k136-iptables-v4', 'ip-forward-0'], ['k136-nftables-v4', 'kube-proxy-table-deleted'], ['k136-nftables-v4', 'iptables-forward-policy-drop']] as const) {
+    for (const [cluster, fault] of [
+      ['k136-iptables-v4', 'nat-table-flushed'],
+      ['k136-iptables-v4', 'ip-forward-0'],
+      ['k136-nftables-v4', 'kube-proxy-table-deleted'],
+      ['k136-nftables-v4', 'iptables-forward-policy-drop'],
+    ] as const) {
       const healthy = new Set((await findings(cluster)).findings.map(key))
-      const fresh = (await findings(cluster, fault)).findings.filter((finding) => !healthy.has(key(finding)) && finding.severity === 'error')
-      expect(fresh.map(({name, node, message}) => `${name} ${node} ${message}`), `${cluster}/${fault}`).to.have.length(1)
+      const fresh = (await findings(cluster, fault)).findings.filter(
+        (finding) => !healthy.has(key(finding)) && finding.severity === 'error',
+      )
+      expect(
+        fresh.map(({name, node, message}) => `${name} ${node} ${message}`),
+        `${cluster}/${fault}`,
+      ).to.have.length(1)
       expect(fresh[0]!.services.length).to.be.greaterThan(1)
     }
   })
@@ -53,7 +100,10 @@ describe('faults that were really injected', () => {
   it('every error of a healthy cluster is about what is broken there', async () => {
     for (const cluster of ['k136-iptables-v4', 'k136-ipvs-v4', 'k136-iptables-dual']) {
       const errors = (await findings(cluster)).findings.filter(({severity}) => severity === 'error')
-      expect(errors.map(({name, service}) => `${name} ${service}`), cluster).to.have.members(['nothing-selected shop/nopods', 'no-ready-endpoint shop/notready'])
+      expect(
+        errors.map(({name, service}) => `${name} ${service}`),
+        cluster,
+      ).to.have.members(['nothing-selected shop/nopods', 'no-ready-endpoint shop/notready'])
     }
   })
 

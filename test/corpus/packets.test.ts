@@ -33,10 +33,22 @@ async function disagreements(cluster: string, fault?: string): Promise<string[]>
 
 describe('real packets of real clusters', () => {
   it('holds at least the clusters of all proxy modes', async () => {
-    expect(await clusters()).to.include.members(['k136-iptables-v4', 'k136-ipvs-v4', 'k136-nftables-v4', 'k136-iptables-dual', 'k130-nftables-v4'])
+    expect(await clusters()).to.include.members([
+      'k136-iptables-v4',
+      'k136-ipvs-v4',
+      'k136-nftables-v4',
+      'k136-iptables-dual',
+      'k130-nftables-v4',
+    ])
   })
 
-  for (const cluster of ['k136-iptables-v4', 'k136-ipvs-v4', 'k136-nftables-v4', 'k136-iptables-dual', 'k130-nftables-v4']) {
+  for (const cluster of [
+    'k136-iptables-v4',
+    'k136-ipvs-v4',
+    'k136-nftables-v4',
+    'k136-iptables-dual',
+    'k130-nftables-v4',
+  ]) {
     it(`${cluster}: every packet of the healthy cluster is predicted`, async () => {
       expect(await disagreements(cluster)).to.have.length.at.most(EXPLAINED[cluster] ?? 0)
     })

@@ -9,8 +9,9 @@ import type {TLSSocket} from 'node:tls'
 export interface Faults {
   /** Resources that answer 403: `pods` everywhere, `pods@cluster` only when listed across namespaces. */
   readonly forbid?: readonly string[]
-  /** Status of every answer. */
+  /** Status of every answer, or of those whose path has `path` in it. */
   readonly status?: number
+  readonly path?: string
   /** Milliseconds before an answer. */
   readonly delay?: number
   /** The first page token of each list has expired (410). */
@@ -50,7 +51,13 @@ function serve(data: string, pki: string, address: string): void {
   let faults: Faults = {}
   const expired = new Set<string>()
   const server = createServer(
-    {key: read('server.key'), cert: read('server.crt'), ca: read('ca.crt'), requestCert: true, rejectUnauthorized: false},
+    {
+      key: read('server.key'),
+      cert: read('server.crt'),
+      ca: read('ca.crt'),
+      requestCert: true,
+      rejectUnauthorized: false,
+    },
     (request, response) => {
       const send = (): void => reply(request, response, () => answer(data, request, {faults, expired}))
       setTimeout(send, faults.delay ?? 0)
@@ -77,21 +84,30 @@ function reply(request: IncomingMessage, response: ServerResponse, work: () => J
   response.writeHead(status, {'Content-Type': 'application/json'}).end(JSON.stringify(body))
 }
 
-function answer(data: string, request: IncomingMessage, {faults, expired}: {faults: Faults; expired: Set<string>}): Json {
+function answer(
+  data: string,
+  request: IncomingMessage,
+  {faults, expired}: {faults: Faults; expired: Set<string>},
+): Json {
   if (!(request.socket as TLSSocket).authorized) throw new Failure(401, 'Unauthorized')
-  if (faults.status) throw new Failure(faults.status, faults.status === 401 ? 'Unauthorized' : 'etcdserver: request timed out')
+  if (faults.status && request.url!.includes(faults.path ?? ''))
+    throw new Failure(faults.status, faults.status === 401 ? 'Unauthorized' : 'etcdserver: request timed out')
   const url = new URL(request.url!, 'https://api')
   if (url.pathname === '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews') return review()
   const known = url.pathname === '/version' ? load(data, 'version') : discovery(url.pathname)
   if (known) return known
-  const match = /^(\/api\/v1|\/apis\/[\w.]+\/v1)(?:\/namespaces\/([\w-]+))?\/([\w-]+)(?:\/([\w-]+))?$/.exec(url.pathname)
+  const match = /^(\/api\/v1|\/apis\/[\w.]+\/v1)(?:\/namespaces\/([\w-]+))?\/([\w-]+)(?:\/([\w-]+))?$/.exec(
+    url.pathname,
+  )
   if (!match) throw new Failure(404, 'the server could not find the requested resource')
   const [, group, namespace, resource, name] = match as unknown as [string, string, string?, string?, string?]
   if (resource === 'configmaps' && name === 'kube-proxy') return proxyConfig(data, faults)
   if (!GROUPS[group]?.includes(resource!)) throw new Failure(404, 'the server could not find the requested resource')
   refuse(resource!, {namespace, faults})
   const list = load(data, resource!)
-  const items = (list['items'] as Item[]).filter((item) => namespace === undefined || item.metadata.namespace === namespace)
+  const items = (list['items'] as Item[]).filter(
+    (item) => namespace === undefined || item.metadata.namespace === namespace,
+  )
   if (name !== undefined) return single(items, {list, name, resource: resource!})
   return page({...list, items: items.map(withPrivate)}, url, faults.expire ? expired : undefined)
 }
@@ -100,13 +116,22 @@ function refuse(resource: string, {namespace, faults}: {namespace: string | unde
   const cluster = namespace === undefined && faults.forbid?.includes(`${resource}@cluster`)
   if (!cluster && !faults.forbid?.includes(resource)) return
   const scope = namespace === undefined ? 'at the cluster scope' : `in the namespace "${namespace}"`
-  throw new Failure(403, `${resource} is forbidden: User "tester" cannot list resource "${resource}" in API group "" ${scope}`)
+  throw new Failure(
+    403,
+    `${resource} is forbidden: User "tester" cannot list resource "${resource}" in API group "" ${scope}`,
+  )
 }
 
-const review = (): Json => ({apiVersion: 'authorization.k8s.io/v1', kind: 'SelfSubjectAccessReview', status: {allowed: true}})
+const review = (): Json => ({
+  apiVersion: 'authorization.k8s.io/v1',
+  kind: 'SelfSubjectAccessReview',
+  status: {allowed: true},
+})
 
 function discovery(path: string): Json | undefined {
-  const named = Object.keys(GROUPS).filter((group) => group.startsWith('/apis/')).map((group) => group.slice('/apis/'.length))
+  const named = Object.keys(GROUPS)
+    .filter((group) => group.startsWith('/apis/'))
+    .map((group) => group.slice('/apis/'.length))
   if (path === '/api') return {kind: 'APIVersions', versions: ['v1']}
   if (path === '/apis') {
     const groups = named.map((groupVersion) => {
@@ -117,13 +142,26 @@ function discovery(path: string): Json | undefined {
   }
   const own = GROUPS[path]
   if (!own) return undefined
-  const resources = own.map((name) => ({name, singularName: '', namespaced: !CLUSTER_SCOPED.has(name), kind: KINDS[name], verbs: ['get', 'list']}))
+  const resources = own.map((name) => ({
+    name,
+    singularName: '',
+    namespaced: !CLUSTER_SCOPED.has(name),
+    kind: KINDS[name],
+    verbs: ['get', 'list'],
+  }))
   return {kind: 'APIResourceList', apiVersion: 'v1', groupVersion: path.replace(/^\/apis?\//, ''), resources}
 }
 
 const KINDS: Readonly<Record<string, string>> = {
-  namespaces: 'Namespace', nodes: 'Node', services: 'Service', endpoints: 'Endpoints', pods: 'Pod', endpointslices: 'EndpointSlice',
-  ingresses: 'Ingress', networkpolicies: 'NetworkPolicy', daemonsets: 'DaemonSet',
+  namespaces: 'Namespace',
+  nodes: 'Node',
+  services: 'Service',
+  endpoints: 'Endpoints',
+  pods: 'Pod',
+  endpointslices: 'EndpointSlice',
+  ingresses: 'Ingress',
+  networkpolicies: 'NetworkPolicy',
+  daemonsets: 'DaemonSet',
 }
 
 function load(data: string, name: string): Json {
@@ -146,7 +184,11 @@ function proxyConfig(data: string, {forbid}: Faults): Json {
 
 function withPrivate(item: Item): Item {
   const spec = item['spec'] as {containers?: Json[]} | undefined
-  const containers = spec?.containers?.map((one) => ({...one, args: [PRIVATE], env: [{name: 'PASSWORD', value: PRIVATE}]}))
+  const containers = spec?.containers?.map((one) => ({
+    ...one,
+    args: [PRIVATE],
+    env: [{name: 'PASSWORD', value: PRIVATE}],
+  }))
   const annotations = {...item.metadata.annotations, 'kubectl.kubernetes.io/last-applied-configuration': PRIVATE}
   return {...item, metadata: {...item.metadata, annotations}, ...(containers ? {spec: {...spec, containers}} : {})}
 }
@@ -161,6 +203,9 @@ function page(list: Json, {pathname, searchParams}: URL, expired: Set<string> | 
   }
   const start = token === null ? 0 : Number(Buffer.from(token, 'base64').toString())
   const end = searchParams.has('limit') ? start + limit : items.length
-  const next = end < items.length ? {continue: Buffer.from(String(end)).toString('base64'), remainingItemCount: items.length - end} : {}
+  const next =
+    end < items.length
+      ? {continue: Buffer.from(String(end)).toString('base64'), remainingItemCount: items.length - end}
+      : {}
   return {...list, metadata: {resourceVersion: '1', ...next}, items: items.slice(start, end)}
 }

@@ -1,7 +1,17 @@
 /** A cluster of network namespaces: a real sshd and the recorded rules in each node, an API server beside them. */
 import {execFileSync, spawn, type ChildProcess} from 'node:child_process'
 import {once} from 'node:events'
-import {chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync} from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import {tmpdir} from 'node:os'
 import {delimiter, join, resolve} from 'node:path'
 import {fileURLToPath} from 'node:url'
@@ -29,10 +39,15 @@ export interface Lab {
   readonly folder: string
   readonly nodes: readonly LabNode[]
   /** Runs the real kubectl where the nodes and the API can be reached. */
-  readonly kubectl: (args: readonly string[], options?: {readonly env?: Record<string, string>; readonly interruptAfter?: number}) => Promise<Outcome>
+  readonly kubectl: (
+    args: readonly string[],
+    options?: {readonly env?: Record<string, string>; readonly interruptAfter?: number},
+  ) => Promise<Outcome>
   readonly faults: (faults: Faults) => Promise<void>
   readonly inNode: (node: string, command: string) => string
   readonly stopSshd: (node: string) => Promise<void>
+  /** A node that takes connections and says nothing. */
+  readonly pauseSshd: (node: string, paused: boolean) => void
   readonly startSshd: (node: string) => Promise<void>
   readonly stop: () => void
 }
@@ -41,7 +56,18 @@ export interface Lab {
 export function missing(): string | undefined {
   if (process.platform !== 'linux') return 'not Linux'
   if (process.getuid?.() !== 0) return 'not root'
-  const tools = ['kubectl', 'ip', 'iptables-nft-restore', 'ip6tables-nft-restore', 'nft', 'openssl', 'ssh', 'ssh-keygen', 'sysctl', 'curl']
+  const tools = [
+    'kubectl',
+    'ip',
+    'iptables-nft-restore',
+    'ip6tables-nft-restore',
+    'nft',
+    'openssl',
+    'ssh',
+    'ssh-keygen',
+    'sysctl',
+    'curl',
+  ]
   const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin']
   const lacking = tools.find((tool) => !folders.some((folder) => existsSync(join(folder, tool))))
   if (lacking !== undefined) return `no ${lacking}`
@@ -62,18 +88,26 @@ function namespacesWork(): boolean {
 
 export function run(command: string, args: readonly string[], input = ''): string {
   const env = {...process.env, PATH: `${process.env['PATH']}:/usr/sbin:/sbin`}
-  return execFileSync(command, args, {input, env, encoding: 'utf8', stdio: ['pipe', 'pipe', 'pipe'], maxBuffer: 2 ** 26})
+  return execFileSync(command, args, {
+    input,
+    env,
+    encoding: 'utf8',
+    stdio: ['pipe', 'pipe', 'pipe'],
+    maxBuffer: 2 ** 26,
+  })
 }
 
 const ip = (line: string): string => run('ip', line.split(' '))
 
 export async function startLab(cluster: string): Promise<Lab> {
-  const folder = mkdtempSync(join(tmpdir(), 'svc-trace-e2e-'))
+  const folder = mkdtempSync(join(tmpdir(), `svct${process.pid}-`))
   const hub = `svct${process.pid}-${cluster.slice(5, 8)}`
   const children = new Map<string, ChildProcess>()
   const nodes: LabNode[] = []
   const stop = (): void => tearDown({folder, hub, nodes, children})
   process.once('exit', stop)
+  process.once('SIGTERM', () => process.exit(143))
+  sweep()
   try {
     run('tar', ['-xzf', join(HERE, 'data', `${cluster}.tar.gz`), '-C', folder])
     nodes.push(...readNodes(folder, hub))
@@ -98,7 +132,12 @@ interface Parts {
   readonly children: Map<string, ChildProcess>
 }
 
-function controls({folder, hub, nodes, children}: Parts): Pick<Lab, 'kubectl' | 'faults' | 'inNode' | 'stopSshd' | 'startSshd'> {
+function controls({
+  folder,
+  hub,
+  nodes,
+  children,
+}: Parts): Pick<Lab, 'kubectl' | 'faults' | 'inNode' | 'stopSshd' | 'startSshd' | 'pauseSshd'> {
   const find = (name: string): LabNode => nodes.find((node) => node.name === name)!
   return {
     kubectl: (args, options = {}) => kubectl({folder, hub}, args, options),
@@ -113,6 +152,7 @@ function controls({folder, hub, nodes, children}: Parts): Pick<Lab, 'kubectl' | 
       child.kill('SIGTERM')
       await once(child, 'exit')
     },
+    pauseSshd: (name, paused) => children.get(`sshd ${name}`)!.kill(paused ? 'SIGSTOP' : 'SIGCONT'),
     startSshd: (name) => startSshd(folder, find(name), children),
   }
 }
@@ -120,15 +160,28 @@ function controls({folder, hub, nodes, children}: Parts): Pick<Lab, 'kubectl' | 
 function tearDown({folder, hub, nodes, children}: Parts): void {
   for (const child of children.values()) child.kill('SIGKILL')
   children.clear()
-  for (const namespace of [...nodes.map((node) => node.namespace), hub]) {
-    try {
-      for (const pid of ip(`netns pids ${namespace}`).split('\n').filter(Boolean)) process.kill(Number(pid), 'SIGKILL')
-      ip(`netns del ${namespace}`)
-    } catch {
-      // never made, or gone already
-    }
-  }
+  for (const namespace of [...nodes.map((node) => node.namespace), hub]) remove(namespace)
   rmSync(folder, {recursive: true, force: true})
+}
+
+function remove(namespace: string): void {
+  try {
+    for (const pid of ip(`netns pids ${namespace}`).split('\n').filter(Boolean)) process.kill(Number(pid), 'SIGKILL')
+    ip(`netns del ${namespace}`)
+  } catch {
+    // never made, or gone already
+  }
+}
+
+/** What a killed run could not clean up: its namespaces and its folder bear its process's id. */
+function sweep(): void {
+  const left = (names: readonly string[]): string[] =>
+    names.flatMap((line) => {
+      const [name, pid] = /^svct(\d+)-[\w-]+/.exec(line) ?? []
+      return name === undefined || existsSync(`/proc/${pid}`) ? [] : [name]
+    })
+  for (const namespace of left(ip('netns list').split('\n'))) remove(namespace)
+  for (const folder of left(readdirSync(tmpdir()))) rmSync(join(tmpdir(), folder), {recursive: true, force: true})
 }
 
 interface ApiNode {
@@ -194,7 +247,10 @@ function makeSshFiles(folder: string, nodes: readonly LabNode[]): void {
   mkdirSync('/run/sshd', {recursive: true})
   const key = (name: string): string => {
     run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', name, '-f', join(ssh, name)])
-    return readFileSync(join(ssh, `${name}.pub`), 'utf8').split(' ').slice(0, 2).join(' ')
+    return readFileSync(join(ssh, `${name}.pub`), 'utf8')
+      .split(' ')
+      .slice(0, 2)
+      .join(' ')
   }
   writeFileSync(join(ssh, 'authorized_keys'), `${key('id')}\n`, {mode: 0o600})
   const line = ({address}: LabNode, host: string): string => `[${address}]:${SSH_PORT} ${host}\n`
@@ -202,19 +258,44 @@ function makeSshFiles(folder: string, nodes: readonly LabNode[]): void {
   writeFileSync(join(ssh, 'known_hosts'), known.join(''))
   writeFileSync(join(ssh, 'known_hosts-without-2'), [known[0], ...known.slice(2)].join(''))
   writeFileSync(join(ssh, 'known_hosts-other-2'), [known[0], line(nodes[1]!, key('other')), ...known.slice(2)].join(''))
-  const config = ['Host 172.18.0.*', `Port ${SSH_PORT}`, 'User root', `IdentityFile ${ssh}/id`, `UserKnownHostsFile ${ssh}/known_hosts`, 'GlobalKnownHostsFile /dev/null']
+  const config = [
+    'Host 172.18.0.*',
+    `Port ${SSH_PORT}`,
+    'User root',
+    `IdentityFile ${ssh}/id`,
+    `UserKnownHostsFile ${ssh}/known_hosts`,
+    'GlobalKnownHostsFile /dev/null',
+  ]
   writeFileSync(join(ssh, 'config'), `${config.join('\n')}\n`)
+  const jump = [`Host ${nodes[2]!.address}`, `ProxyJump root@${nodes[0]!.address}:${SSH_PORT}`]
+  writeFileSync(join(ssh, 'config-jump'), `${[...jump, ...config].join('\n')}\n`)
+  writeFileSync(join(ssh, 'banner'), 'Authorised use only.\n')
 }
 
-async function startSshd(folder: string, {name, address, namespace}: LabNode, children: Map<string, ChildProcess>): Promise<void> {
+async function startSshd(
+  folder: string,
+  {name, address, namespace}: LabNode,
+  children: Map<string, ChildProcess>,
+): Promise<void> {
   const ssh = join(folder, 'ssh')
   const locked = /^root:!/m.test(readFileSync('/etc/shadow', 'utf8'))
   const config = [
-    `ListenAddress ${address}:${SSH_PORT}`, `HostKey ${ssh}/host-${name}`, `AuthorizedKeysFile ${ssh}/authorized_keys`, 'PidFile none',
-    'PermitRootLogin prohibit-password', 'PasswordAuthentication no', 'KbdInteractiveAuthentication no', 'StrictModes no', `UsePAM ${locked ? 'yes' : 'no'}`,
+    `ListenAddress ${address}:${SSH_PORT}`,
+    `HostKey ${ssh}/host-${name}`,
+    `AuthorizedKeysFile ${ssh}/authorized_keys`,
+    'PidFile none',
+    `Banner ${ssh}/banner`,
+    'PermitRootLogin prohibit-password',
+    'PasswordAuthentication no',
+    'KbdInteractiveAuthentication no',
+    'StrictModes no',
+    `UsePAM ${locked ? 'yes' : 'no'}`,
   ]
   writeFileSync(join(ssh, `sshd-${name}`), `${config.join('\n')}\n`)
-  children.set(`sshd ${name}`, background(namespace, ['/usr/sbin/sshd', '-D', '-E', join(ssh, `log-${name}`), '-f', join(ssh, `sshd-${name}`)]))
+  children.set(
+    `sshd ${name}`,
+    background(namespace, ['/usr/sbin/sshd', '-D', '-E', join(ssh, `log-${name}`), '-f', join(ssh, `sshd-${name}`)]),
+  )
   await waitFor(() => readIfThere(join(ssh, `log-${name}`)).includes('Server listening'), `sshd on ${name}`)
 }
 
@@ -239,42 +320,70 @@ function makeKubeFiles(folder: string): void {
   openssl('req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=e2e-ca -keyout @ca.key -out @ca.crt')
   for (const name of ['server', 'tester']) {
     openssl(`req -newkey rsa:2048 -nodes -subj /CN=${name} -keyout @${name}.key -out @${name}.csr`)
-    openssl(`x509 -req -days 2 -in @${name}.csr -CA @ca.crt -CAkey @ca.key -CAcreateserial -extfile @san -out @${name}.crt`)
+    openssl(
+      `x509 -req -days 2 -in @${name}.csr -CA @ca.crt -CAkey @ca.key -CAcreateserial -extfile @san -out @${name}.crt`,
+    )
   }
   chmodSync(join(pki, 'tester.key'), 0o600)
-  writeFileSync(join(folder, 'kubeconfig'), JSON.stringify({
-    apiVersion: 'v1', kind: 'Config', 'current-context': 'lab', contexts: [{name: 'lab', context: {cluster: 'lab', user: 'tester'}}],
-    clusters: [{name: 'lab', cluster: {server: `https://${GATEWAY}:6443`, 'certificate-authority': 'pki/ca.crt'}}],
-    users: [{name: 'tester', user: {'client-certificate': 'pki/tester.crt', 'client-key': 'pki/tester.key'}}],
-  }))
+  writeFileSync(
+    join(folder, 'kubeconfig'),
+    JSON.stringify({
+      apiVersion: 'v1',
+      kind: 'Config',
+      'current-context': 'lab',
+      contexts: [{name: 'lab', context: {cluster: 'lab', user: 'tester'}}],
+      clusters: [{name: 'lab', cluster: {server: `https://${GATEWAY}:6443`, 'certificate-authority': 'pki/ca.crt'}}],
+      users: [{name: 'tester', user: {'client-certificate': 'pki/tester.crt', 'client-key': 'pki/tester.key'}}],
+    }),
+  )
   symlinkSync(join(ROOT, 'bin/run.js'), join(folder, 'bin/kubectl-svc_trace'))
+  symlinkSync(join(ROOT, 'bin/kubectl_complete-svc_trace'), join(folder, 'bin/kubectl_complete-svc_trace'))
 }
 
 async function startApi(folder: string, hub: string, children: Map<string, ChildProcess>): Promise<void> {
-  const command = [process.execPath, '--import', 'tsx', join(HERE, 'api-server.ts'), folder, join(folder, 'pki'), GATEWAY]
-  const api = spawn('ip', ['netns', 'exec', hub, ...command], {cwd: ROOT, stdio: ['ignore', 'ignore', 'inherit', 'ipc']})
+  const command = [
+    process.execPath,
+    '--import',
+    'tsx',
+    join(HERE, 'api-server.ts'),
+    folder,
+    join(folder, 'pki'),
+    GATEWAY,
+  ]
+  const api = spawn('ip', ['netns', 'exec', hub, ...command], {
+    cwd: ROOT,
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  })
   children.set('api', api)
   const [first] = (await Promise.race([once(api, 'message'), once(api, 'exit')])) as [unknown]
   if (first !== 'ready') throw new Error('the API server did not start')
 }
 
-function kubectl({folder, hub}: {folder: string; hub: string}, args: readonly string[], {env, interruptAfter}: {env?: Record<string, string>; interruptAfter?: number}): Promise<Outcome> {
+function kubectl(
+  {folder, hub}: {folder: string; hub: string},
+  args: readonly string[],
+  {env, interruptAfter}: {env?: Record<string, string>; interruptAfter?: number},
+): Promise<Outcome> {
   const path = `${join(folder, 'bin')}:${process.env['PATH']}:/usr/sbin:/sbin`
   const child = spawn('ip', ['netns', 'exec', hub, 'kubectl', ...args], {
-    cwd: folder, stdio: ['ignore', 'pipe', 'pipe'], env: {PATH: path, HOME: join(folder, 'home'), KUBECONFIG: join(folder, 'kubeconfig'), ...env},
+    cwd: folder,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: {PATH: path, HOME: join(folder, 'home'), KUBECONFIG: join(folder, 'kubeconfig'), ...env},
   })
   if (interruptAfter !== undefined) setTimeout(() => child.kill('SIGINT'), interruptAfter)
   let stdout = ''
   let stderr = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text))
   child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text))
-  return new Promise((settle, reject) => child.on('error', reject).on('close', (code) => settle({code, stdout, stderr})))
+  return new Promise((settle, reject) =>
+    child.on('error', reject).on('close', (code) => settle({code, stdout, stderr})),
+  )
 }
 
 const readIfThere = (path: string): string => (existsSync(path) ? readFileSync(path, 'utf8') : '')
 
 async function waitFor(done: () => boolean, what: string): Promise<void> {
-  for (const end = Date.now() + 10_000; !done(); ) {
+  for (const end = Date.now() + 10_000; !done();) {
     if (Date.now() > end) throw new Error(`${what} did not start`)
     await new Promise((settle) => setTimeout(settle, 50))
   }

@@ -33,12 +33,24 @@ export function corpusFiles(): Promise<Map<string, string>> {
 }
 
 export async function clusters(): Promise<string[]> {
-  return [...new Set([...(await corpusFiles()).keys()].filter((path) => path.endsWith('/truth.jsonl') && !path.includes('/faults/')).map((path) => path.split('/')[0]!))]
+  return [
+    ...new Set(
+      [...(await corpusFiles()).keys()]
+        .filter((path) => path.endsWith('/truth.jsonl') && !path.includes('/faults/'))
+        .map((path) => path.split('/')[0]!),
+    ),
+  ]
 }
 
 export async function faultsOf(cluster: string): Promise<string[]> {
   const prefix = `${cluster}/faults/`
-  return [...new Set([...(await corpusFiles()).keys()].filter((path) => path.startsWith(prefix)).map((path) => path.slice(prefix.length).split('/')[0]!))].sort()
+  return [
+    ...new Set(
+      [...(await corpusFiles()).keys()]
+        .filter((path) => path.startsWith(prefix))
+        .map((path) => path.slice(prefix.length).split('/')[0]!),
+    ),
+  ].sort()
 }
 
 /** The files of a cluster, with one fault laid over: the faulty node's folder replaces the healthy one. */
@@ -46,13 +58,20 @@ export async function snapshotFiles(cluster: string, fault?: string): Promise<Ma
   const all = await corpusFiles()
   const files = new Map<string, string>()
   const take = (prefix: string): void => {
-    for (const [path, text] of all) if (path.startsWith(prefix) && /^(api|nodes)\//.test(path.slice(prefix.length))) files.set(path.slice(prefix.length), text)
+    for (const [path, text] of all)
+      if (path.startsWith(prefix) && /^(api|nodes)\//.test(path.slice(prefix.length)))
+        files.set(path.slice(prefix.length), text)
   }
   take(`${cluster}/`)
   if (fault === undefined) return files
   const prefix = `${cluster}/faults/${fault}/`
-  const replaced = new Set([...all.keys()].flatMap((path) => (path.startsWith(`${prefix}nodes/`) ? [path.slice(prefix.length).split('/')[1]!] : [])))
-  for (const path of files.keys()) if (replaced.has(path.split('/')[1]!) && path.startsWith('nodes/')) files.delete(path)
+  const replaced = new Set(
+    [...all.keys()].flatMap((path) =>
+      path.startsWith(`${prefix}nodes/`) ? [path.slice(prefix.length).split('/')[1]!] : [],
+    ),
+  )
+  for (const path of files.keys())
+    if (replaced.has(path.split('/')[1]!) && path.startsWith('nodes/')) files.delete(path)
   take(prefix)
   return files
 }
@@ -78,8 +97,14 @@ export interface Truth {
 }
 
 export async function truthOf(cluster: string, fault?: string): Promise<Truth[]> {
-  const text = (await corpusFiles()).get(fault === undefined ? `${cluster}/truth.jsonl` : `${cluster}/faults/${fault}/truth.jsonl`) ?? ''
-  return text.split('\n').filter(Boolean).map((line) => JSON.parse(line) as Truth)
+  const text =
+    (await corpusFiles()).get(
+      fault === undefined ? `${cluster}/truth.jsonl` : `${cluster}/faults/${fault}/truth.jsonl`,
+    ) ?? ''
+  return text
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as Truth)
 }
 
 export interface FaultInfo {

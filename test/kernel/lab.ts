@@ -1,4 +1,5 @@
 import {spawn, spawnSync, type ChildProcess} from 'node:child_process'
+import {existsSync} from 'node:fs'
 import {createInterface} from 'node:readline'
 
 /** What is loaded into the router, in order: the tool and its input. `sh` lines are for routes, rules and sysctls. */
@@ -9,7 +10,7 @@ export interface Part {
 
 export interface Shot {
   readonly id: string
-  readonly from: 'client' | 'router' | 's1' | 's2'
+  readonly from: 'client' | 'router' | 's1' | 's2' | 's3'
   readonly proto: 'TCP' | 'UDP'
   /** Empty: the kernel chooses. */
   readonly src: string
@@ -28,13 +29,14 @@ export interface Seen {
 }
 
 export const CLIENTS = ['10.77.1.2', '10.77.1.3', '10.77.1.4']
-export const PODS = ['10.77.2.10', '10.77.3.10']
+/** s1, s2, s3; the first and the last are on one bridge. */
+export const PODS = ['10.77.2.10', '10.77.3.10', '10.77.2.11']
 export const ROUTER = ['10.77.1.1', '10.77.1.20', '10.77.2.1', '10.77.3.1', '10.77.9.1']
 export const VIPS = ['10.96.0.1', '10.96.0.2', '10.96.0.3']
 /** Pods listen on all of them, the router on the last two. */
 export const PORTS = [80, 443, 9999, 5353, 8080]
 
-const HOSTS = ['client', 'router', 's1', 's2'] as const
+const HOSTS = ['client', 'router', 's1', 's2', 's3'] as const
 const TOOLS = ['ip', 'nft', 'ipset', 'ss', 'python3', 'sysctl', 'iptables-legacy-restore', 'iptables-nft-restore']
 const LAB = `kt${process.pid}`
 const NODE = 'router'
@@ -61,11 +63,16 @@ function must(script: string, host?: string): string {
   return stdout
 }
 
+/** Removes what a killed run left: its process is gone. */
+function sweep(): void {
+  for (const [name, pid] of must('ip netns').matchAll(/^kt(\d+)-\w+/gm)) if (!existsSync(`/proc/${pid}`)) sh(`ip netns del ${name}`)
+}
+
 const wire = (host: string, device: string, address: string, gateway: string): string => `
 ip link add ${device} netns ${LAB}-router type veth peer name eth0 netns ${LAB}-${host}
 ip -n ${LAB}-${host} addr add ${address}/24 dev eth0
 ip -n ${LAB}-${host} link set eth0 up
-ip -n ${LAB}-router addr add ${gateway}/24 dev ${device}
+ip -n ${LAB}-router ${device.startsWith('port') ? `link set ${device} master cni0` : `addr add ${gateway}/24 dev ${device}`}
 ip -n ${LAB}-router link set ${device} up
 ip -n ${LAB}-${host} route add default via ${gateway}`
 
@@ -73,11 +80,16 @@ const BUILD = `set -e
 ${HOSTS.map((host) => `ip netns add ${LAB}-${host}; ip -n ${LAB}-${host} link set lo up`).join('\n')}
 ${HOSTS.map((host) => `ip netns exec ${LAB}-${host} sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv4.icmp_ratemask=0 net.ipv4.icmp_ratelimit=0 net.ipv4.conf.all.accept_redirects=0 net.ipv4.conf.default.accept_redirects=0 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0`).join('\n')}
 ${wire('client', 'eth0', CLIENTS[0]!, ROUTER[0]!)}
-${wire('s1', 'eth1', PODS[0]!, ROUTER[2]!)}
+ip -n ${LAB}-router link add cni0 type bridge
+ip -n ${LAB}-router addr add ${ROUTER[2]}/24 dev cni0
+ip -n ${LAB}-router link set cni0 up
+${wire('s1', 'port1', PODS[0]!, ROUTER[2]!)}
 ${wire('s2', 'eth2', PODS[1]!, ROUTER[3]!)}
+${wire('s3', 'port3', PODS[2]!, ROUTER[2]!)}
 for extra in ${CLIENTS.slice(1).join(' ')}; do ip -n ${LAB}-client addr add $extra/24 dev eth0; done
 ip -n ${LAB}-router addr add ${ROUTER[1]}/24 dev eth0
-ip -n ${LAB}-router link add wan0 type dummy
+ip link add wan0 netns ${LAB}-router type veth peer name sink0 netns ${LAB}-client
+ip -n ${LAB}-client link set sink0 up
 ip -n ${LAB}-router addr add ${ROUTER[4]}/24 dev wan0
 ip -n ${LAB}-router link set wan0 up
 ip -n ${LAB}-router neigh add 10.77.9.254 lladdr 02:00:00:00:00:fe dev wan0 nud permanent
@@ -88,6 +100,7 @@ const EMPTY = Object.entries({
   mangle: ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'],
   nat: ['PREROUTING', 'INPUT', 'OUTPUT', 'POSTROUTING'],
   filter: ['INPUT', 'FORWARD', 'OUTPUT'],
+  security: ['INPUT', 'FORWARD', 'OUTPUT'],
 })
   .map(([table, chains]) => `*${table}\n${chains.map((chain) => `:${chain} ACCEPT`).join('\n')}\nCOMMIT\n`)
   .join('')
@@ -95,10 +108,11 @@ const EMPTY = Object.entries({
 const RESET = `nft flush ruleset
 iptables-legacy-restore <<'X'
 ${EMPTY}X
-ipset destroy
+ipset flush; for try in 1 2 3 4; do ipset destroy 2>/dev/null && break; sleep 0.05; done
 conntrack -F 2>/dev/null
-ip rule flush; ip rule add pref 32766 table main; ip route flush table 100
-sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.route_localnet=0 net.ipv4.conf.all.rp_filter=0
+ip rule flush; ip rule add pref 32766 table main; ip route flush table 100 2>/dev/null
+sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.route_localnet=0 net.ipv4.conf.all.rp_filter=0 net.bridge.bridge-nf-call-iptables=1
+for port in 1 3; do ip link set port$port type bridge_slave hairpin on; done
 for extra in blackhole unreachable prohibit; do ip route flush type $extra; done; true`
 
 const COMMANDS: Readonly<Record<Part['tool'], string>> = {
@@ -119,7 +133,7 @@ const DUMPS: Readonly<Record<string, string>> = {
   'ip-link.json': 'ip -d -j link show',
   'ip-route.json': 'ip -4 -j route show table all',
   'ip-rule.json': 'ip -4 -j rule show',
-  'sysctl.txt': "sysctl -ar '^net.ipv4.(ip_forward|conf)' 2>/dev/null",
+  'sysctl.txt': "sysctl -ar '^net.(ipv4.(ip_forward|conf)|bridge)' 2>/dev/null",
   'ss.txt': 'ss -H -lntup',
 }
 
@@ -174,10 +188,12 @@ export class Lab {
 
   static async build(): Promise<Lab> {
     const lab = new Lab()
+    sweep()
+    process.once('exit', () => lab.destroy())
+    process.once('SIGTERM', () => process.exit(143))
     must(BUILD)
     lab.probes.set('client', new Probe('client', []))
-    lab.probes.set('s1', new Probe('s1', serves([PODS[0]!], PORTS)))
-    lab.probes.set('s2', new Probe('s2', serves([PODS[1]!], PORTS)))
+    for (const [at, pod] of PODS.entries()) lab.probes.set(`s${at + 1}`, new Probe(`s${at + 1}`, serves([pod], PORTS)))
     lab.probes.set('router', new Probe('router', [...PORTS.slice(-2).map((port) => `tcp:0.0.0.0:${port}`), ...serves([...ROUTER, '127.0.0.1'], PORTS.slice(-2)).filter((spec) => spec.startsWith('udp'))]))
     for (const probe of lab.probes.values()) await probe.line()
     return lab

@@ -6,7 +6,6 @@ stdin: {"packets": [{"id", "proto", "src", "sport", "dst", "dport"}], "timeout":
 import errno, json, os, selectors, socket, struct, sys, time
 
 IP_RECVERR, SYN_SENT, CLOSE = 11, 2, 7
-SILENT = {errno.EPERM, errno.EINVAL}  # a hook dropped it; a blackhole route
 loop = selectors.DefaultSelector()
 accepted = {}
 
@@ -73,7 +72,9 @@ class Attempt:
             self.failed(error.errno)
 
     def failed(self, code):
-        if code not in (0, errno.EINPROGRESS) and code not in SILENT:
+        if code == errno.EINVAL:  # a blackhole route
+            self.finish('timeout', 'EINVAL')
+        elif code not in (0, errno.EINPROGRESS, errno.EPERM):  # EPERM: a hook dropped it; an ICMP error may follow
             self.finish('ok' if self.connected else 'bind' if code == errno.EADDRINUSE else 'refused', errno.errorcode[code])
 
     def finish(self, fate, note=''):

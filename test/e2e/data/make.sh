@@ -14,10 +14,10 @@ for cluster in k136-iptables-v4 k136-nftables-v4; do
   for node in "$from"/nodes/*; do
     own="$to/nodes/$(basename "$node")"
     mkdir -p "$own"
-    case $cluster in
-      *nftables*) cp "$node/nft.txt" "$own" ;;
-      *) for file in iptables-save.txt ip6tables-save.txt; do sed -E 's/^\[[0-9:]+\] //; s/\[[0-9:]+\]$/[0:0]/; /^#/d' "$node/$file" >"$own/$file"; done ;;
-    esac
+    for file in iptables-save.txt ip6tables-save.txt; do
+      sed -E 's/^\[[0-9:]+\] //; s/\[[0-9:]+\]$/[0:0]/; /^#/d' "$node/$file" >"$own/$file"
+    done
+    case $cluster in *nftables*) awk '/^table /{own = $3 == "kube-proxy"} own' "$node/nft.txt" >"$own/nft.txt" ;; esac
   done
   tar -C "$to" --sort=name --owner=0 --group=0 --mtime=@0 -c . | gzip -9n >"$here/$cluster.tar.gz"
 done

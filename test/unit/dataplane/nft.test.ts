@@ -1,0 +1,75 @@
+import {expect} from 'chai'
+import {fate} from '../../helpers/node.js'
+
+const table = (body: string, flags = ''): string => `table ip t {\n${flags}${body}\n}\n`
+const prerouting = (rules: string): string =>
+  `\tchain pre {\n\t\ttype nat hook prerouting priority dstnat; policy accept;\n${rules
+    .split('\n')
+    .map((rule) => `\t\t${rule}`)
+    .join('\n')}\n\t}\n`
+const VIP = {to: '10.96.0.1:80'}
+
+describe('native nftables', () => {
+  it('numgen map with concatenated address and port', () => {
+    const nft = table(
+      prerouting(
+        'ip daddr 10.96.0.1 meta l4proto tcp dnat ip to numgen random mod 2 map { 0 : 10.1.1.2 . 8080, 1 : 10.1.1.3 . 8081 }',
+      ),
+    )
+    expect(fate({nft}, VIP).backends.map(({address, share}) => [address, share])).to.deep.equal([
+      ['10.1.1.2:8080', 0.5],
+      ['10.1.1.3:8081', 0.5],
+    ])
+  })
+
+  it('named verdict maps, intervals and goto', () => {
+    const nft = table(
+      `\tset nets {\n\t\ttype ipv4_addr\n\t\tflags interval\n\t\telements = { 198.51.100.0/25, 203.0.113.1-203.0.113.9 }\n\t}\n\tmap m {\n\t\ttype ipv4_addr . inet_proto . inet_service : verdict\n\t\telements = { 10.96.0.1 . tcp . 80 : goto svc/tcp/ }\n\t}\n\tchain svc/tcp/ {\n\t\tip saddr @nets dnat to 10.1.1.2:8080\n\t}\n${prerouting('ip daddr . meta l4proto . th dport vmap @m')}`,
+    )
+    expect(fate({nft}, VIP).outcomes).to.deep.equal({delivered: 1})
+    expect(fate({nft}, {...VIP, from: {external: '198.51.100.200'}}).outcomes['delivered']).to.equal(undefined)
+  })
+
+  it('a dormant table does nothing', () => {
+    expect(
+      fate({nft: table(prerouting('dnat to 10.1.1.2:80'), '\tflags dormant\n')}, VIP).outcomes['delivered'],
+    ).to.equal(undefined)
+  })
+
+  it('tcp dport implies the protocol; anonymous sets and negation', () => {
+    const nft = table(prerouting('tcp dport { 79, 80 } ip saddr != { 203.0.113.0/24 } dnat to 10.1.1.2'))
+    expect(fate({nft}, VIP).outcomes).to.deep.equal({delivered: 1})
+    expect(fate({nft}, {...VIP, proto: 'UDP'}).outcomes['delivered']).to.equal(undefined)
+  })
+
+  it('a drop anywhere is final, whatever another table accepts', () => {
+    const nft = `${table(prerouting('ip daddr 10.96.0.1 dnat to 10.1.1.2'))}table inet f {\n\tchain fwd {\n\t\ttype filter hook forward priority filter + 10; policy accept;\n\t\tct status dnat drop\n\t}\n}\n`
+    expect(fate({nft}, VIP).outcomes).to.deep.equal({dropped: 1})
+  })
+
+  it('statements that are not understood end as unknown', () => {
+    for (const rule of [
+      'socket transparent 1 drop',
+      'tproxy to :80',
+      'meta skuid 5 drop',
+      'frobnicate 7 drop',
+      'queue num 1',
+    ]) {
+      const nft = `${table(prerouting('ip daddr 10.96.0.1 dnat to 10.1.1.2'))}table inet f {\n\tchain fwd {\n\t\ttype filter hook forward priority 0; policy accept;\n\t\t${rule}\n\t}\n}\n`
+      expect(fate({nft}, VIP).outcomes['delivered'], rule).to.equal(undefined)
+    }
+  })
+
+  it('two NAT chains of one priority that disagree are an open question', () => {
+    const two = `${table(prerouting('ip daddr 10.96.0.1 dnat to 10.1.1.2'))}table ip u {\n${prerouting('ip daddr 10.96.0.1 dnat to 10.1.1.3')}}\n`
+    expect(fate({nft: two}, VIP).outcomes).to.deep.equal({unknown: 1})
+    expect(fate({nft: two.replace('10.1.1.3', '10.1.1.2')}, VIP).outcomes).to.deep.equal({delivered: 1})
+  })
+
+  it('affinity sets do not hold a client that comes for the first time', () => {
+    const nft = table(
+      `\tset a {\n\t\ttype ipv4_addr\n\t\tflags dynamic,timeout\n\t\ttimeout 3h\n\t\telements = { 198.51.100.7 expires 1h }\n\t}\n${prerouting('ip saddr @a dnat to 10.1.1.3\nip daddr 10.96.0.1 update @a { ip saddr } dnat to 10.1.1.2')}`,
+    )
+    expect(fate({nft}, VIP).backends[0]?.pod).to.equal('default/a')
+  })
+})

@@ -1,0 +1,164 @@
+import {expect} from 'chai'
+import {parseIptablesList} from '../../../src/parse/iptables-list.js'
+import {parseRule, type IptablesDump, type IptablesRule} from '../../../src/parse/iptables.js'
+
+const HEAD = 'Chain X (1 references)\ntarget     prot opt source               destination\n'
+const VERBOSE =
+  'Chain X (1 references)\n pkts bytes target     prot opt in     out     source               destination\n'
+const list = (text: string): IptablesDump => parseIptablesList(text, 'iptables-nat-L.txt')
+const rulesOf = (dump: IptablesDump, chain = 'X'): readonly IptablesRule[] =>
+  dump.tables.get('nat')?.chains.get(chain)?.rules ?? []
+const only = (row: string, head = HEAD): IptablesRule => rulesOf(list(`${head}${row}\n`))[0]!
+const essence = ({
+  protocol,
+  source,
+  destination,
+  inInterface,
+  outInterface,
+  matches,
+  target,
+  problem,
+}: IptablesRule): object => ({
+  protocol,
+  source,
+  destination,
+  inInterface,
+  outInterface,
+  matches,
+  target,
+  problem,
+})
+
+describe('parse/iptables-list: a row says the same as the line of iptables-save', () => {
+  const pairs: readonly (readonly [string, string])[] = [
+    [
+      'KUBE-SVC-A  tcp  --  0.0.0.0/0            10.96.0.1            /* default/kubernetes:https cluster IP */ tcp dpt:443',
+      '-d 10.96.0.1 -p tcp -m comment --comment "default/kubernetes:https cluster IP" -m tcp --dport 443 -j KUBE-SVC-A',
+    ],
+    [
+      'KUBE-SVC-A  6    --  0.0.0.0/0            10.96.0.1            tcp dpts:80:90',
+      '-d 10.96.0.1 -p tcp -m tcp --dport 80:90 -j KUBE-SVC-A',
+    ],
+    [
+      'KUBE-MARK-MASQ  tcp  -- !10.244.0.0/16        10.96.0.1  tcp dpt:!443',
+      '! -s 10.244.0.0/16 -d 10.96.0.1 -p tcp -m tcp ! --dport 443 -j KUBE-MARK-MASQ',
+    ],
+    [
+      'KUBE-SEP-A  all  --  0.0.0.0/0  0.0.0.0/0  /* a -> 10.244.1.5:80 */ statistic mode random probability 0.50000000000',
+      '-m comment --comment "a -> 10.244.1.5:80" -m statistic --mode random --probability 0.50000000000 -j KUBE-SEP-A',
+    ],
+    [
+      'DNAT  tcp  --  0.0.0.0/0  0.0.0.0/0  /* a */ tcp to:10.244.1.5:80',
+      '-p tcp -m comment --comment "a" -m tcp -j DNAT --to-destination 10.244.1.5:80',
+    ],
+    ['MARK  all  --  0.0.0.0/0  0.0.0.0/0  MARK or 0x4000', '-j MARK --or-mark 0x4000'],
+    ['MARK  all  --  0.0.0.0/0  0.0.0.0/0  MARK xor 0x4000', '-j MARK --xor-mark 0x4000'],
+    ['RETURN  all  --  0.0.0.0/0  0.0.0.0/0  mark match ! 0x4000/0x4000', '-m mark ! --mark 0x4000/0x4000 -j RETURN'],
+    [
+      'MASQUERADE  all  --  0.0.0.0/0  0.0.0.0/0  /* x */ random-fully',
+      '-m comment --comment "x" -j MASQUERADE --random-fully',
+    ],
+    [
+      'KUBE-NODEPORTS  all  --  0.0.0.0/0  0.0.0.0/0  ADDRTYPE match dst-type LOCAL',
+      '-m addrtype --dst-type LOCAL -j KUBE-NODEPORTS',
+    ],
+    [
+      'SNAT  all  --  0.0.0.0/0  !192.168.0.0/16  ADDRTYPE match dst-type !LOCAL to:192.168.1.10 random-fully',
+      '! -d 192.168.0.0/16 -m addrtype ! --dst-type LOCAL -j SNAT --to-source 192.168.1.10 --random-fully',
+    ],
+    [
+      'ACCEPT  all  --  0.0.0.0/0  0.0.0.0/0  match-set KUBE-CLUSTER-IP dst,dst',
+      '-m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT',
+    ],
+    ['MASQUERADE  all  --  0.0.0.0/0  0.0.0.0/0  ! match-set all dst', '-m set ! --match-set all dst -j MASQUERADE'],
+    [
+      'CNI-DN-0af  tcp  --  0.0.0.0/0  0.0.0.0/0  multiport dports 80,443',
+      '-p tcp -m multiport --dports 80,443 -j CNI-DN-0af',
+    ],
+    [
+      'REJECT  tcp  --  0.0.0.0/0  10.96.0.9  tcp dpt:80 reject-with icmp-port-unreachable',
+      '-d 10.96.0.9 -p tcp -m tcp --dport 80 -j REJECT --reject-with icmp-port-unreachable',
+    ],
+    ['IN_public  all  --  0.0.0.0/0  0.0.0.0/0  [goto] ', '-g IN_public'],
+    ['           all  --  0.0.0.0/0  0.0.0.0/0', ''],
+  ]
+  for (const [row, saved] of pairs) {
+    it(row, () => {
+      const wanted = parseRule(`-A X ${saved}`, {table: 'nat', chain: 'X', number: 1, file: '', line: 1})
+      expect(essence(only(row))).to.deep.equal(essence(wanted))
+    })
+  }
+
+  it('reads counters, K and M, line numbers and devices', () => {
+    const read = only(
+      '1     12K  720M DNAT       tcp  --  !docker0 *       0.0.0.0/0            0.0.0.0/0            tcp dpt:80 to:172.17.0.2:80',
+      VERBOSE,
+    )
+    expect(read.problem).to.equal(undefined)
+    expect(read.target?.name).to.equal('DNAT')
+    expect(read.inInterface).to.deep.equal({not: true, value: 'docker0'})
+    expect(read.outInterface).to.equal(undefined)
+    expect(only('12 720   tcp  --  eth0 * 0.0.0.0/0  0.0.0.0/0', VERBOSE).target).to.equal(undefined)
+  })
+
+  it('reads chains, policies and lines', () => {
+    const dump = list(`Chain PREROUTING (policy DROP 5 packets, 300 bytes)\n\n${HEAD}`)
+    expect(
+      [...dump.tables.get('nat')!.chains.values()].map(({name, policy, line}) => [name, policy, line]),
+    ).to.deep.equal([
+      ['PREROUTING', 'DROP', 1],
+      ['X', undefined, 3],
+    ])
+    expect(dump.partial).to.equal(true)
+  })
+
+  it('does without the row of column names', () =>
+    expect(rulesOf(list('Chain X (1 references)\nRETURN all -- 0.0.0.0/0 10.0.0.1\n'))[0]?.problem).to.equal(undefined))
+})
+
+describe('parse/iptables-list: what is not understood is a problem', () => {
+  const rows = [
+    'KUBE-SVC-A  tcp  --  anywhere   kubernetes.default.svc.cluster.local  /* a */ tcp dpt:https',
+    'RETURN  all  --  localhost/8  anywhere',
+    'KUBE-MARK-MASQ  all  --  node1.example.com  anywhere  /* a */',
+    'DNAT  tcp  --  0.0.0.0/0  0.0.0.0/0  tcp [unsupported revision]',
+    'KUBE-SVC-A  tcp  --  0.0.0.0/0  10.96.0.1  /* default/kubern',
+    'KUBE-SVC-A  tcp  --  0.0.0.0/0  10.96.0.1  tcp dpt:',
+    'KUBE-SVC-A  tcp  --  0.0.0.0/0',
+    'KUBE-SVC-A  tcp',
+    'KUBE-MARK-MASQ  all  --  x.x.x.x/32  0.0.0.0/0',
+    'MARK  all  --  0.0.0.0/0  0.0.0.0/0  MARK or',
+    'KUBE-SVC-A  tcp  --  0.0.0.0/0  10.96.  ',
+    'X all -- 0.0.0.0/0 0.0.0.0/0 frobnicate',
+    '....',
+    'root@node1:~# iptables -t nat -nL',
+    'Chain KUBE-SVC-A (1 refer',
+    '以下是规则',
+  ]
+  for (const row of rows) {
+    it(row, () => {
+      const dump = list(`${HEAD}${row}\n`)
+      expect(dump.problems[0]).to.include({file: 'iptables-nat-L.txt', line: 3})
+      expect(rulesOf(dump)[0]?.problem).to.be.a('string')
+    })
+  }
+
+  it('a port that is a name stays a name', () => {
+    const read = only('X tcp -- anywhere anywhere tcp dpt:https')
+    expect(read.matches[0]?.options[0]?.values).to.deep.equal(['https'])
+  })
+
+  it('rows whose chain was lost by grep', () =>
+    expect(list('KUBE-SVC-A  tcp  --  0.0.0.0/0  10.96.0.1\n').problems).to.have.length(1))
+
+  it('two tables in one file: neither chain of the same name is dropped silently', () => {
+    const dump = list(
+      `${HEAD}KUBE-SVC-A tcp -- 0.0.0.0/0 10.96.0.1 tcp dpt:80\n\n${HEAD}REJECT tcp -- 0.0.0.0/0 10.96.0.2 tcp dpt:80 reject-with icmp-port-unreachable\n`,
+    )
+    expect(dump.problems.length > 0 || rulesOf(dump).length === 2).to.equal(true)
+  })
+
+  it('a listing of the filter table is not taken for nat', () => {
+    expect(list('Chain FORWARD (policy DROP)\ntarget prot opt source destination\n').problems).to.not.deep.equal([])
+  })
+})
