@@ -37,11 +37,19 @@ export function findGaps(state: NodeState, family: Family): Gap[] {
   })
   return [
     ...gaps,
+    ...damagedRouting(state),
     ...cutDumps(state, family),
     ...partialTables(state, family),
     ...hiddenPrograms(state),
     ...hiddenHooks(state),
   ]
+}
+
+function damagedRouting(state: NodeState): Gap[] {
+  const what = state.damagedRouting
+  return what === undefined
+    ? []
+    : [{key: 'routing', state: 'unreadable', what: `routes, rules or addresses are not understood (${what})`}]
 }
 
 /** A dump that ends too early may lack whole tables; one of which nothing was understood lacks everything. */

@@ -1,3 +1,4 @@
+import {table} from '../util/table.js'
 import type {Ipset, IpsetDump, IpsetEntry} from '../parse/ipset.js'
 import {parseRange, type Range} from '../util/ip.js'
 import {CLIENT, protocolNumber, UNKNOWN_DEVICE, type Packet, type Party} from './packet.js'
@@ -21,7 +22,7 @@ interface Index {
 export type SetAnswer =
   {readonly match: boolean; readonly entry?: IpsetEntry; readonly set?: Ipset} | {readonly unknown: string}
 
-const PROTOCOL_WORD: Readonly<Record<string, number>> = {
+const PROTOCOL_WORD: Readonly<Record<string, number>> = table({
   tcp: 6,
   udp: 17,
   sctp: 132,
@@ -29,7 +30,7 @@ const PROTOCOL_WORD: Readonly<Record<string, number>> = {
   icmp: 1,
   icmpv6: 58,
   'ipv6-icmp': 58,
-}
+})
 
 /** The sets of one node, as `-m set` asks them (net/netfilter/ipset/ip_set_core.c, ip_set_test). */
 export class Ipsets {

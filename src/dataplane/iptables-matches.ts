@@ -1,3 +1,4 @@
+import {table} from '../util/table.js'
 import type {IptablesRule, RuleMatch, RuleOption} from '../parse/iptables.js'
 import {maskLength, parseAddress, parseRange, prefixRange, type Range} from '../util/ip.js'
 import {CLIENT, protocolNumber, UNKNOWN_DEVICE, type Packet, type Tuple} from './packet.js'
@@ -336,7 +337,7 @@ function policy(options: readonly RuleOption[]): Test | Unmodelled {
 }
 
 /** Every match that is modelled; `docs/accuracy.md` lists it from here. */
-export const MATCHES: Readonly<Record<string, Module>> = {
+export const MATCHES: Readonly<Record<string, Module>> = table<Module>({
   tcp: transport,
   udp: transport,
   sctp: {dport, 'destination-port': dport, sport, 'source-port': sport},
@@ -377,7 +378,7 @@ export const MATCHES: Readonly<Record<string, Module>> = {
   esp: otherProtocol,
   dccp: otherProtocol,
   nfacct: {'nfacct-name': ignore},
-}
+})
 
 /** Builds the test of one `-m`; several options of a match must all hold. */
 export function matchTest(match: RuleMatch, context: MatchContext): Test | Unmodelled {
@@ -386,7 +387,7 @@ export function matchTest(match: RuleMatch, context: MatchContext): Test | Unmod
   if (typeof module === 'function') return module(match.options, context)
   const tests: Test[] = []
   for (const {name, not, values} of match.options) {
-    const build = module[name]
+    const build = Object.hasOwn(module, name) ? module[name] : undefined
     if (!build) return {unmodelled: `-m ${match.module} --${name}`}
     const test = build(values, context)
     if (test === undefined) continue

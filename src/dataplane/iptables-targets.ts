@@ -1,3 +1,4 @@
+import {table} from '../util/table.js'
 import type {RuleOption, RuleTarget} from '../parse/iptables.js'
 import {parseAddress, parseRange, type Address, type Range} from '../util/ip.js'
 import {parseMark, type Unmodelled} from './iptables-matches.js'
@@ -170,7 +171,7 @@ const unmodelled =
 const passes: Build = () => nothing
 
 /** Every target that is modelled; those of `passes` never change a packet's way. */
-export const TARGETS: Readonly<Record<string, Build>> = {
+export const TARGETS: Readonly<Record<string, Build>> = table({
   ACCEPT: () => () => 'accept',
   DROP: () => (walker, where) => ({outcome: 'dropped', reason: `${where} on ${walker.machine.name} drops it`}),
   RETURN: () => () => 'return',
@@ -205,7 +206,7 @@ export const TARGETS: Readonly<Record<string, Build>> = {
   IDLETIMER: passes,
   RATEEST: passes,
   LED: passes,
-}
+})
 
 /** Targets that exist and are not modelled: the packet's fate is unknown once one matches. */
 export const UNMODELLED_TARGETS = [

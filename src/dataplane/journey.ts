@@ -406,6 +406,7 @@ export class Journey {
       where: 'ipvs',
       evidence: {source: server.file, line: server.line, text: server.text},
     })
+    if (server.damaged) return unknown(`a real server of ${server.text} on ${machine.name} is not understood`)
     const usable = server.realServers.filter(({weight}) => weight > 0)
     if (usable.length === 0)
       return {

@@ -1,3 +1,4 @@
+import {table} from '../util/table.js'
 import type {IptablesDump} from '../parse/iptables.js'
 import type {Link, LocalAddress, Route} from '../parse/iproute.js'
 import type {VirtualServer} from '../parse/ipvs.js'
@@ -29,13 +30,13 @@ export interface MachineHints {
   readonly addresses: readonly Address[]
 }
 
-const IPTABLES_HOOKS: Readonly<Record<string, {readonly hooks: readonly Hook[]; readonly priority: number}>> = {
+const IPTABLES_HOOKS: Readonly<Record<string, {readonly hooks: readonly Hook[]; readonly priority: number}>> = table({
   raw: {hooks: ['PREROUTING', 'OUTPUT'], priority: -300},
   mangle: {hooks: ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'], priority: -150},
   nat: {hooks: ['PREROUTING', 'INPUT', 'OUTPUT', 'POSTROUTING'], priority: -100},
   filter: {hooks: ['INPUT', 'FORWARD', 'OUTPUT'], priority: 0},
   security: {hooks: ['INPUT', 'FORWARD', 'OUTPUT'], priority: 50},
-}
+})
 
 /** One node's kernel, ready to take packets: hooks, routes, sets, virtual servers, sockets. Built from its dumps on first use. */
 export class Machine {

@@ -1,3 +1,4 @@
+import {table} from '../util/table.js'
 import type {NftChain, NftJson, NftObject, NftRule, NftTable} from '../parse/nft.js'
 import {destinationNat, masquerade, redirect, sourceNat, type NatTarget} from './nat.js'
 import {addressRange, compare, evaluate, numberRange, type Datum} from './nft-values.js'
@@ -24,7 +25,7 @@ const open =
     walker.unknownMatch(where, what) ? 'continue' : 'break'
 
 /** Every statement that is modelled; those of `goOn` never change a packet's way. */
-export const STATEMENTS: Readonly<Record<string, Runner>> = {
+export const STATEMENTS: Readonly<Record<string, Runner>> = table({
   match: (walker, body, context) => match(walker, body as NftObject, context),
   vmap: (walker, body, context) => vmap(walker, body as NftObject, context),
   accept: () => 'accept',
@@ -68,7 +69,7 @@ export const STATEMENTS: Readonly<Record<string, Runner>> = {
   flow: goOn,
   dup: goOn,
   xt: (walker, body, context) => xtStatement(walker, body as NftObject, context),
-}
+})
 
 /** iptables-nft expressions that nft cannot show; normally these rules are read from iptables-save instead. */
 function xtStatement(walker: Walker, body: NftObject, context: Context): Step {
@@ -274,6 +275,7 @@ export class NftChainProgram implements Program {
     const {family, name} = this.owner.table
     const context: Context = {where: `${family} ${name}/${this.chain.name}#${rule.number}`, rule, owner: this.owner}
     walker.machine.nftSets.table = `${family} ${name}`
+    if (rule.problem) return this.notUnderstood(walker, rule, context)
     let told = false
     for (const statement of rule.statements) {
       const [kind] = Object.keys(statement)
@@ -287,11 +289,14 @@ export class NftChainProgram implements Program {
       const step = runStatement(walker, statement, context)
       if (step !== 'continue') return step
     }
-    if (rule.problem) return this.notUnderstood(walker, rule, context)
     return 'continue'
   }
 
-  private notUnderstood(walker: Walker, rule: NftRule, {where}: Context): Step {
+  /** What was understood of it may already say that it does not match; behind that it may do anything. */
+  private notUnderstood(walker: Walker, rule: NftRule, context: Context): Step {
+    const {where} = context
+    for (const statement of rule.statements)
+      if ('match' in statement && runStatement(walker, statement, context) === 'break') return 'break'
     return walker.unknownMatch(where, rule.problem!)
       ? {outcome: 'unknown', reason: `${where} is not understood: ${rule.problem!} (${rule.file}:${rule.line})`}
       : 'continue'

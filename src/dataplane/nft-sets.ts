@@ -39,7 +39,7 @@ export class NftSets {
       if (typeof answer === 'object') return answer
       if (answer) return this.hit(walker, index, element)
     }
-    return undefined
+    return index.set?.broken ? {unknown: `set ${index.set.name} was not understood as a whole`} : undefined
   }
 
   private hit(walker: Walker, {set}: Index, element: NftElement): Found {

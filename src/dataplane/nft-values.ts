@@ -1,3 +1,4 @@
+import {table} from '../util/table.js'
 import type {NftJson, NftObject} from '../parse/nft.js'
 import {parseAddress, parseRange, prefixRange, type Address, type Range} from '../util/ip.js'
 import {hasState} from './iptables-matches.js'
@@ -22,7 +23,7 @@ const isObject = (value: NftJson | undefined): value is NftObject =>
 const unknown = (why: string): Datum => ({kind: 'unknown', why})
 const BREAK: Datum = {kind: 'break'}
 
-const PROTOCOLS: Readonly<Record<string, number>> = {
+const PROTOCOLS: Readonly<Record<string, number>> = table({
   tcp: 6,
   udp: 17,
   sctp: 132,
@@ -36,8 +37,8 @@ const PROTOCOLS: Readonly<Record<string, number>> = {
   udplite: 136,
   comp: 108,
   igmp: 2,
-}
-const NAMED_NUMBERS: Readonly<Record<string, number>> = {
+})
+const NAMED_NUMBERS: Readonly<Record<string, number>> = table({
   ipv4: 2,
   ipv6: 10,
   ip: 0x0800,
@@ -51,7 +52,7 @@ const NAMED_NUMBERS: Readonly<Record<string, number>> = {
   other: 3,
   false: 0,
   true: 1,
-}
+})
 
 /** Evaluates an expression of libnftables-json(5) on the packet. */
 export function evaluate(walker: Walker, expression: NftJson): Datum {
@@ -89,7 +90,7 @@ const numeric = (datum: Datum): number | undefined =>
       : undefined
 
 /** Every expression that is modelled; `docs/accuracy.md` lists it from here. */
-export const EXPRESSIONS: Readonly<Record<string, Evaluator>> = {
+export const EXPRESSIONS: Readonly<Record<string, Evaluator>> = table({
   payload: (walker, body) => payload(walker.packet, body as NftObject),
   meta: (walker, body) => meta(walker, String((body as NftObject)['key'])),
   ct: (walker, body) => conntrack(walker.packet, body as NftObject),
@@ -104,7 +105,7 @@ export const EXPRESSIONS: Readonly<Record<string, Evaluator>> = {
   '<<': binary((a, b) => a << b),
   '>>': binary((a, b) => a >>> b),
   map: (walker, body) => mapped(walker, body as NftObject),
-}
+})
 
 function concat(walker: Walker, body: NftJson): Datum {
   const parts = (Array.isArray(body) ? body : []).map((part) => evaluate(walker, part))
@@ -359,7 +360,7 @@ export function numberRange(value: NftJson): [number, number] | undefined {
 }
 
 /** Service names that old nft versions print in place of ports. */
-const SERVICES: Readonly<Record<string, number>> = {
+const SERVICES: Readonly<Record<string, number>> = table({
   ssh: 22,
   domain: 53,
   http: 80,
@@ -372,7 +373,7 @@ const SERVICES: Readonly<Record<string, number>> = {
   mysql: 3306,
   redis: 6379,
   'http-alt': 8080,
-}
+})
 
 /** A text that is the same for equal exact values; undefined for prefixes, ranges and open data. */
 export function exactKey(value: NftJson): string | undefined {

@@ -148,6 +148,7 @@ export function parseAddresses(text: string, file: string): Parsed<LocalAddress>
     const device = string(item['ifname'])
     if (device === undefined) return undefined
     const infos = Array.isArray(item['addr_info']) ? (item['addr_info'] as Json[]) : []
+    if (infos.some((info) => hidden(info['local']))) return undefined
     return infos
       .filter((info) => !isEmpty(info))
       .flatMap((info): LocalAddress[] => {
@@ -173,8 +174,14 @@ export function parseRoutes(text: string, file: string, family?: Family): Parsed
     const gateway = parseAddress(string(item['gateway']) ?? '')
     const via = parseAddress(string((item['via'] as Json | undefined)?.['host']) ?? '')
     const source = parseAddress(string(item['prefsrc']) ?? '')
+    const foreign = via !== undefined && (item['via'] as Json)['family'] === 'inet6'
     const hop = gateway ?? via
-    const known = familyFromText(destination) ?? familyOfAddress(hop ?? source) ?? family ?? guessFamily(item)
+    if (hidden(item['gateway']) || hidden(item['prefsrc'])) return undefined
+    const known =
+      familyFromText(destination) ??
+      familyOfAddress(foreign ? source : (hop ?? source)) ??
+      (foreign ? 4 : family) ??
+      guessFamily(item)
     const range =
       destination === 'default' || destination === undefined
         ? known === 4
@@ -196,6 +203,10 @@ export function parseRoutes(text: string, file: string, family?: Family): Parsed
     }
   })
 }
+
+/** An address that somebody blacked out: without it the entry would say something else. */
+const hidden = (value: unknown): boolean =>
+  typeof value === 'string' && parseAddress(value) === undefined && parseRange(value) === undefined
 
 /** `ip -j -6 route` gives every route a `pref` and a `metric`; IPv4 never has `pref`. */
 const guessFamily = (item: Json): Family => ('pref' in item ? 6 : 4)
@@ -258,7 +269,6 @@ const RULE_KEYS = new Set([
   'iif_detached',
   'oif_detached',
   'unresolved',
-  'tos',
   'l3mdev',
 ])
 
@@ -267,6 +277,7 @@ export function parsePolicyRules(text: string, file: string, family?: Family): P
   return readList(text, file, (item) => {
     const priority = number(item['priority'])
     if (priority === undefined) return undefined
+    if ([item['src'], item['dst']].some((value) => value !== 'all' && hidden(value))) return undefined
     const source = prefixOf(item, 'src')
     const destination = prefixOf(item, 'dst')
     const mark = markOf(item)

@@ -1,3 +1,4 @@
+import {parseRange} from '../util/ip.js'
 import type {Problem} from './problem.js'
 
 /** One member of a set, its element split at the commas of its type: `10.0.0.1,tcp:80` → two parts. */
@@ -6,6 +7,8 @@ export interface IpsetEntry {
   readonly text: string
   readonly parts: readonly string[]
   readonly nomatch: boolean
+  /** Words behind the element are no options of a member. */
+  readonly strange: boolean
 }
 
 export interface Ipset {
@@ -86,13 +89,69 @@ function addEntry(dump: IpsetDump, name: string, entry: {rest: string; line: num
     })
     return
   }
-  set.entries.push(parseEntry(entry.rest, entry.line, entry.text))
+  keepEntry(dump, set, parseEntry(entry.rest, entry.line, entry.text))
+}
+
+/** A member that is not of the set's type: it may be cut, redacted, or no member at all. */
+function keepEntry(dump: IpsetDump, set: Ipset, entry: IpsetEntry): void {
+  if (fitsType(set, entry.parts) && !entry.strange) set.entries.push(entry)
+  else
+    dump.problems.push({
+      file: dump.file,
+      line: entry.line,
+      message: `not a member of a ${set.type} set`,
+      text: entry.text,
+    })
+}
+
+const PORT = /^(?:(?:tcp|udp|sctp|udplite|icmp|icmpv6|ipv6-icmp|vrrp|\d{1,3}):)?(\d{1,5})(?:-(\d{1,5}))?$/i
+const OTHER_PROTOCOL = /^(icmp|icmpv6|ipv6-icmp):[\w-]+(\/\d+)?$/i
+
+/** Does every part have the form of its dimension? (ipset(8), "SET TYPES") */
+function fitsType({type, family}: Ipset, parts: readonly string[]): boolean {
+  const dimensions = type.slice(type.indexOf(':') + 1).split(',')
+  return (
+    parts.length === dimensions.length &&
+    dimensions.every((dimension, at) => fitsDimension(dimension, parts[at]!, {type, family}))
+  )
+}
+
+function fitsDimension(dimension: string, part: string, {type, family}: Pick<Ipset, 'type' | 'family'>): boolean {
+  switch (dimension) {
+    case 'ip':
+    case 'net': {
+      const range = parseRange(part)
+      return range !== undefined && (typeof range.lo === 'bigint') === (family === 'inet6')
+    }
+    case 'port': {
+      const found = PORT.exec(part)
+      const whole = type.startsWith('bitmap:') || part.includes(':')
+      return (
+        (found !== null && whole && Number(found[1]) <= 65535 && Number(found[2] ?? 0) <= 65535) ||
+        OTHER_PROTOCOL.test(part)
+      )
+    }
+    case 'mac':
+      return /^([\da-f]{2}:){5}[\da-f]{2}$/i.test(part)
+    case 'mark':
+      return /^(0x[\da-f]+|\d+)$/i.test(part)
+    default:
+      return part !== '' && !/\s/.test(part)
+  }
 }
 
 function parseEntry(rest: string, line: number, text: string): IpsetEntry {
   const comment = rest.indexOf(' comment "')
   const words = (comment < 0 ? rest : rest.slice(0, comment)).trim().split(/\s+/)
-  return {line, text, parts: words[0]!.split(','), nomatch: words.includes('nomatch')}
+  const strange = words
+    .slice(1)
+    .some(
+      (word) =>
+        !/^(\d+|0x[\da-f/x]+|[\d:]+|timeout|packets|bytes|comment|nomatch|skbmark|skbprio|skbqueue|before|after)$/i.test(
+          word,
+        ),
+    )
+  return {line, text, parts: words[0]!.split(','), nomatch: words.includes('nomatch'), strange}
 }
 
 /** Parses `ipset list` (and `list -o plain`), also where header lines are missing. */
@@ -102,6 +161,7 @@ export function parseIpsetList(text: string, file: string): IpsetDump {
   let line0 = 0
   let type = ''
   let set: Ipset | undefined
+  const shown = new Set<string>()
   text.split('\n').forEach((raw, at) => {
     const line = raw.trim()
     if (line === '') return
@@ -118,14 +178,17 @@ export function parseIpsetList(text: string, file: string): IpsetDump {
       set = addSet(dump, {name, type, header: [], line: line0})
     } else if (field?.[1] === 'Header' && set) {
       set = addSet(dump, {name, type, header: field[2]!.split(/\s+/), line: line0})
-    } else if (field?.[1] === 'Number of entries' && set) set.promised = Number(field[2])
+    } else if (field?.[1] === 'Members') shown.add(name)
+    else if (field?.[1] === 'Number of entries' && set) set.promised = Number(field[2])
     else if (field) return
-    else if (set) set.entries.push(parseEntry(line, at + 1, line))
+    else if (set) keepEntry(dump, set, parseEntry(line, at + 1, line))
     else
       dump.problems.push({file, line: at + 1, message: `a member of set ${name}, whose type is not shown`, text: line})
   })
   for (const {name: set, promised, entries, line} of dump.sets.values()) {
-    if (promised !== undefined && promised !== entries.length) {
+    if (!shown.has(set) && promised !== 0)
+      dump.problems.push({file, line, message: `the members of set ${set} are not listed`})
+    else if (promised !== undefined && promised !== entries.length) {
       dump.problems.push({
         file,
         line,

@@ -1,3 +1,4 @@
+import {parseRange} from '../util/ip.js'
 import {IptablesChain, type IptablesDump, type IptablesRule, type RuleMatch, type RuleOption} from './iptables.js'
 
 /**
@@ -5,35 +6,66 @@ import {IptablesChain, type IptablesDump, type IptablesRule, type RuleMatch, typ
  * Without `-v` the listing hides interfaces; that is a problem of the whole file, not of each rule.
  */
 export function parseIptablesList(text: string, file: string): IptablesDump {
-  const table = {name: 'nat', chains: new Map<string, IptablesChain>(), complete: true}
-  const dump: IptablesDump = {file, tables: new Map([['nat', table]]), problems: []}
-  let chain: IptablesChain | undefined
-  let rules: IptablesRule[] = []
-  let columns: readonly string[] = []
+  const dump: IptablesDump = {file, tables: new Map(), problems: []}
+  const listings: Map<string, Listed>[] = [new Map()]
+  let current: Listed | undefined
   text.split('\n').forEach((raw, at) => {
     const line = raw.trim()
-    const number = at + 1
     if (line === '' || line.startsWith('#')) return
-    const head = /^Chain (\S+) \((?:policy (\S+)|\d+ references)/.exec(line)
+    const head = /^Chain (\S+) \((?:policy ([A-Z]+)|\d+ references)/.exec(line)
     if (head) {
-      chain = new IptablesChain(dump, 'nat', head[1]!)
-      chain.declared = true
-      chain.policy = head[2]?.replace(')', '')
-      chain.line = number
-      rules = []
-      chain.adopt(rules)
-      table.chains.set(head[1]!, chain)
-      columns = []
-    } else if (/^(num\s+)?(pkts\s+bytes\s+)?target\s+prot/.test(line)) columns = line.split(/\s+/)
-    else if (chain) rules.push(readRule({line, number, chain, rules: rules.length, columns, file}))
-    else dump.problems.push({file, line: number, message: 'not a line of iptables -L', text: line})
+      // the same chain again is another table
+      if (listings.at(-1)!.has(head[1]!)) listings.push(new Map())
+      current = {line: at + 1, policy: head[2], rows: []}
+      listings.at(-1)!.set(head[1]!, current)
+    } else if (/^(num\s+)?(pkts\s+bytes\s+)?target\s+prot/.test(line)) return
+    else if (current) current.rows.push({line, number: at + 1})
+    else dump.problems.push({file, line: at + 1, message: 'not a line of iptables -L', text: line})
   })
-  dump.partial = !['PREROUTING', 'OUTPUT', 'POSTROUTING'].every((name) => table.chains.has(name))
-  for (const {rules: all} of table.chains.values()) {
-    for (const {problem, line, text: words} of all)
-      if (problem) dump.problems.push({file, line, message: problem, text: words})
-  }
+  for (const listing of listings) if (listing.size > 0) addTable(dump, listing)
+  const nat = dump.tables.get('nat')
+  dump.partial = !nat || !['PREROUTING', 'OUTPUT', 'POSTROUTING'].every((name) => nat.chains.has(name))
   return dump
+}
+
+interface Listed {
+  readonly line: number
+  readonly policy: string | undefined
+  readonly rows: {line: string; number: number}[]
+}
+
+/** Which table a listing is of: by the hooks that only one table has, else by targets, else nat, as the file's name says. */
+function tableName(listing: ReadonlyMap<string, Listed>): string {
+  const nat = listing.has('PREROUTING') || listing.has('POSTROUTING')
+  if (nat && listing.has('FORWARD')) return 'mangle'
+  if (nat) return 'nat'
+  const rejects = [...listing.values()].some(({rows}) => rows.some(({line}) => /(^|\s)REJECT\s/.test(line)))
+  return listing.has('FORWARD') || rejects ? 'filter' : 'nat'
+}
+
+function addTable(dump: IptablesDump, listing: ReadonlyMap<string, Listed>): void {
+  const name = tableName(listing)
+  if (dump.tables.has(name))
+    dump.problems.push({
+      file: dump.file,
+      line: [...listing.values()][0]!.line,
+      message: `table ${name} is listed twice`,
+    })
+  const table = dump.tables.get(name) ?? {name, chains: new Map<string, IptablesChain>(), complete: true}
+  dump.tables.set(name, table)
+  for (const [chainName, {line, policy, rows}] of listing) {
+    const chain = new IptablesChain(dump, name, chainName)
+    chain.declared = true
+    chain.policy = policy
+    chain.line = line
+    const rules = rows.map((row, at) =>
+      readRule({line: row.line, number: row.number, chain, rules: at, file: dump.file}),
+    )
+    chain.adopt(rules)
+    for (const {problem, line: number, text: words} of rules)
+      if (problem) dump.problems.push({file: dump.file, line: number, message: problem, text: words})
+    table.chains.set(chainName, chain)
+  }
 }
 
 interface Row {
@@ -41,7 +73,6 @@ interface Row {
   readonly number: number
   readonly chain: IptablesChain
   readonly rules: number
-  readonly columns: readonly string[]
   readonly file: string
 }
 
@@ -49,7 +80,7 @@ const PROTOCOL = /^(!?)(all|tcp|udp|sctp|icmp|icmpv6|ipv6-icmp|esp|ah|gre|udplit
 
 function readRule({line, number, chain, rules, file}: Row): IptablesRule {
   const rule: IptablesRule = {
-    table: 'nat',
+    table: chain.table,
     chain: chain.name,
     number: rules + 1,
     file,
@@ -102,8 +133,7 @@ function readAddress(rule: IptablesRule, field: 'source' | 'destination', word: 
     if (word!.startsWith('!')) rule.problem = `${field} "${word}" is not understood`
     return
   }
-  if (!/^[\d.]+(\/[\d.]+)?$/.test(value) && !/^[\da-f:.]+(\/\d+)?$/i.test(value))
-    rule.problem = `${field} "${value}" is a name; list with -n`
+  if (parseRange(value) === undefined) rule.problem = `${field} "${value}" is a name; list with -n`
   else rule[field] = {not: word!.startsWith('!'), value}
 }
 
@@ -193,7 +223,7 @@ const EXTENSIONS: readonly Extension[] = [
     read: ([, rest], rule) => readPhysdev(rule, rest!),
   },
   {
-    pattern: /^to:(\S+)(?: (random|persistent|random-fully))*/,
+    pattern: /^to:(\S+)/,
     read: ([, to], rule) => targetOption(rule, rule.target?.name === 'SNAT' ? 'to-source' : 'to-destination', to!),
   },
   {pattern: /^redir ports (\S+)/, read: ([, ports], rule) => targetOption(rule, 'to-ports', ports!)},

@@ -1,3 +1,5 @@
+import {parseAddress} from '../util/ip.js'
+import {table} from '../util/table.js'
 import type {Problem} from './problem.js'
 import {tokenize, type Token} from './tokens.js'
 
@@ -48,6 +50,14 @@ export interface IptablesRule {
   problem?: string
 }
 
+/** A rule's line before its words are looked into. */
+interface RawRule {
+  line: number
+  text: string
+  /** It is known from the start that this is no whole rule. */
+  problem?: string
+}
+
 export class IptablesChain {
   readonly table: string
   readonly name: string
@@ -58,7 +68,7 @@ export class IptablesChain {
   /** Its end may be missing: the dump was cut. */
   cut = false
   line = 0
-  private readonly pending: {line: number; text: string}[] = []
+  private readonly pending: RawRule[] = []
   private parsed: readonly IptablesRule[] | undefined
   private readonly dump: IptablesDump
 
@@ -68,8 +78,18 @@ export class IptablesChain {
     this.name = name
   }
 
-  append(line: number, text: string): void {
-    this.pending.push({line, text})
+  append(line: number, text: string, problem?: string): void {
+    this.pending.push({line, text, ...(problem === undefined ? {} : {problem})})
+  }
+
+  /** `-I CHAIN`: at the top. */
+  prepend(line: number, text: string): void {
+    this.pending.unshift({line, text})
+  }
+
+  /** The last line, for a wrapped end that follows it. */
+  get last(): RawRule | undefined {
+    return this.pending.at(-1)
   }
 
   get length(): number {
@@ -83,8 +103,15 @@ export class IptablesChain {
 
   /** The rules; parsed when first asked for, because most chains of a large dump are never walked. */
   get rules(): readonly IptablesRule[] {
-    this.parsed ??= this.pending.map(({line, text}, at) => {
-      const rule = parseRule(text, {table: this.table, chain: this.name, number: at + 1, file: this.dump.file, line})
+    this.parsed ??= this.pending.map(({line, text, problem}, at) => {
+      const rule = parseRule(problem === undefined ? text : `-A ${this.name}`, {
+        table: this.table,
+        chain: this.name,
+        number: at + 1,
+        file: this.dump.file,
+        line,
+      })
+      if (problem !== undefined) return {...rule, text, problem}
       if (rule.problem) this.dump.problems.push({file: this.dump.file, line, message: rule.problem, text})
       return rule
     })
@@ -116,6 +143,8 @@ export interface IptablesDump {
 
 const COUNTERS = /^\[\d+:\d+\]\s+/
 const HEADERLESS = ''
+/** A rule that was wrapped over more lines than this is given up. */
+const MOST_JOINED = 8
 
 /** Parses `iptables-save`, with or without `-c`. Rules are parsed when their chain is first walked. */
 export function parseIptablesSave(text: string, file: string): IptablesDump {
@@ -136,7 +165,7 @@ export function parseIptablesSave(text: string, file: string): IptablesDump {
 class SaveReader {
   private table: IptablesTable | undefined
   private chain: IptablesChain | undefined
-  private open: {chain: IptablesChain; line: number; text: string} | undefined
+  private open: {chain: IptablesChain; line: number; text: string; joined: number} | undefined
   private readonly dump: IptablesDump
 
   constructor(dump: IptablesDump) {
@@ -144,11 +173,12 @@ class SaveReader {
   }
 
   read(raw: string, number: number): void {
-    if (raw.startsWith('-A ') && !raw.includes('"')) return this.rule(raw, number)
-    const line = raw.replace(COUNTERS, '').trim()
+    if (raw.startsWith('-A ') && !raw.includes('"') && !raw.includes(' -A ')) return this.rule(raw, number)
+    const line = raw.trim().replace(COUNTERS, '').trim()
     if (this.open && this.continues(line)) return
     if (line === '') return
-    if (line.startsWith('-A ') || line.startsWith('--append ') || line.startsWith('-I ')) return this.rule(line, number)
+    if (line.startsWith('-A ') || line.startsWith('--append ') || line.startsWith('-I '))
+      return this.rules(line, number)
     this.flush()
     if (line.startsWith('#')) this.remark(line, number)
     else if (/^\*[a-z]+$/.test(line)) this.begin(line.slice(1), number)
@@ -168,7 +198,10 @@ class SaveReader {
   private begin(name: string, number: number): void {
     if (this.table && this.table.name !== HEADERLESS)
       this.cut(this.table, number, `table ${this.table.name} has no COMMIT before the next table`)
+    const again = this.dump.tables.has(name)
     this.table = this.tableNamed(name)
+    if (again)
+      this.cut(this.table, number, `table ${name} stands twice in one dump: two hosts or families in one file?`)
     this.chain = undefined
   }
 
@@ -217,8 +250,9 @@ class SaveReader {
   }
 
   private remark(line: string, number: number): void {
-    if (/nf_tables/.test(line)) this.dump.backend = 'nft'
-    else if (/iptables-save v1\.8\.\d+ on|legacy/.test(line)) this.dump.backend ??= 'legacy'
+    if (/nf_tables|xtables-save/.test(line)) this.dump.backend = 'nft'
+    else if (!line.startsWith('# Warning') && /tables-save v1\.8\.\d+ on|legacy/.test(line))
+      this.dump.backend ??= 'legacy'
     const incompatible = /Table `?([a-z]+)'? is incompatible/.exec(line)
     if (incompatible)
       this.dump.problems.push({
@@ -229,20 +263,37 @@ class SaveReader {
       })
   }
 
+  /** One rule, or several whose line ends were lost. */
+  private rules(line: string, number: number): void {
+    if (!line.includes(' -A ')) return this.rule(line, number)
+    const {tokens} = tokenize(line)
+    const starts = tokens.flatMap(({text, quoted}, at) => (!quoted && text === '-A' && at > 0 ? [at] : []))
+    if (starts.length === 0) return this.rule(line, number)
+    this.dump.problems.push({
+      file: this.dump.file,
+      line: number,
+      message: 'several rules in one line: line ends were lost',
+      text: line,
+    })
+    for (const part of line.split(/ (?=-A \S+ )/)) this.rule(part, number)
+  }
+
   private rule(line: string, number: number): void {
     this.flush()
     const from = line.indexOf(' ') + 1
     const to = line.indexOf(' ', from)
     const name = to < 0 ? line.slice(from) : line.slice(from, to)
     this.chain = this.chainNamed(name)
-    if (line.includes('"') && !tokenize(line).closed) this.open = {chain: this.chain, line: number, text: line}
+    if (line.includes('"') && !tokenize(line).closed)
+      this.open = {chain: this.chain, line: number, text: line, joined: 0}
+    else if (line.startsWith('-I ')) this.chain.prepend(number, line.replace(/^-I (\S+)(?: 1(?= |$))?/, '-A $1'))
     else this.chain.append(number, line)
   }
 
   /** Joins a rule that was wrapped inside a quote to its next line. */
   private continues(line: string): boolean {
     const open = this.open!
-    if (/^(-A |-I |:|\*|COMMIT$|#)/.test(line) || line === '') return false
+    if (/^(-A |-I |:|\*|COMMIT$|#)/.test(line) || line === '' || ++open.joined > MOST_JOINED) return false
     open.text += ` ${line}`
     if (tokenize(open.text).closed) {
       open.chain.append(open.line, open.text)
@@ -263,8 +314,12 @@ class SaveReader {
    */
   private strange(line: string, number: number): void {
     this.dump.problems.push({file: this.dump.file, line: number, message: 'not a line of iptables-save', text: line})
+    if (this.table && /^[.…]{2,}$/.test(line)) return this.cut(this.table, number, 'somebody left lines out here')
     if (!this.table || !this.chain) return
-    this.chain.append(number, `-A ${this.chain.name} ${line}`)
+    const before = this.chain.last
+    if (before && before.problem === undefined && /^(-|!)/.test(line) && !/ -[jg] /.test(before.text))
+      before.text += ` ${line}`
+    else this.chain.append(number, line, 'not a line of iptables-save; it may have been a rule')
   }
 }
 
@@ -279,17 +334,23 @@ function sortHeaderless(dump: IptablesDump, headerless: IptablesTable): void {
   dump.tables.delete(HEADERLESS)
   dump.partial = true
   const tableOf = new Map<string, string>()
-  for (const [name, chain] of headerless.chains) {
-    const texts = chain.texts.map(({text}) => text)
-    if (name === 'PREROUTING' || name === 'POSTROUTING' || texts.some((text) => NAT_ONLY.test(text)))
-      tableOf.set(name, 'nat')
-    else if (name === 'FORWARD' || texts.some((text) => FILTER_ONLY.test(text))) tableOf.set(name, 'filter')
+  const seed = (test: (name: string, texts: readonly string[]) => boolean, table: string): void => {
+    for (const [name, chain] of headerless.chains)
+      if (
+        !tableOf.has(name) &&
+        test(
+          name,
+          chain.texts.map(({text}) => text),
+        )
+      )
+        tableOf.set(name, table)
+    spreadTables(tableOf, headerless.chains)
   }
-  for (let round = 0; round < headerless.chains.size; round++) {
-    const before = tableOf.size
-    for (const [name, chain] of headerless.chains) spreadTable(tableOf, name, chain)
-    if (tableOf.size === before) break
-  }
+  seed(
+    (name, texts) => name === 'PREROUTING' || name === 'POSTROUTING' || texts.some((text) => NAT_ONLY.test(text)),
+    'nat',
+  )
+  seed((name, texts) => name === 'FORWARD' || texts.some((text) => FILTER_ONLY.test(text)), 'filter')
   for (const [name, chain] of headerless.chains) {
     const tableName = tableOf.get(name) ?? dump.tables.keys().next().value ?? 'filter'
     const table = dump.tables.get(tableName) ?? {
@@ -301,8 +362,10 @@ function sortHeaderless(dump: IptablesDump, headerless: IptablesTable): void {
     const moved = table.chains.get(name) ?? new IptablesChain(dump, tableName, name)
     moved.declared ||= chain.declared
     moved.policy ??= chain.policy
-    for (const {line, text} of chain.texts) moved.append(line, text)
+    for (const {line, text} of chain.texts) if (tableName !== 'nat' || !FILTER_ONLY.test(text)) moved.append(line, text)
     table.chains.set(name, moved)
+    const rejects = tableName === 'nat' ? chain.texts.filter(({text}) => FILTER_ONLY.test(text)) : []
+    if (rejects.length > 0) addTo(dump, 'filter', {name, rules: rejects})
     dump.problems.push({
       file: dump.file,
       line: chain.line || (chain.texts[0]?.line ?? 0),
@@ -311,20 +374,172 @@ function sortHeaderless(dump: IptablesDump, headerless: IptablesTable): void {
   }
 }
 
-function spreadTable(tableOf: Map<string, string>, name: string, chain: IptablesChain): void {
-  for (const {text} of chain.texts) {
-    const called = /-[jg] (\S+)/.exec(text)?.[1]
-    if (!called) continue
-    const mine = tableOf.get(name)
-    const theirs = tableOf.get(called)
-    if (mine && !theirs) tableOf.set(called, mine)
-    if (theirs && !mine) tableOf.set(name, theirs)
+/** The rules of a chain of the same name that can only be in another table. */
+function addTo(dump: IptablesDump, tableName: string, {name, rules}: {name: string; rules: readonly RawRule[]}): void {
+  const table = dump.tables.get(tableName) ?? {
+    name: tableName,
+    chains: new Map<string, IptablesChain>(),
+    complete: true,
+  }
+  dump.tables.set(tableName, table)
+  const chain = table.chains.get(name) ?? new IptablesChain(dump, tableName, name)
+  for (const {line, text} of rules) chain.append(line, text)
+  table.chains.set(name, chain)
+}
+
+/** Chains that call each other are in one table. */
+function spreadTables(tableOf: Map<string, string>, chains: ReadonlyMap<string, IptablesChain>): void {
+  const near = new Map<string, string[]>()
+  const join = (a: string, b: string): void => void near.set(a, [...(near.get(a) ?? []), b])
+  for (const [name, chain] of chains) {
+    for (const called of new Set(chain.texts.flatMap(({text}) => /-[jg] (\S+)/.exec(text)?.[1] ?? []))) {
+      if (!chains.has(called)) continue
+      join(name, called)
+      join(called, name)
+    }
+  }
+  const queue = [...tableOf.keys()]
+  for (let name = queue.shift(); name !== undefined; name = queue.shift()) {
+    for (const other of near.get(name) ?? []) {
+      if (tableOf.has(other)) continue
+      tableOf.set(other, tableOf.get(name)!)
+      queue.push(other)
+    }
   }
 }
 
+const NO_VALUE = [
+  'syn',
+  'set',
+  'rcheck',
+  'update',
+  'remove',
+  'rsource',
+  'rdest',
+  'reap',
+  'rttl',
+  'physdev-is-in',
+  'physdev-is-out',
+  'physdev-is-bridged',
+  'random',
+  'random-fully',
+  'persistent',
+  'notrack',
+  'save-mark',
+  'restore-mark',
+  'ipvs',
+  'clamp-mss-to-pmtu',
+  'limit-iface-in',
+  'limit-iface-out',
+  'loose',
+  'validmark',
+  'accept-local',
+  'invert',
+  'return-nomatch',
+  'strict',
+  'next',
+  'exist',
+  'transparent',
+  'nowildcard',
+  'restore-skmark',
+]
+const TWO_VALUES = ['tcp-flags', 'match-set', 'add-set', 'del-set']
+const ONE_VALUE = [
+  'dport',
+  'sport',
+  'destination-port',
+  'source-port',
+  'dports',
+  'sports',
+  'ports',
+  'destination-ports',
+  'source-ports',
+  'comment',
+  'mark',
+  'ctstate',
+  'state',
+  'ctproto',
+  'ctorigsrc',
+  'ctorigdst',
+  'ctreplsrc',
+  'ctrepldst',
+  'ctorigsrcport',
+  'ctorigdstport',
+  'ctreplsrcport',
+  'ctrepldstport',
+  'ctstatus',
+  'ctdir',
+  'probability',
+  'mode',
+  'every',
+  'packet',
+  'seconds',
+  'hitcount',
+  'name',
+  'mask',
+  'to-destination',
+  'to-source',
+  'to-ports',
+  'to',
+  'set-mark',
+  'set-xmark',
+  'and-mark',
+  'or-mark',
+  'xor-mark',
+  'nfmask',
+  'ctmask',
+  'reject-with',
+  'dst-type',
+  'src-type',
+  'src-range',
+  'dst-range',
+  'physdev-in',
+  'physdev-out',
+  'vproto',
+  'vaddr',
+  'vport',
+  'vdir',
+  'vmethod',
+  'vportctl',
+  'limit',
+  'limit-burst',
+  'log-prefix',
+  'log-level',
+  'icmp-type',
+  'icmpv6-type',
+  'nfacct-name',
+  'zone',
+  'helper',
+  'set-mss',
+  'mac-source',
+  'queue-num',
+  'dir',
+  'pol',
+  'nflog-group',
+  'nflog-prefix',
+]
+/** How many words an option takes (iptables-extensions(8)); others take all words up to the next option. */
+const ARITY: ReadonlyMap<string, number> = new Map([
+  ...NO_VALUE.map((name) => [name, 0] as const),
+  ...ONE_VALUE.map((name) => [name, 1] as const),
+  ...TWO_VALUES.map((name) => [name, 2] as const),
+])
+
+/** Matches whose own options are ports, flags and types. */
+const PROTOCOL_MODULES = new Set(['tcp', 'udp', 'sctp', 'icmp', 'icmp6', 'icmpv6', 'udplite', 'dccp'])
+const PROTOCOL_NAMES: Readonly<Record<string, string>> = table({
+  '6': 'tcp',
+  '17': 'udp',
+  '132': 'sctp',
+  '1': 'icmp',
+  '58': 'icmp6',
+  'ipv6-icmp': 'icmp6',
+  icmpv6: 'icmp6',
+})
+
 type Place = Pick<IptablesRule, 'table' | 'chain' | 'number' | 'file' | 'line'>
 
-const BASIC: Record<string, 'protocol' | 'source' | 'destination' | 'inInterface' | 'outInterface'> = {
+const BASIC: Record<string, 'protocol' | 'source' | 'destination' | 'inInterface' | 'outInterface'> = table({
   '-p': 'protocol',
   '--protocol': 'protocol',
   '--proto': 'protocol',
@@ -338,7 +553,7 @@ const BASIC: Record<string, 'protocol' | 'source' | 'destination' | 'inInterface
   '--in-interface': 'inInterface',
   '-o': 'outInterface',
   '--out-interface': 'outInterface',
-}
+})
 
 /** Options of the protocol's own match, which may stand anywhere behind `-p`. */
 const PORT_OPTIONS = new Set([
@@ -359,8 +574,24 @@ export function parseRule(text: string, place: Place): IptablesRule {
   const {tokens, closed} = tokenize(text)
   const rule: IptablesRule = {...place, text, matches: []}
   if (!closed) rule.problem = 'the rule ends inside a quote: the dump was cut or wrapped here'
+  else if (tokens.length < 2) rule.problem = 'a rule without its chain'
   new RuleReader(rule, tokens).read()
+  if (!rule.problem && endsInUnknownOption(rule))
+    rule.problem = 'the rule ends in an option that does not exist: it was cut'
   return rule
+}
+
+function endsInUnknownOption({target, matches}: IptablesRule): boolean {
+  const last = matches.at(-1)?.options.at(-1)
+  return target === undefined && last !== undefined && last.values.length === 0 && !ARITY.has(last.name)
+}
+
+/** An address, a prefix, or an address with a netmask of any form. */
+function isHost(text: string): boolean {
+  const [host, mask] = text.split('/')
+  return (
+    parseAddress(host!) !== undefined && (mask === undefined || /^\d+$/.test(mask) || parseAddress(mask) !== undefined)
+  )
 }
 
 class RuleReader {
@@ -400,7 +631,11 @@ class RuleReader {
   private basic(field: (typeof BASIC)[string], word: string, not: boolean): void {
     const negated = this.take('!') || not
     const value = this.value(word)
-    if (value !== undefined) this.rule[field] = {not: negated, value}
+    if (this.rule[field]) this.fail(`${word} stands twice`)
+    else if (value !== undefined) {
+      this.rule[field] = {not: negated, value}
+      if ((field === 'source' || field === 'destination') && !isHost(value)) this.fail(`${word} ${value} is no address`)
+    }
   }
 
   private match(word: string): void {
@@ -414,32 +649,49 @@ class RuleReader {
   private target(word: string): void {
     const name = this.value(word)
     if (name === undefined) return
+    if (this.rule.target) return this.fail(`a second target ${name}: the end of a line was lost`)
     this.rule.target = {name, goto: word === '-g' || word === '--goto', options: []}
     this.holder = this.rule.target
   }
 
   private extension(name: string, not: boolean): void {
-    const negated = this.take('!') || not
+    const arity = ARITY.get(name)
+    const negated = (arity !== 0 && this.take('!')) || not
     const values: string[] = []
-    while (this.at < this.tokens.length) {
+    while (this.at < this.tokens.length && values.length < (arity ?? Number.POSITIVE_INFINITY)) {
       const next = this.tokens[this.at]!
-      if (!next.quoted && (next.text === '!' || (next.text.startsWith('-') && !/^-?\d/.test(next.text.slice(1))))) break
-      if (next.text.startsWith('[unsupported')) break
+      if (
+        !next.quoted &&
+        (next.text === '!' ||
+          next.text.startsWith('[unsupported') ||
+          (next.text.startsWith('-') && !/^-?\d/.test(next.text.slice(1))))
+      )
+        break
       values.push(next.text)
       this.at++
     }
+    if (arity !== undefined && values.length < arity) this.fail(`--${name} has too few values: the rule was cut`)
     this.holderOf(name).options.push({name, not: negated, values})
   }
 
   private holderOf(name: string): {options: RuleOption[]} {
-    if (this.holder && !(PORT_OPTIONS.has(name) && this.holder !== this.rule.target)) return this.holder
-    if (this.holder === this.rule.target && this.holder && !PORT_OPTIONS.has(name)) return this.holder
-    const module = this.rule.protocol?.value ?? ''
+    if (
+      this.holder &&
+      (!PORT_OPTIONS.has(name) || this.holderModule() === undefined || PROTOCOL_MODULES.has(this.holderModule()!))
+    ) {
+      if (!PORT_OPTIONS.has(name) || this.holder !== this.rule.target) return this.holder
+    }
+    const protocol = this.rule.protocol?.value ?? ''
+    const module = PROTOCOL_NAMES[protocol] ?? protocol
     const known = this.rule.matches.find((match) => match.module === module)
     if (known) return known
     const implicit: RuleMatch = {module, options: []}
     this.rule.matches.push(implicit)
     return implicit
+  }
+
+  private holderModule(): string | undefined {
+    return this.rule.matches.find((match) => match === this.holder)?.module
   }
 
   private take(word: string): boolean {

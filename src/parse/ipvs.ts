@@ -1,3 +1,4 @@
+import {table} from '../util/table.js'
 import {parseAddress, type Address} from '../util/ip.js'
 import type {Problem} from './problem.js'
 
@@ -27,6 +28,8 @@ export interface VirtualServer {
   readonly line: number
   readonly text: string
   readonly realServers: RealServer[]
+  /** A real server of it was not understood: its shares are unknown. */
+  damaged?: boolean
 }
 
 export interface IpvsDump {
@@ -35,9 +38,11 @@ export interface IpvsDump {
   readonly problems: Problem[]
   /** The listing went through grep or was pasted without its head: virtual servers may be missing. */
   partial?: boolean
+  /** The last virtual server was not understood: real servers behind it belong to nobody. */
+  orphaned?: boolean
 }
 
-const FORWARD: Record<string, ForwardMethod> = {masq: 'Masq', route: 'Route', tunnel: 'Tunnel', local: 'Local'}
+const FORWARD: Record<string, ForwardMethod> = table({masq: 'Masq', route: 'Route', tunnel: 'Tunnel', local: 'Local'})
 
 /** Parses `ipvsadm -Ln` (with or without headers). A name instead of a number is a problem: without `-n` addresses are lost. */
 export function parseIpvsList(text: string, file: string): IpvsDump {
@@ -45,8 +50,9 @@ export function parseIpvsList(text: string, file: string): IpvsDump {
   const lines = text.split('\n').map((raw) => raw.trim())
   lines.forEach((line, at) => readListLine(dump, line, at + 1))
   dump.partial =
-    dump.virtualServers.length > 0 &&
-    (!lines.some((line) => line.startsWith('IP Virtual Server')) || lines.includes('--') || dump.problems.length > 0)
+    dump.problems.length > 0 ||
+    (dump.virtualServers.length > 0 &&
+      (!lines.some((line) => line.startsWith('IP Virtual Server')) || lines.includes('--') || dump.problems.length > 0))
   return dump
 }
 
@@ -62,13 +68,16 @@ function readListLine(dump: IpvsDump, line: string, number: number): void {
 
 function addVirtual(dump: IpvsDump, words: readonly string[], place: {line: number; text: string}): void {
   const protocol = words[0] as VirtualServer['protocol']
+  const scheduler = words.slice(2).find((word) => word !== 'IPv6') ?? ''
   const persistentAt = words.indexOf('persistent')
   const service = protocol === 'FWM' ? {mark: Number(words[1])} : endpointOf(words[1] ?? '')
-  if (!service || (service.mark !== undefined && Number.isNaN(service.mark))) {
+  dump.orphaned =
+    !service || (service.mark !== undefined && Number.isNaN(service.mark)) || !/^[a-z]{2,}$/.test(scheduler)
+  if (!service || dump.orphaned) {
     dump.problems.push({
       file: dump.file,
       line: place.line,
-      message: `the virtual server's address "${words[1] ?? ''}" is not numeric`,
+      message: `the virtual server "${words.slice(1, 3).join(' ')}" is not understood`,
       text: place.text,
     })
     return
@@ -76,7 +85,7 @@ function addVirtual(dump: IpvsDump, words: readonly string[], place: {line: numb
   dump.virtualServers.push({
     protocol,
     ...service,
-    scheduler: words[2] ?? '',
+    scheduler,
     ...(persistentAt > 0 ? {persistent: Number(words[persistentAt + 1])} : {}),
     file: dump.file,
     ...place,
@@ -88,15 +97,17 @@ function endpointOf(text: string): {address: Address; port: number; mark?: numbe
   const colon = text.lastIndexOf(':')
   const address = parseAddress(text.slice(0, colon))
   const port = Number(text.slice(colon + 1))
-  return address === undefined || colon < 0 || Number.isNaN(port) ? undefined : {address, port}
+  const digits = /^\d{1,5}$/.test(text.slice(colon + 1))
+  return address === undefined || colon < 0 || !digits || port > 65535 ? undefined : {address, port}
 }
 
 function addReal(dump: IpvsDump, words: readonly string[], place: {line: number; text: string}): void {
-  const service = dump.virtualServers.at(-1)
+  const service = dump.orphaned ? undefined : dump.virtualServers.at(-1)
   const endpoint = endpointOf(words[1] ?? '')
   const forward = FORWARD[(words[2] ?? '').toLowerCase()]
   const weight = Number(words[3])
   if (!service || !endpoint || !forward || Number.isNaN(weight)) {
+    if (service) service.damaged = true
     dump.problems.push({
       file: dump.file,
       line: place.line,
@@ -111,12 +122,20 @@ function addReal(dump: IpvsDump, words: readonly string[], place: {line: number;
     forward,
     weight,
     ...place,
-    ...(words[4] === undefined ? {} : {active: Number(words[4])}),
-    ...(words[5] === undefined ? {} : {inactive: Number(words[5])}),
+    ...(words[4] === undefined ? {} : {active: count(words[4])}),
+    ...(words[5] === undefined ? {} : {inactive: count(words[5])}),
   })
 }
 
-const FORWARD_FLAG: Record<string, ForwardMethod> = {'-m': 'Masq', '-g': 'Route', '-i': 'Tunnel'}
+const UNITS = table<number>({K: 1e3, M: 1e6, G: 1e9, T: 1e12})
+
+/** `12K` is what ipvsadm makes of large counters. */
+function count(text: string): number {
+  const found = /^(\d+)([KMGT])?$/.exec(text)
+  return found ? Number(found[1]) * (UNITS[found[2] ?? ''] ?? 1) : 0
+}
+
+const FORWARD_FLAG: Record<string, ForwardMethod> = table({'-m': 'Masq', '-g': 'Route', '-i': 'Tunnel'})
 
 /** Parses `ipvsadm -Sn`. */
 export function parseIpvsSave(text: string, file: string): IpvsDump {
@@ -130,15 +149,16 @@ export function parseIpvsSave(text: string, file: string): IpvsDump {
     else if (words[0] === '-a') saveReal(dump, words, place)
     else dump.problems.push({file, ...place, message: 'not a line of ipvsadm -Sn'})
   })
+  dump.partial = dump.problems.length > 0
   return dump
 }
 
-const SAVE_PROTOCOL: Record<string, VirtualServer['protocol']> = {
+const SAVE_PROTOCOL: Record<string, VirtualServer['protocol']> = table({
   '-t': 'TCP',
   '-u': 'UDP',
   '--sctp-service': 'SCTP',
   '-f': 'FWM',
-}
+})
 
 function saveVirtual(dump: IpvsDump, words: readonly string[], place: {line: number; text: string}): void {
   const protocol = SAVE_PROTOCOL[words[1] ?? '']
@@ -162,11 +182,18 @@ function saveVirtual(dump: IpvsDump, words: readonly string[], place: {line: num
 }
 
 function saveReal(dump: IpvsDump, words: readonly string[], place: {line: number; text: string}): void {
-  const service = dump.virtualServers.at(-1)
+  const own = endpointOf(words[2] ?? '')
+  const mark = words[1] === '-f' ? Number(words[2]) : undefined
+  const service = dump.virtualServers.findLast(({address, port, protocol, mark: fw}) =>
+    mark === undefined
+      ? address === own?.address && port === own?.port && protocol === SAVE_PROTOCOL[words[1] ?? '']
+      : fw === mark,
+  )
   const endpoint = endpointOf(words[words.indexOf('-r') + 1] ?? '')
-  const flag = words.find((word) => word in FORWARD_FLAG)
+  const flag = words.find((word) => FORWARD_FLAG[word] !== undefined)
   const weight = words.includes('-w') ? Number(words[words.indexOf('-w') + 1]) : 1
   if (!service || !endpoint || !flag || Number.isNaN(weight)) {
+    if (service) service.damaged = true
     dump.problems.push({
       file: dump.file,
       ...place,
@@ -183,7 +210,7 @@ function saveReal(dump: IpvsDump, words: readonly string[], place: {line: number
   })
 }
 
-/** Parses `/proc/net/ip_vs`: addresses and ports in hexadecimal (net/netfilter/ipvs/ip_vs_ctl.c, ip_vs_info_seq_show). */
+/** Parses `/proc/net/ip_vs`: addresses and ports in hexadecimal, persistence in jiffies of unknown length (net/netfilter/ipvs/ip_vs_ctl.c, ip_vs_info_seq_show). */
 export function parseProcIpvs(text: string, file: string): IpvsDump {
   const decimal = text.split('\n').map((line) =>
     line
@@ -196,7 +223,7 @@ export function parseProcIpvs(text: string, file: string): IpvsDump {
         (_, host: string, port: string) => `[${host}]:${Number.parseInt(port, 16)}`,
       )
       .replace(/^FWM\s+([0-9A-F]{8})/, (_, mark: string) => `FWM ${Number.parseInt(mark, 16)}`)
-      .replace(/persistent (\d+).*$/, (_, jiffies: string) => `persistent ${Math.round(Number(jiffies) / 1000)}`),
+      .replace(/persistent (\d+).*$/, () => 'persistent NaN'),
   )
   return parseIpvsList(decimal.join('\n'), file)
 }

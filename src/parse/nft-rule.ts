@@ -1,3 +1,4 @@
+import {table} from '../util/table.js'
 import {parseAddress} from '../util/ip.js'
 import type {NftJson, NftObject} from './nft.js'
 
@@ -17,7 +18,7 @@ class NotUnderstood extends Error {}
 
 const PORTS = ['sport', 'dport']
 /** Header fields by protocol, nft(8) "PAYLOAD EXPRESSIONS": `tcp dport` is one, `tcp dnat` is a protocol and a statement. */
-const PAYLOAD: Readonly<Record<string, readonly string[]>> = {
+const PAYLOAD: Readonly<Record<string, readonly string[]>> = table({
   ip: [
     'version',
     'hdrlength',
@@ -60,7 +61,7 @@ const PAYLOAD: Readonly<Record<string, readonly string[]>> = {
   ah: ['nexthdr', 'hdrlength', 'reserved', 'spi', 'sequence'],
   esp: ['spi', 'sequence'],
   comp: ['nexthdr', 'flags', 'cpi'],
-}
+})
 /** Meta keys that nft prints without `meta`. */
 const BARE_META = new Set([
   'iif',
@@ -82,7 +83,61 @@ const BARE_META = new Set([
   'nftrace',
 ])
 const OPERATORS = new Set(['==', '!=', '<', '>', '<=', '>='])
-const BINARY = new Set(['&', '|', '^', '<<', '>>'])
+/** Old releases print words for the signs. */
+const BINARY: Readonly<Record<string, string>> = table({
+  '&': '&',
+  '|': '|',
+  '^': '^',
+  '<<': '<<',
+  '>>': '>>',
+  and: '&',
+  or: '|',
+  xor: '^',
+  lshift: '<<',
+  rshift: '>>',
+})
+/** Words that begin another statement or condition behind one whose own words are not looked into. */
+const BEGINS = new Set([
+  'accept',
+  'drop',
+  'return',
+  'continue',
+  'jump',
+  'goto',
+  'counter',
+  'comment',
+  'reject',
+  'meta',
+  'ct',
+  'fib',
+  'numgen',
+  'jhash',
+  'symhash',
+  'dnat',
+  'snat',
+  'masquerade',
+  'redirect',
+  'log',
+  'limit',
+  'quota',
+  'queue',
+  'update',
+  'add',
+  'delete',
+  'socket',
+  'rt',
+  'osf',
+  'ipsec',
+  'exthdr',
+  'notrack',
+  'xt',
+  'tproxy',
+  'synproxy',
+  'dup',
+  'fwd',
+  'last',
+  'vmap',
+])
 const NAT_FLAGS = new Set(['random', 'fully-random', 'persistent'])
 const FIB_RESULTS = new Set(['type', 'oif', 'oifname', 'check'])
 
@@ -92,12 +147,16 @@ export class NftRuleReader {
   private comment: string | undefined
   private readonly words: readonly Word[]
 
+  private readonly quotesClosed: boolean
+
   constructor(text: string) {
     this.words = wordsOf(text)
+    this.quotesClosed = text.replaceAll(/\\./g, '').split('"').length % 2 === 1
   }
 
   rule(): {statements: NftObject[]; comment?: string; problem?: string} {
     const statements: NftObject[] = []
+    if (!this.quotesClosed) return {statements, problem: 'a quote is not closed: the rule was cut'}
     try {
       while (this.at < this.words.length) {
         const statement = this.statement()
@@ -278,6 +337,7 @@ export class NftRuleReader {
     const set = this.next()
     this.expect('{')
     const elem = this.expression()
+    const from = this.at
     while (this.word !== '}' && this.at < this.words.length) {
       if (this.word === ':') {
         this.at++
@@ -287,7 +347,9 @@ export class NftRuleReader {
       }
       this.at++
     }
+    const inside = this.words.slice(from, this.at).map(({text}) => text)
     this.expect('}')
+    if (inside.some((word) => /^(limit|ct|quota)$/.test(word))) return {meter: inside.join(' ')}
     return {set: {op, elem, set}}
   }
 
@@ -298,22 +360,19 @@ export class NftRuleReader {
   /** Statements whose own words end where a word begins that can start a statement. */
   private opaque(kind: string): NftObject {
     const from = this.at++
-    while (
-      this.at < this.words.length &&
-      !(
-        !this.words[this.at]!.quoted &&
-        /^(accept|drop|return|continue|jump|goto|counter|comment|reject|meta|ip|ip6|tcp|udp|ct|dnat|snat|masquerade|redirect|log|queue)$/.test(
-          this.word!,
-        )
-      )
-    )
-      this.at++
+    while (this.at < this.words.length && !this.begins()) this.at++
     return {
       [kind]: this.words
         .slice(from + 1, this.at)
         .map(({text}) => text)
         .join(' '),
     }
+  }
+
+  private begins(): boolean {
+    const {word} = this
+    if (word === undefined) return false
+    return BEGINS.has(word) || BARE_META.has(word) || (PAYLOAD[word]?.includes(this.peek(1) ?? '') ?? false)
   }
 
   private matchOrMangle(): NftObject {
@@ -325,9 +384,9 @@ export class NftRuleReader {
     const operator = this.word
     if (operator !== undefined && OPERATORS.has(operator)) {
       this.at++
-      return {match: {op: operator, left, right: this.right()}}
+      return {match: {op: operator, left, right: checked(left, this.right())}}
     }
-    const right = this.right()
+    const right = checked(left, this.right())
     if (this.take('/')) return {match: {op: '==', left: {'&': [left, this.right()]}, right}}
     return {match: {op: isFlags(left) ? 'in' : '==', left, right}}
   }
@@ -353,8 +412,8 @@ export class NftRuleReader {
       while (this.take('.')) parts.push(this.primary())
       value = {concat: parts}
     }
-    while (this.word !== undefined && BINARY.has(this.word)) {
-      const operator = this.next()
+    while (this.word !== undefined && BINARY[this.word] !== undefined) {
+      const operator = BINARY[this.next()]!
       value = {[operator]: [value, this.primary()]}
     }
     if (this.take('map')) value = {map: {key: value, data: this.word === '{' ? {set: this.set()} : this.next()}}
@@ -464,6 +523,20 @@ export class NftRuleReader {
     const key = Object.keys(attributes).length > 0 ? {elem: {val, ...attributes}} : val
     return this.take(':') ? [key, this.expression()] : key
   }
+}
+
+/** An address on the right must be one: `10.0.0.` and `x.x.x.x/32` were cut or blacked out. */
+function checked(left: NftJson, right: NftJson): NftJson {
+  const payload = (left as NftObject)['payload'] as NftObject | undefined
+  const isAddress =
+    (payload?.['protocol'] === 'ip' || payload?.['protocol'] === 'ip6') && /^[sd]addr$/.test(String(payload['field']))
+  if (
+    isAddress &&
+    typeof right !== 'object' &&
+    !(typeof right === 'string' && (right.startsWith('@') || parseAddress(right) !== undefined))
+  )
+    throw new NotUnderstood(`"${String(right)}" is no address`)
+  return right
 }
 
 const isFlags = (left: NftJson): boolean =>

@@ -59,6 +59,13 @@ class TextReader {
     this.ruleset.problems.push({file: this.ruleset.file, line: line.number, message, text: line.text})
   }
 
+  /** Another block begins inside this one. */
+  private lost(line: Line): void {
+    this.at--
+    this.ruleset.cut = true
+    this.problem(line, 'a block begins before the one above it ends: lines are missing')
+  }
+
   private cut(): void {
     this.ruleset.cut = true
     this.ruleset.problems.push({
@@ -97,6 +104,7 @@ class TextReader {
     while (this.at < this.lines.length) {
       const line = this.lines[this.at++]!
       if (line.text === '}') return
+      if (BEGINS_BLOCK.test(line.text)) return this.lost(line)
       const base = /^type (\S+) hook (\S+)(?: device "?([^" ;]+)"?)? priority ([^;]+);(?: policy (\w+);)?/.exec(
         line.text,
       )
@@ -122,7 +130,8 @@ class TextReader {
 
   private rule(chain: NftChain, first: Line): void {
     let text = first.text
-    while (unbalanced(text) && this.at < this.lines.length) text += ` ${this.lines[this.at++]!.text}`
+    while (unbalanced(text) && this.at < this.lines.length && !BEGINS_BLOCK.test(this.lines[this.at]!.text))
+      text += ` ${this.lines[this.at++]!.text}`
     const handle = /# handle (\d+)$/.exec(text)
     const read = new NftRuleReader(handle ? text.slice(0, handle.index).trim() : text).rule()
     if (read.problem) this.problem(first, read.problem)
@@ -148,22 +157,37 @@ class TextReader {
     let elements: string | undefined
     let elementsLine = head
     let closed = false
+    let broken = false
     while (this.at < this.lines.length && !closed) {
       const line = this.lines[this.at++]!
       const type = /^(?:type|typeof) (.+?)(?: : (.+))?$/.exec(line.text)
       if (line.text === '}') closed = true
-      else if (type && !line.text.startsWith('elements')) [types, map] = [type[1]!.split(' . '), type[2]]
+      else if (BEGINS_BLOCK.test(line.text)) {
+        this.lost(line)
+        broken = true
+        break
+      } else if (type && !line.text.startsWith('elements')) [types, map] = [type[1]!.split(' . '), type[2]]
       else if (line.text.startsWith('flags ')) flags = words(line.text.slice(6))
       else if (line.text.startsWith('elements = ')) {
         elementsLine = line
         elements = line.text.slice(11)
-        while (unbalanced(elements) && this.at < this.lines.length) elements += ` ${this.lines[this.at++]!.text}`
+        while (unbalanced(elements) && this.at < this.lines.length && !BEGINS_BLOCK.test(this.lines[this.at]!.text))
+          elements += ` ${this.lines[this.at++]!.text}`
+      } else if (
+        line.text !== '' &&
+        !/^(size|timeout|gc-interval|policy|comment|counter|auto-merge|flags|limit|quota|#)/.test(line.text)
+      ) {
+        this.problem(line, 'not understood inside a set')
+        broken = true
       }
     }
-    if (!closed) this.cut()
+    if (!closed && !broken) this.cut()
     const isMap = kind === 'map'
     const read = elements === undefined ? {value: [] as NftJson[]} : new NftRuleReader(elements).elements()
-    if ('problem' in read && read.problem) this.problem(elementsLine, read.problem)
+    if ('problem' in read && read.problem) {
+      this.problem(elementsLine, read.problem)
+      broken = true
+    }
     table.sets.set(name, {
       family: table.family,
       table: table.name,
@@ -172,6 +196,7 @@ class TextReader {
       flags,
       line: elementsLine.number,
       ...(map === undefined ? {} : {map: map.trim()}),
+      ...(broken || !closed ? {broken: true} : {}),
       elements: read.value.map((item) => ({...elementOf(item, isMap), line: elementsLine.number})),
     })
   }
@@ -182,6 +207,9 @@ const words = (text: string): string[] =>
     .replace(/;$/, '')
     .split(/[\s,]+/)
     .filter(Boolean)
+
+/** A line that begins a new block: whatever was open has lost its end. */
+const BEGINS_BLOCK = /^(table (\w+ )?\S+|chain \S+|set \S+|map \S+|meter \S+) \{$/
 
 function unbalanced(text: string): boolean {
   let depth = 0

@@ -55,6 +55,8 @@ export interface NftSet {
   readonly map?: string
   readonly flags: readonly string[]
   readonly elements: NftElement[]
+  /** Not all of it was understood: what it does not hold may be in it all the same. */
+  readonly broken?: boolean
   line: number
 }
 
@@ -89,6 +91,8 @@ export const PRIORITY_NAMES: Readonly<Record<string, number>> = {
 const isObject = (value: unknown): value is NftObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
+const KNOWN = new Set(['table', 'chain', 'set', 'map', 'rule'])
+
 export function tableOf(ruleset: NftRuleset, family: string, name: string): NftTable {
   const key = `${family} ${name}`
   let table = ruleset.tables.get(key)
@@ -109,14 +113,37 @@ export function parseNftJson(text: string, file: string): NftRuleset {
     return ruleset
   }
   if (!Array.isArray(objects)) ruleset.problems.push({file, line: 0, message: 'no "nftables" list inside'})
-  else for (const object of objects) if (isObject(object)) addObject(ruleset, object)
+  else for (const object of objects as unknown[]) addObject(ruleset, object)
   return ruleset
 }
 
-function addObject(ruleset: NftRuleset, object: NftObject): void {
-  const [kind] = Object.keys(object)
-  const body = object[kind ?? '']
-  if (!isObject(body)) return
+/** Objects that say nothing about packets. */
+const PASSED_OVER = new Set([
+  'metainfo',
+  'counter',
+  'quota',
+  'limit',
+  'flowtable',
+  'ct helper',
+  'ct timeout',
+  'ct expectation',
+  'secmark',
+  'synproxy',
+])
+
+function addObject(ruleset: NftRuleset, object: unknown): void {
+  const [kind] = isObject(object) ? Object.keys(object) : []
+  const body = isObject(object) ? object[kind ?? ''] : undefined
+  if (kind !== undefined && PASSED_OVER.has(kind)) return
+  if (!isObject(body) || !KNOWN.has(kind ?? '') || (kind !== 'rule' && body['name'] === undefined)) {
+    ruleset.cut = true
+    return void ruleset.problems.push({
+      file: ruleset.file,
+      line: 0,
+      message: `an object "${kind ?? 'without a kind'}" is not understood`,
+      text: JSON.stringify(object).slice(0, 200),
+    })
+  }
   if (kind === 'table')
     tableOf(ruleset, String(body['family']), String(body['name'])).flags.push(...flagsOf(body['flags']))
   else if (kind === 'chain') addChain(ruleset, body)
@@ -187,7 +214,17 @@ function addRule(ruleset: NftRuleset, body: NftObject): void {
       line: 0,
       message: `a rule of chain ${family} ${table} ${chainName}, which the dump does not list`,
     })
-  const statements = Array.isArray(body['expr']) ? body['expr'].filter(isObject) : []
+  const all = Array.isArray(body['expr']) ? body['expr'] : undefined
+  const bad = all?.findIndex((statement) => !isObject(statement)) ?? -1
+  const statements = (bad < 0 ? (all ?? []) : all!.slice(0, bad)).filter(isObject)
+  const problem =
+    all === undefined
+      ? 'the rule has no statements'
+      : bad >= 0
+        ? `${JSON.stringify(all[bad])} is no statement of the JSON form`
+        : undefined
+  if (problem !== undefined)
+    ruleset.problems.push({file: ruleset.file, line: 0, message: problem, text: JSON.stringify(body).slice(0, 200)})
   chain.rules.push({
     family,
     table,
@@ -196,7 +233,8 @@ function addRule(ruleset: NftRuleset, body: NftObject): void {
     statements,
     file: ruleset.file,
     line: 0,
-    text: JSON.stringify(body['expr']),
+    text: JSON.stringify(body['expr'] ?? null),
+    ...(problem === undefined ? {} : {problem}),
     ...(typeof body['handle'] === 'number' ? {handle: body['handle']} : {}),
     ...(typeof body['comment'] === 'string' ? {comment: body['comment']} : {}),
   })

@@ -32,6 +32,9 @@ export interface Socket {
   readonly text: string
 }
 
+/** Established and closing connections, as `ss -a` lists them: nobody listens there. */
+const CONNECTED =
+  /^(tcp|udp|sctp|mptcp|dccp)?\s*(ESTAB|SYN-SENT|SYN-RECV|FIN-WAIT-1|FIN-WAIT-2|TIME-WAIT|CLOSED?|CLOSE-WAIT|LAST-ACK|CLOSING)\s/
 const LISTENING = new Set(['LISTEN', 'UNCONN'])
 
 /** Parses `ss -lntup` (also without the Netid column when only one protocol was asked). Source: ss(8). */
@@ -44,20 +47,21 @@ export function parseSockets(text: string, file: string): {value: Socket[]; prob
     const words = line.split(/\s+/)
     const stateAt = words.findIndex((word) => LISTENING.has(word))
     if (stateAt < 0) {
-      if (!/^(tcp|udp|sctp|raw|u_\w+|nl|p_\w+|v_\w+|icmp6?|mptcp|dccp|xdp|tipc)$/.test(words[0]!))
+      if (!/^(raw|u_\w+|nl|p_\w+|v_\w+|icmp6?|xdp|tipc)$/.test(words[0]!) && !CONNECTED.test(line))
         problems.push({file, line: at + 1, message: 'not a line of ss', text: line})
       return
     }
     const protocol = protocolOf(words, stateAt)
     const socket = protocol && socketOf(words[stateAt + 3] ?? '', protocol, {line: at + 1, text: line})
     if (socket) value.push(socket)
-    else if (protocol)
-      problems.push({file, line: at + 1, message: 'a socket whose local address is not numeric', text: line})
+    else if (protocol || stateAt > 1)
+      problems.push({file, line: at + 1, message: 'a socket that is not understood', text: line})
   })
   return {value, problems}
 }
 
 function protocolOf(words: readonly string[], stateAt: number): Socket['protocol'] | undefined {
+  if (stateAt > 1) return undefined
   const netid = stateAt > 0 ? words[0]!.toLowerCase() : words[stateAt] === 'UNCONN' ? 'udp' : 'tcp'
   return netid === 'tcp' || netid === 'mptcp' ? 'TCP' : netid === 'udp' ? 'UDP' : netid === 'sctp' ? 'SCTP' : undefined
 }
@@ -68,7 +72,8 @@ function socketOf(
   place: {line: number; text: string},
 ): Socket | undefined {
   const colon = local.lastIndexOf(':')
-  const port = Number(local.slice(colon + 1))
+  const digits = local.slice(colon + 1)
+  const port = /^\d+$/.test(digits) ? Number(digits) : Number.NaN
   const [host, device] = local.slice(0, colon).split('%')
   if (colon < 0 || Number.isNaN(port)) return undefined
   const process = /users:\(\("([^"]*)"/.exec(place.text)?.[1]
@@ -122,7 +127,7 @@ export function parseConntrack(text: string, file: string): {value: ConntrackEnt
     const protocol = /\b(tcp|udp|sctp|dccp|udplite|icmp|icmpv6|gre|unknown)\b/.exec(line)?.[1]
     const [original, reply] = tuples
     if (original && reply && protocol) {
-      const state = /\b\d+ ([A-Z_]{4,}) src=/.exec(line)?.[1]
+      const state = /\b\d+ ([A-Z_][A-Z_0-9]{3,}) src=/.exec(line)?.[1]
       value.push({
         protocol: protocol.toUpperCase(),
         original,

@@ -74,6 +74,15 @@ export class NodeState {
     return last ?? {state: 'never-asked', file: files[0]!}
   }
 
+  /** What of `ip -j` was not understood: a route that is missing may be the one that counts. */
+  get damagedRouting(): string | undefined {
+    void this.routes
+    void this.policyRules
+    void this.addresses
+    const problem = this.problems.find(({file}) => /\/ip-(route6?|rule6?|addr)\.json$/.test(file))
+    return problem && `${problem.file}: ${problem.message}`
+  }
+
   private fileSection(file: string): Section {
     const code = this.codes.get(file)
     const there = this.files.has(file)

@@ -195,7 +195,9 @@ export const countAddresses = (ranges: readonly Range[]): number =>
 
 /** Sorts ranges and joins neighbours. */
 export function normalizeRanges(ranges: readonly Range[]): Range[] {
-  const sorted = [...ranges].sort((a, b) => (a.lo < b.lo ? -1 : a.lo > b.lo ? 1 : 0))
+  const sorted = [...ranges].sort((a, b) =>
+    typeof a.lo === typeof b.lo ? (a.lo < b.lo ? -1 : a.lo > b.lo ? 1 : 0) : typeof a.lo === 'number' ? -1 : 1,
+  )
   const joined: {lo: Address; hi: Address}[] = []
   for (const range of sorted) {
     const last = joined.at(-1)

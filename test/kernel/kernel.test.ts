@@ -4,7 +4,8 @@ import {buildWorld} from '../../src/engine.js'
 import type {World} from '../../src/dataplane/world.js'
 import {simulate, type SimulateAnswer, type SimulateLine} from '../../src/simulate.js'
 import {snapshotFromFiles} from '../../src/snapshot/snapshot.js'
-import {Dice, packets, renew, ruleset} from './generate.js'
+import {freshPort, packets, ruleset} from './generate.js'
+import {Dice} from './grammar.js'
 import {Lab, obstacle, type Part, type Seen, type Shot} from './lab.js'
 
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000)
@@ -72,7 +73,7 @@ async function play(lab: Lab, rules: readonly Part[], shots: readonly Shot[]): P
       if (pause > 0 && !(one.fate === 'timeout' && 'outcomes' in answer && answer.outcomes.refused)) break
       lab.flush()
       await new Promise((done) => setTimeout(done, pause))
-      const again = (final[at] = renew(shot))
+      const again = (final[at] = {...shot, sport: freshPort(shot.sport)})
       seen.set(again.id, (await lab.shoot([again], 0.6)).get(again.id)!)
       answers.set(again.id, predict(world, again))
     }
@@ -81,7 +82,14 @@ async function play(lab: Lab, rules: readonly Part[], shots: readonly Shot[]): P
 }
 
 const show = (rules: readonly Part[]): string => rules.map(({tool, text}) => `--- ${tool}\n${text.trim()}`).join('\n')
-const brief = (answer: SimulateLine): string => ('error' in answer ? answer.error : JSON.stringify({outcomes: answer.outcomes, backends: answer.backends, why: (answer as SimulateAnswer).why}, undefined, 1))
+const brief = (answer: SimulateLine): string =>
+  'error' in answer
+    ? answer.error
+    : JSON.stringify(
+        {outcomes: answer.outcomes, backends: answer.backends, why: (answer as SimulateAnswer).why},
+        undefined,
+        1,
+      )
 
 describe('the kernel as oracle', function () {
   this.timeout(20_000)
@@ -140,10 +148,14 @@ describe('the kernel as oracle', function () {
         if (verdict !== 'differ') continue
         if (!told) console.log(show(rules))
         told = true
-        console.log(`DIFFERS: SEED=${SEED + at} CASES=1\npacket ${JSON.stringify(shot)}\nkernel ${JSON.stringify(seen)}\nengine ${brief(answer)}\n`)
+        console.log(
+          `DIFFERS: SEED=${SEED + at} CASES=1\npacket ${JSON.stringify(shot)}\nkernel ${JSON.stringify(seen)}\nengine ${brief(answer)}\n`,
+        )
       }
     }
-    console.log(`kernel: ${JSON.stringify(count)} ${JSON.stringify(fates)} in ${((Date.now() - begin) / 1000).toFixed(0)} s`)
+    console.log(
+      `kernel: ${JSON.stringify(count)} ${JSON.stringify(fates)} in ${((Date.now() - begin) / 1000).toFixed(0)} s`,
+    )
     const cases = count.agree + count.unknown + count.differ
     expect(count.differ, 'disagreements').to.equal(0)
     expect(count.unknown / Math.max(cases, 1), 'share of unknown').to.be.at.most(UNKNOWN_LIMIT)

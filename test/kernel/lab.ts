@@ -51,11 +51,11 @@ export function obstacle(): string | undefined {
   return made.status === 0 ? undefined : `no network namespaces: ${made.stderr.trim()}`
 }
 
-const sh = (script: string, host?: string) =>
-  spawnSync(...(host === undefined ? (['sh', ['-c', script]] as const) : (['ip', ['netns', 'exec', `${LAB}-${host}`, 'sh', '-c', script]] as const)), {
-    encoding: 'utf8',
-    maxBuffer: 1 << 28,
-  })
+function sh(script: string, host?: string): {status: number | null; stdout: string; stderr: string} {
+  const inside = host === undefined ? [] : ['ip', 'netns', 'exec', `${LAB}-${host}`]
+  const [command, ...args] = [...inside, 'sh', '-c', script]
+  return spawnSync(command!, args, {encoding: 'utf8', maxBuffer: 1 << 28})
+}
 
 function must(script: string, host?: string): string {
   const {status, stdout, stderr} = sh(script, host)
@@ -65,7 +65,8 @@ function must(script: string, host?: string): string {
 
 /** Removes what a killed run left: its process is gone. */
 function sweep(): void {
-  for (const [name, pid] of must('ip netns').matchAll(/^kt(\d+)-\w+/gm)) if (!existsSync(`/proc/${pid}`)) sh(`ip netns del ${name}`)
+  for (const [name, pid] of must('ip netns').matchAll(/^kt(\d+)-\w+/gm))
+    if (!existsSync(`/proc/${pid}`)) sh(`ip netns del ${name}`)
 }
 
 const wire = (host: string, device: string, address: string, gateway: string): string => `
@@ -146,9 +147,35 @@ const list = (items: readonly object[]): string => JSON.stringify({apiVersion: '
 const meta = (name: string): object => ({name, namespace: 'default', uid: name})
 
 const API: readonly (readonly [string, string])[] = [
-  ['api/nodes.json', list([{metadata: {name: NODE}, spec: {podCIDR: '10.77.2.0/23', podCIDRs: ['10.77.2.0/23']}, status: {addresses: [{type: 'InternalIP', address: ROUTER[0]}]}}])],
-  ['api/pods.json', list(PODS.map((ip, at) => ({metadata: meta(`s${at + 1}`), spec: {nodeName: NODE, containers: []}, status: {phase: 'Running', podIP: ip, podIPs: [{ip}]}})))],
-  ['api/services.json', list(VIPS.map((ip, at) => ({metadata: meta(`v${at}`), spec: {type: 'ClusterIP', clusterIP: ip, clusterIPs: [ip], ports: [{port: 80, protocol: 'TCP'}]}})))],
+  [
+    'api/nodes.json',
+    list([
+      {
+        metadata: {name: NODE},
+        spec: {podCIDR: '10.77.2.0/23', podCIDRs: ['10.77.2.0/23']},
+        status: {addresses: [{type: 'InternalIP', address: ROUTER[0]}]},
+      },
+    ]),
+  ],
+  [
+    'api/pods.json',
+    list(
+      PODS.map((ip, at) => ({
+        metadata: meta(`s${at + 1}`),
+        spec: {nodeName: NODE, containers: []},
+        status: {phase: 'Running', podIP: ip, podIPs: [{ip}]},
+      })),
+    ),
+  ],
+  [
+    'api/services.json',
+    list(
+      VIPS.map((ip, at) => ({
+        metadata: meta(`v${at}`),
+        spec: {type: 'ClusterIP', clusterIP: ip, clusterIPs: [ip], ports: [{port: 80, protocol: 'TCP'}]},
+      })),
+    ),
+  ],
 ]
 
 /** A process in a namespace that sends and answers. */
@@ -157,7 +184,11 @@ class Probe {
   private readonly lines: AsyncIterator<string>
 
   constructor(host: string, serves: readonly string[]) {
-    this.child = spawn('ip', ['netns', 'exec', `${LAB}-${host}`, 'python3', `${import.meta.dirname}/probe.py`, ...serves], {stdio: ['pipe', 'pipe', 'inherit']})
+    this.child = spawn(
+      'ip',
+      ['netns', 'exec', `${LAB}-${host}`, 'python3', `${import.meta.dirname}/probe.py`, ...serves],
+      {stdio: ['pipe', 'pipe', 'inherit']},
+    )
     this.lines = createInterface({input: this.child.stdout!})[Symbol.asyncIterator]()
   }
 
@@ -194,7 +225,13 @@ export class Lab {
     must(BUILD)
     lab.probes.set('client', new Probe('client', []))
     for (const [at, pod] of PODS.entries()) lab.probes.set(`s${at + 1}`, new Probe(`s${at + 1}`, serves([pod], PORTS)))
-    lab.probes.set('router', new Probe('router', [...PORTS.slice(-2).map((port) => `tcp:0.0.0.0:${port}`), ...serves([...ROUTER, '127.0.0.1'], PORTS.slice(-2)).filter((spec) => spec.startsWith('udp'))]))
+    lab.probes.set(
+      'router',
+      new Probe('router', [
+        ...PORTS.slice(-2).map((port) => `tcp:0.0.0.0:${port}`),
+        ...serves([...ROUTER, '127.0.0.1'], PORTS.slice(-2)).filter((spec) => spec.startsWith('udp')),
+      ]),
+    )
     for (const probe of lab.probes.values()) await probe.line()
     return lab
   }
@@ -214,7 +251,9 @@ export class Lab {
   dump(): Map<string, string> {
     const files = new Map(API)
     const codes: string[] = []
-    for (const section of must(DUMP, NODE).split(new RegExp(`^${MARK}(?=\\S+\\n)`, 'm')).slice(1)) {
+    for (const section of must(DUMP, NODE)
+      .split(new RegExp(`^${MARK}(?=\\S+\\n)`, 'm'))
+      .slice(1)) {
       const [head, body] = [section.slice(0, section.indexOf('\n')), section.slice(section.indexOf('\n') + 1)]
       const end = body.lastIndexOf(`\n${MARK}rc `)
       files.set(`nodes/${NODE}/${head}`, body.slice(0, end))
@@ -224,7 +263,14 @@ export class Lab {
   }
 
   async shoot(shots: readonly Shot[], timeout = 0.25): Promise<Map<string, Seen>> {
-    const seen = await Promise.all(HOSTS.map((host) => this.probes.get(host)!.send(shots.filter(({from}) => from === host), timeout)))
+    const seen = await Promise.all(
+      HOSTS.map((host) =>
+        this.probes.get(host)!.send(
+          shots.filter(({from}) => from === host),
+          timeout,
+        ),
+      ),
+    )
     return new Map(seen.flat().map((one) => [one.id, one]))
   }
 

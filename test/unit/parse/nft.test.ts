@@ -170,7 +170,6 @@ describe('parse/nft-rule: statements as in libnftables-json(5)', () => {
     'ip saddr x.x.x.x/32 accept',
     'ip protocol tcp  #  tcp dpt:443 counter packets 1 bytes 2 jump X',
     'ip daddr 10.0.0.1 # match-set A dst drop',
-    'meta mark set mark or 0x4000',
     'fib daddr frob local drop',
     'ct count over 5 drop',
     'tcp dport { 80, 443 drop',
@@ -269,7 +268,7 @@ describe('parse/nft-text', () => {
   it('does not show a set that it did not understand as an empty one', () => {
     const ruleset = block('set s {', 'type ipv4_addr', 'elements = { 10.0.0.1,', '....', '10.0.0.3 }', '}')
     const set = ruleset.tables.get('ip t')!.sets.get('s')
-    expect(ruleset.cut || set === undefined || set.elements.length === 2).to.equal(true)
+    expect(ruleset.cut || set === undefined || set.broken === true || set.elements.length === 2).to.equal(true)
   })
 
   it('marks every cut inside a block', () => {
