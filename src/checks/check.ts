@@ -110,6 +110,8 @@ function incompleteOf({mismatches, incomplete}: Comparison): Incomplete[] {
   for (const mismatch of mismatches) {
     if (mismatch.kind !== 'unknown') continue
     const reason = openReason(mismatch)
+    // a node that was not read is listed itself, once
+    if (mismatch.fate.reason.endsWith('was not read')) continue
     open.set(`${mismatch.node} ${reason}`, {node: mismatch.node, service: mismatch.service.id, reason})
   }
   return [...notes, ...open.values()]

@@ -287,7 +287,7 @@ describe('live, iptables', function () {
       const outcome = await svcTrace('check', '-n', 'default', '-o', 'json')
       expectOutcome(outcome, 1)
       const found = errors(json(outcome))
-      expect(found.map(({code, node}) => `${code} ${node}`)).to.deep.equal(['SVT142 node1'])
+      expect(found.map(({code, node}) => `${code} ${node}`)).to.deep.equal(['SVT116 node1'])
       expect(found[0]!.services).to.include.members(['default/web', 'default/wordpress'])
     })
 
