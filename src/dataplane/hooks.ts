@@ -40,6 +40,8 @@ export interface HookOptions {
   readonly tracking: Tracking
   /** Translates for a virtual server; undefined when there is none for this packet. */
   readonly ipvsRequest: (walker: Walker) => HookResult
+  /** OUTPUT only: looks up the route anew, where the kernel does (ip_route_me_harder). */
+  readonly reroute: (walker: Walker) => End | undefined
   /** Kernel memory of the dump, for a flow whose own port is known. */
   readonly known?: {readonly sourcePort: number; readonly protocol: Protocol}
 }
@@ -51,13 +53,13 @@ export function runHook(walker: Walker, hook: Hook, options: HookOptions): HookR
   const chains = machine.baseChains(packet.family, hook).filter(({type}) => type !== 'nat')
   const steps: {priority: number; run: () => HookResult}[] = groupsOf(chains).map((group) => ({
     priority: group[0]!.priority,
-    run: () => runFilters(walker, hook, group),
+    run: () => runAndRoute(walker, hook, {group, options}),
   }))
   const add = (priority: number | undefined, run: () => HookResult): void => {
     if (priority !== undefined) steps.push({priority, run})
   }
   if (hook === 'PREROUTING' || hook === 'OUTPUT') add(CONNTRACK, () => track(walker, options))
-  add(NAT_PRIORITY[hook], () => translate(walker, hook))
+  add(NAT_PRIORITY[hook], () => translateAndRoute(walker, hook, options))
   if (packet.reply) add(IPVS_REPLY[hook], () => ipvsReply(walker, options.tracking))
   else add(IPVS_REQUEST[hook], () => (packet.ipvs ? undefined : options.ipvsRequest(walker)))
   steps.sort((a, b) => a.priority - b.priority)
@@ -72,6 +74,26 @@ export function runHook(walker: Walker, hook: Hook, options: HookOptions): HookR
 function endOf(chain: BaseChain, walker: Walker): End | undefined {
   const verdict = chain.run(walker)
   return isEnd(verdict) ? verdict : undefined
+}
+
+/** Mangle OUTPUT and `type route` chains: a changed mark or address leads to another look at the routes. */
+function runAndRoute(
+  walker: Walker,
+  hook: Hook,
+  {group, options}: {group: readonly BaseChain[]; options: HookOptions},
+): End | undefined {
+  const {src, dst, mark} = walker.packet
+  const end = runFilters(walker, hook, group)
+  if (end || hook !== 'OUTPUT' || !group.some(({type}) => type === 'route')) return end
+  const {packet} = walker
+  return src === packet.src && dst === packet.dst && mark === packet.mark ? undefined : options.reroute(walker)
+}
+
+/** NAT in OUTPUT: a changed destination is routed at once (nf_nat_ipv4_local_fn). */
+function translateAndRoute(walker: Walker, hook: Hook, options: HookOptions): End | undefined {
+  const {dst} = walker.packet
+  const end = translate(walker, hook)
+  return end || hook !== 'OUTPUT' || dst === walker.packet.dst ? end : options.reroute(walker)
 }
 
 /** Chains of equal priority, in the order of the dump. */

@@ -73,7 +73,7 @@ const TCP_FLAG_SET = ['FIN', 'SYN', 'RST', 'PSH', 'ACK', 'URG']
 function tcpFlags(mask: string, wanted: string): Test {
   const list = (text: string): string[] => (text === 'ALL' ? TCP_FLAG_SET : text === 'NONE' ? [] : text.split(','))
   return ({packet}) => {
-    const set = packet.reply ? ['SYN', 'ACK'] : ['SYN']
+    const set = packet.tcpFlags
     return list(mask).every((flag) => set.includes(flag) === list(wanted).includes(flag))
   }
 }
@@ -134,7 +134,7 @@ const STATUS: Readonly<Record<string, (packet: Packet) => boolean>> = {
   SEEN_REPLY: ({replyDirection}) => replyDirection,
   ASSURED: () => false,
   CONFIRMED: ({replyDirection}) => replyDirection,
-  NONE: ({replyDirection}) => !replyDirection,
+  NONE: () => false,
 }
 
 const conntrack: Module = {

@@ -123,8 +123,14 @@ const dnat: Build = (options) => {
 
 const snat: Build = (options) => {
   const targets = natTargets(options.filter(({name}) => name === 'to-source'))
+  const random = option(options, 'random', 'random-fully') !== undefined
   return targets
-    ? (walker, where) => sourceNat(walker, where, targets)
+    ? (walker, where) =>
+        sourceNat(
+          walker,
+          where,
+          targets.map((target) => ({...target, random})),
+        )
     : {unmodelled: 'SNAT whose --to-source is missing or not understood'}
 }
 
@@ -182,7 +188,10 @@ export const TARGETS: Readonly<Record<string, Build>> = table({
   SNAT: snat,
   REDIRECT: redirectTarget,
   NETMAP,
-  MASQUERADE: () => (walker, where) => masquerade(walker, where),
+  MASQUERADE: (options) => {
+    const random = option(options, 'random', 'random-fully', 'to-ports') !== undefined
+    return (walker, where) => masquerade(walker, where, random)
+  },
   NOTRACK: () => notrack,
   CT: ct,
   LOG: passes,

@@ -45,6 +45,8 @@ export class Journey {
   private clientAddress: Party = CLIENT
   /** A frame went from pod to pod without iptables and conntrack. */
   private pastConntrack = false
+  /** The route of the packet that a node is just sending. */
+  private route: RouteResult | undefined
   source: Party | undefined
 
   constructor(world: World, flow: Flow, walker: Walker) {
@@ -76,9 +78,12 @@ export class Journey {
     return {outcome: 'delivered', cause: 'delivered', reason: `delivered to ${receiverText(receiver)}`, receiver}
   }
 
-  private newPacket(tuple: Tuple & {reply: boolean; about?: Tuple; protocol?: Packet['protocol']}): Packet {
+  private newPacket(
+    tuple: Tuple & Pick<Packet, 'reply'> & Partial<Pick<Packet, 'about' | 'protocol' | 'tcpFlags'>>,
+  ): Packet {
     return {
       about: undefined,
+      tcpFlags: tuple.reply ? ['SYN', 'ACK'] : ['SYN'],
       family: familyOf(this.flow.destination),
       protocol: this.flow.protocol,
       ...tuple,
@@ -87,7 +92,7 @@ export class Journey {
       oif: '',
       physin: '',
       physout: '',
-      state: 'NEW',
+      state: 'INVALID',
       connection: undefined,
       replyDirection: false,
       ipvs: undefined,
@@ -153,28 +158,30 @@ export class Journey {
     } else packet.src = source
     packet.iif = ''
     packet.oif = outDevice(route)
-    const hook = this.hook('OUTPUT', packet)
-    if (hook) return hook
-    return this.sendRouted(machine, packet, route)
+    this.route = route
+    return this.hook('OUTPUT', packet) ?? this.leave(machine, packet, this.route)
   }
 
-  private sendRouted(machine: Machine, packet: Packet, before: RouteResult): Result {
+  /** Another look at the routes in the middle of OUTPUT; what it says counts from there on. */
+  private reroute(): End | undefined {
+    const {machine, packet} = this.walker
     const again = this.routeOut(machine, packet, packet.src)
     if ('outcome' in again) return again.outcome === 'refused' ? dropped('route', again.reason) : again
-    const route = again
     if (
       isLoopbackParty(packet.src) &&
-      route.type !== 'local' &&
-      machine.deviceSysctl(packet.family, route.device, 'route_localnet') !== 1 &&
-      packet.family === 4
+      again.type !== 'local' &&
+      packet.family === 4 &&
+      machine.deviceSysctl(4, again.device, 'route_localnet') !== 1
     ) {
       return dropped(
         'loopback',
-        `${machine.name} does not let 127.0.0.0/8 out by ${route.device}: route_localnet is not set`,
+        `${machine.name} does not let 127.0.0.0/8 out by ${again.device}: route_localnet is not set`,
       )
     }
-    if (before.device !== route.device || before.gateway !== route.gateway) this.walker.hop('route', route.text)
-    return this.leave(machine, packet, route)
+    if (this.route?.device !== again.device || this.route.gateway !== again.gateway)
+      this.walker.hop('route', again.text)
+    this.route = again
+    return undefined
   }
 
   private routeOut(machine: Machine, packet: Packet, source: Party | undefined): RouteResult | End {
@@ -234,7 +241,7 @@ export class Journey {
       oif: '',
       physin: '',
       physout: '',
-      state: 'NEW',
+      state: 'INVALID',
       connection: undefined,
       replyDirection: false,
       ipvs: undefined,
@@ -380,6 +387,7 @@ export class Journey {
     let sent: Result | undefined
     const options: HookOptions = {
       tracking: this.tracking,
+      reroute: () => this.reroute(),
       ipvsRequest: () => {
         const result = this.ipvs(packet)
         if (result === undefined || 'outcome' in result) return result
@@ -463,7 +471,8 @@ export class Journey {
     if (end) return end
     packet.iif = ''
     packet.oif = outDevice(route)
-    return this.hook('OUTPUT', packet) ?? this.leave(machine, packet, route)
+    this.route = route
+    return this.hook('OUTPUT', packet) ?? this.leave(machine, packet, this.route)
   }
 
   // ---- between machines
@@ -586,7 +595,7 @@ export class Journey {
   }
 
   private toSelf(machine: Machine, pod: PodPlace, packet: Packet): Result {
-    if (packet.reply)
+    if (packet.reply && packet.dst !== this.flow.destination)
       return dropped(
         'hairpin',
         `pod ${pod.id} answers itself inside its own network; the client's connection never sees it`,
@@ -619,6 +628,7 @@ export class Journey {
 
   /** A frame from one pod to another on the same bridge. */
   private bridged(machine: Machine, packet: Packet, {device, pod}: BridgeWay): Result {
+    this.enter(machine, packet)
     if (!machine.bridgeCallsIptables(packet.family)) {
       this.pastConntrack = true
       this.walker.hop(
@@ -690,8 +700,9 @@ export class Journey {
   /** Sends the answer back; undefined when the client gets it, else why it is lost. */
   private answer(arrival: Arrival, request: Packet): End | undefined {
     const tuple = answerTo(request)
-    if (!arrival.listening && request.protocol === 'UDP') return this.noticeBack(arrival.machine, request, 'icmp')
-    const reply = this.newPacket({...tuple, reply: true})
+    if (!arrival.listening && request.protocol === 'UDP')
+      return this.noticeBack(arrival.machine, request, {notice: 'icmp', attached: false})
+    const reply = this.newPacket({...tuple, reply: true, ...(arrival.listening ? {} : {tcpFlags: RESET})})
     this.enter(arrival.machine, reply)
     this.walker.hop(
       'reply',
@@ -708,7 +719,8 @@ export class Journey {
   /** A refusal on the way counts only when the client hears of it. */
   private tellClient(end: End, notice: NonNullable<End['notice']>, request: Packet): End {
     const {machine} = this.walker
-    const lost = this.noticeBack(machine, request, notice)
+    const direct = notice === 'tcp reset' && request.physin !== ''
+    const lost = direct ? this.resetByPort(request) : this.noticeBack(machine, request, {notice, attached: true})
     if (!lost) return {outcome: end.outcome, reason: end.reason, ...(end.cause ? {cause: end.cause} : {})}
     return lost.outcome === 'unknown'
       ? lost
@@ -716,15 +728,19 @@ export class Journey {
   }
 
   /** An ICMP error or a reset from the node that refuses; it belongs to the refused packet's connection (nf_ct_attach). */
-  private noticeBack(machine: Machine, request: Packet, notice: NonNullable<End['notice']>): End | undefined {
+  private noticeBack(
+    machine: Machine,
+    request: Packet,
+    {notice, attached}: {notice: NonNullable<End['notice']>; attached: boolean},
+  ): End | undefined {
     const tuple = answerTo(request)
     const icmp = notice === 'icmp'
     const packet = this.newPacket({
       ...tuple,
-      ...(icmp ? {sport: 0, dport: 0, about: {...tuple}, protocol: 'ICMP' as const} : {}),
+      ...(icmp ? {sport: 0, dport: 0, about: {...tuple}, protocol: 'ICMP' as const} : {tcpFlags: RESET}),
       reply: true,
     })
-    if (request.connection)
+    if (attached && request.connection)
       Object.assign(packet, {connection: request.connection, replyDirection: !request.replyDirection, state: 'RELATED'})
     this.enter(machine, packet)
     this.walker.hop('reply', `${icmp ? 'an ICMP error' : 'a reset'} starts to ${endpointText(packet.dst, undefined)}`)
@@ -735,6 +751,12 @@ export class Journey {
         ? back
         : {...dropped(back.cause ?? 'rule', `the answer is lost: ${back.reason}`), onReply: true}
     return this.accepted(back, packet)
+  }
+
+  /** The reset for a packet that came in by a bridge port goes straight out by it, past every hook (nf_send_reset). */
+  private resetByPort({dst, dport}: Packet): End | undefined {
+    if (dst === this.flow.destination && dport === this.flow.port) return undefined
+    return dropped('rule', `it comes from ${endpointText(dst, dport)}, past the translation`)
   }
 
   private sendAnswer(arrival: Arrival, reply: Packet): Result {
@@ -785,6 +807,8 @@ export class Journey {
         `the answer is lost: it ends at ${back.pod?.id ?? back.machine.name}, where nobody waits for it`,
       )
     const seen = reply.about ?? reply
+    if (seen.dport !== (this.flow.sourcePort ?? EPHEMERAL))
+      return dropped('bypass', `the answer goes to a port that NAT chose, past the node that knows the client's own`)
     if (seen.src !== this.flow.destination || seen.sport !== this.flow.port) {
       return dropped(
         this.pastConntrack ? 'bridge-nf' : 'bypass',
@@ -804,6 +828,8 @@ export class Journey {
 }
 
 const answerTo = ({src, sport, dst, dport}: Packet): Tuple => ({src: dst, sport: dport, dst: src, dport: sport})
+
+const RESET: readonly string[] = ['RST', 'ACK']
 
 const isLoopbackParty = (party: Party): boolean => party !== CLIENT && isLoopback(party)
 

@@ -379,7 +379,7 @@ function missingChain(dump: IptablesDump, hook: Hook): BaseChain {
         ] as const)
   const run = (walker: Walker): Verdict => {
     const first = walker.assume(`missing:${dump.file}:${hook}`, labels)
-    if (hook === 'POSTROUTING') return first ? masquerade(walker, name) : 'accept'
+    if (hook === 'POSTROUTING') return first ? masquerade(walker, name, true) : 'accept'
     return first ? 'accept' : {outcome: 'unknown', reason: `${name} is not in ${dump.file}`}
   }
   return {name, type: 'nat', priority: hook === 'POSTROUTING' ? 100 : -100, run}

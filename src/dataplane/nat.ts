@@ -6,6 +6,8 @@ import type {Verdict, Walker} from './walker.js'
 export interface NatTarget {
   readonly range?: Range
   readonly ports?: readonly [number, number]
+  /** The source port is chosen anew (`random`, `random-fully`). */
+  readonly random?: boolean
 }
 
 /** A range of more addresses than this is not spread address by address. */
@@ -63,21 +65,31 @@ export function sourceNat(walker: Walker, where: string, targets: readonly NatTa
   if (!connection) return {outcome: 'unknown', reason: `${where}: SNAT outside POSTROUTING and INPUT`}
   const chosen = pick(walker, where, targets)
   if ('unknown' in chosen) return {outcome: 'unknown', reason: chosen.unknown}
-  applySource(walker.packet, connection, chosen.address)
+  applySource(walker, connection, {
+    address: chosen.address,
+    newPort: chosen.port !== undefined || targets.some(({random}) => random),
+  })
   walker.hop('nat', `SNAT to ${endpointText(walker.packet.src, undefined)}`, {where})
   return 'accept'
 }
 
-export function applySource(packet: Packet, connection: Connection, address: Address | undefined): void {
+function applySource(
+  walker: Walker,
+  connection: Connection,
+  {address, newPort}: {address: Address | undefined; newPort: boolean},
+): void {
+  const {packet} = walker
   const before = packet.src
   packet.src = address ?? packet.src
+  if (newPort) packet.sport = walker.freshPort()
   connection.reply.dst = packet.src
-  connection.snat ||= before !== packet.src
+  connection.reply.dport = packet.sport
+  connection.snat ||= before !== packet.src || newPort
   connection.srcDone = true
 }
 
 /** MASQUERADE: the address of the device by which the packet leaves (nf_nat_masquerade_ipv4: inet_select_addr). */
-export function masquerade(walker: Walker, where: string): Verdict {
+export function masquerade(walker: Walker, where: string, random: boolean): Verdict {
   const connection = usable(walker, 'src')
   if (!connection) return {outcome: 'unknown', reason: `${where}: MASQUERADE outside POSTROUTING`}
   const {packet, machine} = walker
@@ -90,7 +102,7 @@ export function masquerade(walker: Walker, where: string): Verdict {
       reason: `${where}: the addresses of ${machine.name} are not in the snapshot, so nobody knows what MASQUERADE takes`,
     }
   }
-  applySource(packet, connection, address)
+  applySource(walker, connection, {address, newPort: random})
   walker.hop('nat', `MASQUERADE as ${endpointText(packet.src, undefined)}`, {where})
   return 'accept'
 }

@@ -1,7 +1,7 @@
 import {table} from '../util/table.js'
 import type {NftChain, NftJson, NftObject, NftRule, NftTable} from '../parse/nft.js'
 import {destinationNat, masquerade, redirect, sourceNat, type NatTarget} from './nat.js'
-import {addressRange, compare, evaluate, numberRange, type Datum} from './nft-values.js'
+import {addressRange, compare, compareFlags, evaluate, numberRange, type Datum} from './nft-values.js'
 import type {Program, Verdict, Walker} from './walker.js'
 
 /** `break`: the rule does not match, its rest is not run. */
@@ -34,15 +34,11 @@ export const STATEMENTS: Readonly<Record<string, Runner>> = table({
   continue: goOn,
   jump: (walker, body, context) => call(walker, body as NftObject, context, false),
   goto: (walker, body, context) => call(walker, body as NftObject, context, true),
-  reject: (walker, body, {where}) => ({
-    outcome: 'refused',
-    reason: `${where} on ${walker.machine.name} rejects it${isObject(body) && body['expr'] ? ` with ${String(body['expr'])}` : ''}`,
-    notice: isObject(body) && body['type'] === 'tcp reset' ? 'tcp reset' : 'icmp',
-  }),
+  reject: (walker, body, {where}) => rejectStatement(walker, body, where),
   mangle: (walker, body, context) => mangle(walker, body as NftObject, context),
   dnat: (walker, body, {where}) => nat(walker, body as NftObject, {where, destination: true}),
   snat: (walker, body, {where}) => nat(walker, body as NftObject, {where, destination: false}),
-  masquerade: (walker, _body, {where}) => masquerade(walker, where),
+  masquerade: (walker, body, {where}) => masquerade(walker, where, isRandom(body)),
   redirect: (walker, body, {where}) => redirectStatement(walker, body, where),
   notrack: ({packet}) => {
     if (packet.connection === undefined) packet.state = 'UNTRACKED'
@@ -71,11 +67,29 @@ export const STATEMENTS: Readonly<Record<string, Runner>> = table({
   xt: (walker, body, context) => xtStatement(walker, body as NftObject, context),
 })
 
+/** Its kind implies a condition: a reset is for TCP, an ICMP of one family for that family. */
+function rejectStatement(walker: Walker, body: NftJson, where: string): Step {
+  const type = isObject(body) ? body['type'] : undefined
+  const {protocol, family} = walker.packet
+  if (
+    (type === 'tcp reset' && protocol !== 'TCP') ||
+    (type === 'icmp' && family === 6) ||
+    (type === 'icmpv6' && family === 4)
+  )
+    return 'break'
+  const kind = isObject(body) && body['expr'] ? ` with ${String(body['expr'])}` : ''
+  return {
+    outcome: 'refused',
+    reason: `${where} on ${walker.machine.name} rejects it${kind}`,
+    notice: type === 'tcp reset' ? 'tcp reset' : 'icmp',
+  }
+}
+
 /** iptables-nft expressions that nft cannot show; normally these rules are read from iptables-save instead. */
 function xtStatement(walker: Walker, body: NftObject, context: Context): Step {
   if (body['type'] === 'match' && (body['name'] === 'comment' || body['name'] === 'nfacct')) return 'continue'
   if (body['type'] === 'match') return open(`xt match ${String(body['name'])}`)(walker, body, context)
-  if (body['name'] === 'MASQUERADE') return masquerade(walker, context.where)
+  if (body['name'] === 'MASQUERADE') return masquerade(walker, context.where, true)
   return {outcome: 'unknown', reason: `${context.where}: xt target ${String(body['name'])} is not shown by nft`}
 }
 
@@ -95,6 +109,7 @@ interface Comparison {
 
 function ordered(walker: Walker, {operator, left, right}: Comparison, {where}: Context): boolean | {unknown: string} {
   if (left.kind === 'unknown') return {unknown: left.why}
+  if (left.kind === 'flags' && !(isObject(right) && 'set' in right)) return compareFlags(left.set, operator, right)
   if (operator === '==' || operator === 'in' || operator === '!=') {
     const answer =
       left.kind === 'number' && isObject(right) && !('prefix' in right) && !('range' in right) && !('set' in right)
@@ -158,6 +173,7 @@ function mangle(walker: Walker, body: NftObject, {where}: Context): Step {
 }
 
 function setMark(walker: Walker, value: Datum, {where, onConnection}: {where: string; onConnection: boolean}): Step {
+  if (value.kind === 'break') return 'break'
   if (value.kind !== 'number')
     return {outcome: 'unknown', reason: `${where}: the mark is set to something that is not modelled`}
   const {packet} = walker
@@ -177,10 +193,13 @@ function nat(walker: Walker, body: NftObject, {where, destination}: {where: stri
   return (destination ? destinationNat : sourceNat)(walker, where, [target])
 }
 
+const isRandom = (body: NftJson): boolean =>
+  isObject(body) && [body['flags']].flat().some((flag) => flag === 'random' || flag === 'fully-random')
+
 function natTarget(walker: Walker, body: NftObject): NatTarget | 'break' | {unknown: string} {
   const ports = body['port'] === undefined ? undefined : numberRange(body['port'])
   if (body['port'] !== undefined && !ports) return {unknown: 'a computed port is not modelled'}
-  const base = ports ? {ports} : {}
+  const base = {...(ports ? {ports} : {}), ...(isRandom(body) ? {random: true} : {})}
   if (body['addr'] === undefined) return base
   const constant = addressRange(body['addr'])
   if (constant) return {...base, range: constant}

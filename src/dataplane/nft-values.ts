@@ -1,7 +1,7 @@
 import {table} from '../util/table.js'
 import type {NftJson, NftObject} from '../parse/nft.js'
 import {parseAddress, parseRange, prefixRange, type Address, type Range} from '../util/ip.js'
-import {hasState} from './iptables-matches.js'
+
 import {CLIENT, EPHEMERAL, protocolNumber, UNKNOWN_DEVICE, type Packet, type Party} from './packet.js'
 import type {Walker} from './walker.js'
 
@@ -12,7 +12,8 @@ export type Datum =
   | {readonly kind: 'number'; readonly value: number}
   | {readonly kind: 'protocol'; readonly value: number}
   | {readonly kind: 'name'; readonly value: string}
-  | {readonly kind: 'flags'; readonly has: (name: string) => boolean}
+  /** Bits that are set, by name. `in` asks for one of some, `==` compares them all. */
+  | {readonly kind: 'flags'; readonly set: readonly string[]}
   | {readonly kind: 'concat'; readonly parts: readonly Datum[]}
   /** The packet has no such field: the rule does not match (NFT_BREAK). */
   | {readonly kind: 'break'}
@@ -82,6 +83,18 @@ const binary =
       : {kind: 'number', value: operate(left, right) >>> 0}
   }
 
+/** `tcp flags & (syn | ack)`: the bits that the mask leaves. */
+function maskedFlags(walker: Walker, body: NftJson): Datum | undefined {
+  const [left, mask] = Array.isArray(body) ? body : []
+  if (left === undefined || mask === undefined) return undefined
+  const datum = evaluate(walker, left)
+  if (datum.kind === 'break') return datum
+  const names = datum.kind === 'flags' ? flagNames(mask) : undefined
+  return datum.kind === 'flags' && names
+    ? {kind: 'flags', set: datum.set.filter((name) => names.includes(name))}
+    : undefined
+}
+
 const numeric = (datum: Datum): number | undefined =>
   datum.kind === 'number' || datum.kind === 'protocol'
     ? datum.value
@@ -99,7 +112,7 @@ export const EXPRESSIONS: Readonly<Record<string, Evaluator>> = table({
   jhash: (walker, body) => dice(walker, body as NftObject),
   symhash: (walker, body) => dice(walker, body as NftObject),
   concat: (walker, body) => concat(walker, body),
-  '&': binary((a, b) => a & b),
+  '&': (walker, body) => maskedFlags(walker, body) ?? binary((a, b) => a & b)(walker, body),
   '|': binary((a, b) => a | b),
   '^': binary((a, b) => a ^ b),
   '<<': binary((a, b) => a << b),
@@ -122,12 +135,13 @@ function payload(packet: Packet, body: NftObject): Datum {
   if (protocol !== 'th' && protocol in PROTOCOLS && protocol !== l4 && !(protocol.startsWith('icmp') && l4 === 'icmp'))
     return BREAK
   if (protocol.startsWith('icmp') && field === 'type') return {kind: 'name', value: 'destination-unreachable'}
-  if (packet.protocol === 'ICMP' && protocol === 'th') return BREAK
+  // the bytes of an ICMP error where ports would be: its checksum
+  if (packet.protocol === 'ICMP' && protocol === 'th') return {kind: 'port', port: EPHEMERAL}
   if (protocol === 'th' || protocol === l4) {
     if (field === 'dport') return {kind: 'port', port: packet.dport}
     if (field === 'sport') return {kind: 'port', port: packet.sport}
     if (field === 'flags' && l4 === 'tcp')
-      return {kind: 'flags', has: (name) => (packet.reply ? ['syn', 'ack'] : ['syn']).includes(name)}
+      return {kind: 'flags', set: packet.tcpFlags.map((flag) => flag.toLowerCase())}
   }
   return unknown(`${protocol} ${field}`)
 }
@@ -171,15 +185,14 @@ const device = (name: string, which: string): Datum =>
   name === UNKNOWN_DEVICE ? unknown(`the ${which} device`) : {kind: 'name', value: name}
 
 function conntrack(packet: Packet, body: NftObject): Datum {
-  const key = String(body['key'])
+  const key = String(body['key']).replace(/^ip6? /, '')
   const {connection} = packet
-  if (key === 'state')
-    return {kind: 'flags', has: (name) => hasState(packet, name.toUpperCase()) && name !== 'dnat' && name !== 'snat'}
+  if (key === 'state') return {kind: 'flags', set: [packet.state.toLowerCase()]}
   if (!connection) return BREAK
   const tuple = body['dir'] === 'reply' ? connection.reply : connection.original
   switch (key) {
     case 'status':
-      return {kind: 'flags', has: (name) => statusOf(packet, name)}
+      return {kind: 'flags', set: statusBits(packet)}
     case 'mark':
       return {kind: 'number', value: connection.mark}
     case 'direction':
@@ -203,10 +216,16 @@ function conntrack(packet: Packet, body: NftObject): Datum {
   }
 }
 
-function statusOf({connection, replyDirection}: Packet, name: string): boolean {
-  if (name === 'dnat') return connection!.dnat
-  if (name === 'snat') return connection!.snat
-  return (name === 'seen-reply' || name === 'confirmed') && replyDirection
+/** include/uapi/linux/netfilter/nf_conntrack_common.h, enum ip_conntrack_status */
+function statusBits({connection, replyDirection}: Packet): string[] {
+  const {dnat, snat, dstDone, srcDone} = connection!
+  return [
+    ...(replyDirection ? ['seen-reply', 'confirmed'] : []),
+    ...(dnat ? ['dnat'] : []),
+    ...(snat ? ['snat'] : []),
+    ...(dstDone ? ['dstnat-done'] : []),
+    ...(srcDone ? ['srcnat-done'] : []),
+  ]
 }
 
 /** `fib daddr type`, `fib saddr . iif oif` (net/ipv4/netfilter/nft_fib_ipv4.c). */
@@ -275,11 +294,32 @@ function anyOf(walker: Walker, datum: Datum, right: readonly NftJson[], where: s
   return open ?? false
 }
 
+/** The names of a set of bits: `syn`, `[syn, ack]`, `{"|": [syn, ack]}`; 0 has none. */
+export function flagNames(value: NftJson): string[] | undefined {
+  if (value === 0) return []
+  if (typeof value === 'string') return [value]
+  if (isObject(value) && Array.isArray(value['|'])) return flagNames(value['|'])
+  if (!Array.isArray(value)) return undefined
+  const parts = value.map(flagNames)
+  return parts.includes(undefined) ? undefined : parts.flatMap((part) => part!)
+}
+
+/** `==` and `!=` on bits compare all of them, `!` asks for none. */
+export function compareFlags(set: readonly string[], operator: string, right: NftJson): boolean | {unknown: string} {
+  const names = flagNames(right)
+  if (!names) return {unknown: 'a flag mask'}
+  const same = names.length === set.length && names.every((name) => set.includes(name))
+  const any = names.some((name) => set.includes(name))
+  return operator === '==' ? same : operator === '!=' ? !same : operator === '!' ? !any : any
+}
+
 /** One constant against one datum. */
 export function single(walker: Walker, datum: Datum, right: NftJson, where: string): boolean | {unknown: string} {
   switch (datum.kind) {
-    case 'flags':
-      return typeof right === 'string' ? datum.has(right) : {unknown: 'a flag mask'}
+    case 'flags': {
+      const names = flagNames(right)
+      return names ? names.some((name) => datum.set.includes(name)) : {unknown: 'a flag mask'}
+    }
     case 'address': {
       const range = addressRange(right)
       return range ? walker.inside(datum.party, range) : {unknown: `address ${JSON.stringify(right)}`}

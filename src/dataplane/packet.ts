@@ -5,7 +5,7 @@ import type {Address, Family} from '../util/ip.js'
 export const CLIENT = 'client'
 export type Party = Address | typeof CLIENT
 
-/** A client's own port, any from 1024 up. */
+/** A client's own port, any from 1024 up; smaller numbers stand for ports that NAT chose anew. */
 export const EPHEMERAL = -1
 
 /** A device that no dump names. `''` is no device at all, as in a hook that has none. */
@@ -63,6 +63,8 @@ export interface Packet extends Tuple {
   ipvs: IpvsConnection | undefined
   /** The answer of the endpoint, not the client's packet. */
   readonly reply: boolean
+  /** Of a TCP packet, in upper case. */
+  readonly tcpFlags: readonly string[]
   /** An ICMP error: the tuple that an answer to the packet it is about would have, translated as it goes. */
   readonly about: Tuple | undefined
 }

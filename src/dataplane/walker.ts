@@ -41,6 +41,7 @@ export class Walker {
   machine!: Machine
   hook: Hook | '' = ''
   private depth = 0
+  private lastPort = EPHEMERAL
 
   constructor(chooser: Chooser) {
     this.chooser = chooser
@@ -61,6 +62,11 @@ export class Walker {
   /** Something was taken for granted because nobody asked the node. */
   note(reason: string): void {
     this.notes.set(`${this.machine.name} ${reason}`, this.machine.name)
+  }
+
+  /** A port that NAT chose: some number, not the one from before. */
+  freshPort(): number {
+    return --this.lastPort
   }
 
   /** An open question; `true` is the first answer. Both are walked. */
@@ -92,7 +98,7 @@ export class Walker {
    * them is taken as missed (docs/accuracy.md); only a wide one is an open question.
    */
   portInside(port: number, lo: number, hi: number, where: string): boolean {
-    if (port !== EPHEMERAL) return port >= lo && port <= hi
+    if (port >= 0) return port >= lo && port <= hi
     const chance = (Math.min(hi, 65535) - Math.max(lo, 1024) + 1) / (65535 - 1024 + 1)
     if (chance < 0.01) return false
     if (chance > 0.99) return true

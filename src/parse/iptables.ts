@@ -664,7 +664,7 @@ class RuleReader {
         !next.quoted &&
         (next.text === '!' ||
           next.text.startsWith('[unsupported') ||
-          (next.text.startsWith('-') && !/^-?\d/.test(next.text.slice(1))))
+          (next.text.length > 1 && next.text.startsWith('-') && !/^-?\d/.test(next.text.slice(1))))
       )
         break
       values.push(next.text)
