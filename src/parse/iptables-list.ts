@@ -7,7 +7,7 @@ import {IptablesChain, type IptablesDump, type IptablesRule, type RuleMatch, typ
  */
 export function parseIptablesList(text: string, file: string): IptablesDump {
   const dump: IptablesDump = {file, tables: new Map(), problems: []}
-  const listings: Map<string, Listed>[] = [new Map()]
+  const listings: Map<string, Listed>[] = [new Map<string, Listed>()]
   let current: Listed | undefined
   text.split('\n').forEach((raw, at) => {
     const line = raw.trim()

@@ -76,9 +76,8 @@ export class NodeState {
 
   /** What of `ip -j` was not understood: a route that is missing may be the one that counts. */
   get damagedRouting(): string | undefined {
-    void this.routes
-    void this.policyRules
-    void this.addresses
+    // reading them is what finds their problems
+    for (const read of [() => this.routes, () => this.policyRules, () => this.addresses]) read()
     const problem = this.problems.find(({file}) => /\/ip-(route6?|rule6?|addr)\.json$/.test(file))
     return problem && `${problem.file}: ${problem.message}`
   }
