@@ -170,14 +170,16 @@ function leftovers({state, proxy, cluster, services}: NodeCheck): Finding[] {
 }
 
 /** kube-proxy's own sockets are meant to be there (before 1.24 it held every NodePort; health-check ports always). */
-function listeners({state, services}: NodeCheck): Finding[] {
+function listeners({state, services, proxy}: NodeCheck): Finding[] {
+  // ss without process names on a version whose kube-proxy holds every NodePort
+  const unnamed = proxy.minor !== undefined && proxy.minor < 24 ? 'kube-proxy' : 'a process'
   return services.filter(isProxied).flatMap((service) =>
     service.ports.flatMap(({nodePort, protocol}) => {
       const socket =
         nodePort === undefined
           ? undefined
           : state.sockets?.find(
-              (own) => own.port === nodePort && own.protocol === protocol && own.process !== 'kube-proxy',
+              (own) => own.port === nodePort && own.protocol === protocol && (own.process ?? unnamed) !== 'kube-proxy',
             )
       if (!socket) return []
       return [
