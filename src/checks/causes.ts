@@ -1,8 +1,10 @@
+import type {ClusterState} from '../model/kube.js'
 import type {Evidence, Fate, Hop} from '../model/trace.js'
 import {formatAddress, formatEndpoint} from '../util/ip.js'
 import {codeInfo, type CodeName} from './codes.js'
 import type {Comparison, Mismatch} from './compare.js'
 import type {Finding} from './finding.js'
+import {wantedBy} from './policy.js'
 
 /** What a mismatch comes from: mismatches with the same key are one finding. */
 interface Cause {
@@ -14,12 +16,12 @@ interface Cause {
 }
 
 /** Turns mismatches into findings: one per node and cause, with all victims. */
-export function findingsOf(comparison: Comparison): Finding[] {
+export function findingsOf(cluster: ClusterState, comparison: Comparison): Finding[] {
   const groups = new Map<string, {cause: Cause; victims: Mismatch[]}>()
   const entries = missingEntries(comparison)
   for (const mismatch of comparison.mismatches) {
     if (mismatch.kind === 'missing-endpoint' && replaced(mismatch, comparison)) continue
-    const cause = causeOf(mismatch, entries)
+    const cause = wanted(cluster, mismatch) ?? causeOf(mismatch, entries)
     if (!cause) continue
     const known = groups.get(cause.key)
     if (known) known.victims.push(mismatch)
@@ -146,6 +148,22 @@ function programming(fate: Fate, node: string): Evidence[] {
   const there = fate.hops.filter((hop) => hop.node === node && !hop.reply && hop.evidence !== undefined)
   const before = there.findLast(({hook, kind}) => kind === 'ipvs' || hook === 'PREROUTING' || hook === 'OUTPUT')
   return evidenceOf(before ?? there.at(-1))
+}
+
+/** Lost because a NetworkPolicy says so: explained, no fault. */
+function wanted(cluster: ClusterState, mismatch: Mismatch): Cause | undefined {
+  const {kind, fate, node} = mismatch
+  if (kind !== 'fails' || fate.onReply || (fate.cause !== 'rule' && fate.cause !== 'policy')) return undefined
+  const policies = wantedBy(cluster, mismatch)
+  if (policies.length === 0) return undefined
+  const names = policies.join(', ')
+  return {
+    key: `network policy ${node} ${names}`,
+    name: 'network-policy-denies',
+    node: endNode(fate, node),
+    evidence: evidenceOf(deciding(fate)),
+    message: `NetworkPolicy ${names} leaves this client out of ${mismatch.service.id}, and the node enforces it: ${fate.reason}`,
+  }
 }
 
 function causeOf(mismatch: Mismatch, entries: MissingEntries): Cause | undefined {

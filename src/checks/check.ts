@@ -7,6 +7,7 @@ import {findingsOf} from './causes.js'
 import {rankOf} from './codes.js'
 import {compareAll, type Comparison, type Mismatch} from './compare.js'
 import {SEVERITIES, type Finding, type Incomplete} from './finding.js'
+import {unseenPolicies} from './policy.js'
 import {checkNode, externalIpConflicts} from './node.js'
 import {otherProxy, proxyFacts} from './proxy.js'
 
@@ -57,7 +58,13 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
     checkNode({state, proxy: proxyFacts(snapshot.cluster, state), cluster: snapshot.cluster, services, comparison}),
   )
   const conflicts = externalIpConflicts(snapshot.cluster, services, new Set(proxies.flatMap(({mode}) => mode ?? [])))
-  const found = withoutEchoes([...findingsOf(comparison), ...nodes, ...conflicts, ...api])
+  const found = withoutEchoes([
+    ...findingsOf(snapshot.cluster, comparison),
+    ...unseenPolicies(snapshot.cluster, comparison),
+    ...nodes,
+    ...conflicts,
+    ...api,
+  ])
   return {
     findings: order(found),
     incomplete: [...incompleteOf(comparison), ...unread(snapshot), ...withoutProxy(states)],

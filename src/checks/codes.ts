@@ -452,13 +452,23 @@ export const CODES = {
     found: 'its devices, chains or tables.',
     fix: 'use that proxy’s own tools for what is out of sight here',
   },
+  'network-policy-denies': {
+    code: 'SVT322',
+    severity: 'info',
+    title: 'a NetworkPolicy keeps a client out',
+    meaning:
+      'The packet is dropped at or after the endpoint’s choice, and a NetworkPolicy wants it so. This is no fault.',
+    found: 'The walk ends at a rule, and by the API’s semantics the policies of the pods leave the connection out.',
+    fix: 'kubectl describe networkpolicy NAME; allow the client there if it should pass',
+  },
   'network-policy-unseen': {
     code: 'SVT321',
     severity: 'info',
-    title: 'a NetworkPolicy selects the endpoints',
-    meaning: 'Whether it is enforced depends on the CNI; what iptables and nftables show of it is part of the walk.',
-    found: 'podSelector against the endpoints’ pods.',
-    fix: 'kubectl describe networkpolicy NAME',
+    title: 'a NetworkPolicy that no rule enforces',
+    meaning:
+      'The policies leave a client out, and the node’s rules let it through. The network plugin enforces no policies, or it does so out of sight of netfilter (eBPF, Open vSwitch): then the client is dropped although the walk delivers it.',
+    found: 'The walk delivers a connection that podSelector, peers and ports of the policies leave out.',
+    fix: 'kubectl describe networkpolicy NAME; ask the network plugin what it enforces (cilium policy get, calicoctl get wep)',
   },
 } as const satisfies Record<string, CodeInfo>
 

@@ -46,6 +46,7 @@ export interface Mismatch {
   readonly port: ServicePort
   readonly frontend: Frontend
   readonly origin: OriginClass
+  readonly from: Origin
   /** The node whose kube-proxy's promise this is. */
   readonly node: string
   /** The way that shows it best. */
@@ -68,6 +69,7 @@ export interface Comparison {
     readonly port: ServicePort
     readonly node: string
     readonly frontend: Frontend
+    readonly from: Origin
     readonly fate: Fate
   }[]
 }
@@ -264,10 +266,10 @@ class PortComparison {
     if (promise.outcome === 'delivered' && promise.also.length === 0) this.expect(frontend)
     for (const part of result.parts) {
       for (const found of judge(part, promise).filter((one) => proxy.mode !== 'userspace' || !balancedByProxy(one)))
-        this.result.mismatches.push({...found, service, port, frontend, origin, node: proxy.node, part, promise})
+        this.result.mismatches.push({...found, service, port, frontend, origin, from, node: proxy.node, part, promise})
       const [best] = part.fates.filter(({outcome}) => outcome === 'delivered')
       if (best && origin.kind !== 'backend')
-        this.result.samples.push({service, port, node: proxy.node, frontend, fate: best})
+        this.result.samples.push({service, port, node: proxy.node, frontend, from, fate: best})
     }
   }
 

@@ -1,0 +1,92 @@
+import {deniedBy, podAt, type PolicyPeer} from '../intent/network-policy.js'
+import type {ServiceEndpoint} from '../intent/endpoints.js'
+import type {ClusterState, Service} from '../model/kube.js'
+import type {Fate, Origin} from '../model/trace.js'
+import {formatEndpoint, single, type Address} from '../util/ip.js'
+import {codeInfo} from './codes.js'
+import type {Comparison, Mismatch} from './compare.js'
+import type {Finding} from './finding.js'
+
+/** The NetworkPolicies that want a lost packet lost; empty when none does, or when it never got to an endpoint. */
+export function wantedBy(cluster: ClusterState, {fate, promise, port, from}: Mismatch): string[] {
+  const target = promise.endpoints.find((endpoint) => wasSentTo(fate, endpoint))
+  return target
+    ? denied(cluster, {fate, from, address: target.address, port: target.port, protocol: port.protocol})
+    : []
+}
+
+const wasSentTo = ({hops}: Fate, {address, port}: ServiceEndpoint): boolean =>
+  hops.some(
+    ({kind, reply, what}) =>
+      !reply && (kind === 'nat' || kind === 'ipvs') && what.includes(formatEndpoint(address, port)),
+  )
+
+interface Connection {
+  readonly fate: Fate
+  readonly from: Origin
+  readonly address: Address
+  readonly port: number
+  readonly protocol: Service['ports'][number]['protocol']
+}
+
+function denied(cluster: ClusterState, {fate, from, address, port, protocol}: Connection): string[] {
+  if ((cluster.raw['networkpolicies'] ?? []).length === 0) return []
+  const pod = podAt(cluster, address)
+  return pod ? deniedBy(cluster, {client: clientOf(cluster, fate, from), pod, port, protocol}) : []
+}
+
+/** The client as the pod's end sees it: a masqueraded one has a node's address. */
+function clientOf(cluster: ClusterState, fate: Fate, from: Origin): PolicyPeer {
+  const seen = fate.source === undefined ? undefined : [single(fate.source)]
+  if (from.kind === 'external') return {addresses: seen ?? from.ranges}
+  if (from.kind === 'node') return {addresses: seen ?? [], node: from.node}
+  const pod = cluster.pods?.find(({id}) => id === from.pod)
+  return pod ? {pod, addresses: seen ?? []} : {addresses: seen ?? []}
+}
+
+/**
+ * Connections that the walk delivers although the API's policies leave them out: either the network plugin enforces no
+ * policies, or it does so out of sight of netfilter (eBPF, Open vSwitch).
+ */
+export function unseenPolicies(cluster: ClusterState, {samples}: Comparison): Finding[] {
+  if ((cluster.raw['networkpolicies'] ?? []).length === 0) return []
+  const found = new Map<string, {service: Service; policies: string[]; origins: Set<string>; frontends: Set<string>}>()
+  for (const {service, port, frontend, fate, from} of samples) {
+    if (!fate.receiver) continue
+    const {address, port: number} = fate.receiver
+    const policies = denied(cluster, {fate, from, address, port: number, protocol: port.protocol})
+    if (policies.length === 0) continue
+    const entry = found.get(service.id) ?? {service, policies: [], origins: new Set(), frontends: new Set()}
+    entry.policies = [...new Set([...entry.policies, ...policies])]
+    entry.origins.add(from.kind)
+    entry.frontends.add(formatEndpoint(frontend.address, frontend.port))
+    found.set(service.id, entry)
+  }
+  return [...found.values()].map(toFinding)
+}
+
+function toFinding({
+  service,
+  policies,
+  origins,
+  frontends,
+}: {
+  service: Service
+  policies: string[]
+  origins: Set<string>
+  frontends: Set<string>
+}): Finding {
+  const info = codeInfo('network-policy-unseen')
+  return {
+    code: info.code,
+    name: 'network-policy-unseen',
+    severity: info.severity,
+    services: [service.id],
+    service: service.id,
+    frontends: [...frontends].sort(),
+    origins: [...origins].sort(),
+    message: `NetworkPolicy ${policies.join(', ')} leaves clients of ${service.id} out (${[...origins].sort().join(', ')}), but no rule in the dumps drops them: the network plugin enforces no policies, or does it in eBPF or Open vSwitch`,
+    evidence: [{source: 'api/networkpolicies.json', line: 0, text: policies.join(', ')}],
+    fix: info.fix,
+  }
+}
