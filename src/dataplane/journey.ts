@@ -197,6 +197,7 @@ export class Journey {
     if (route.type === 'none') return refused('route', `${text} (network unreachable)`)
     if (route.type === 'unreachable' || route.type === 'prohibit') return refused('route', text)
     if (route.type === 'blackhole') return dropped('route', text)
+    if (route.type === 'unread') return unknown(text)
     if (route.type === 'multicast' || route.type === 'broadcast')
       return unknown(`${text}: a ${route.type} destination is not modelled`)
     return undefined

@@ -83,11 +83,15 @@ export class Machine {
 
   private buildRouter(family: Family): Router {
     const complete = this.state.routeSection(family).state === 'read'
-    const routes = complete ? this.state.routes : this.localRoutes(family)
-    return new Router(family, {node: this.name, routes, rules: this.state.policyRules, complete})
+    // without `table all` ip prints the main table alone
+    const everyTable = this.state.routes.some((route) => route.family === family && route.table === 'local')
+    const local = everyTable ? [] : this.localRoutes(family)
+    const routes = complete ? [...this.state.routes, ...local] : local
+    const mainOnly = complete && !everyTable
+    return new Router(family, {node: this.name, routes, rules: this.state.policyRules, complete, mainOnly})
   }
 
-  /** Where no routes were read: what the addresses alone tell. */
+  /** The local table where it was not read: what the addresses alone tell, as the kernel makes it of them. */
   private localRoutes(family: Family): Route[] {
     const loopback = family === 4 ? prefixRange(0x7f000000, 8) : {lo: 1n, hi: 1n}
     const own = this.ownAddresses(family)

@@ -5,7 +5,7 @@ import {CLIENT, UNKNOWN_DEVICE, type Party} from './packet.js'
 
 /** What the routing tables say of a destination. */
 export interface RouteResult {
-  /** As in `ip route`; `none` when no table has an answer. */
+  /** As in `ip route`; `none` when no table has an answer, `unread` when a table that was not read may have one. */
   readonly type: string
   readonly device: string
   readonly gateway?: Address
@@ -59,6 +59,20 @@ const DEFAULT_RULES: readonly PolicyRule[] = [
   text: `from all lookup ${rule.table}`,
 }))
 
+export interface RouterOptions {
+  readonly node: string
+  readonly routes: readonly Route[]
+  readonly rules: readonly PolicyRule[]
+  readonly complete: boolean
+  /** The dump shows no table but main. */
+  readonly mainOnly: boolean
+}
+
+const TABLE_QUESTION = (table: string, node: string): readonly [string, string] => [
+  `if routing table ${table} of ${node}, which was not read, has no route for it`,
+  `if routing table ${table} of ${node}, which was not read, has a route for it`,
+]
+
 /** The routing of one node and family: policy rules, then the longest prefix (net/ipv4/fib_rules.c, fib_trie.c). */
 export class Router {
   private readonly family: Family
@@ -70,18 +84,19 @@ export class Router {
   private readonly known = new Map<Address, RouteResult>()
   /** False: there is no dump of routes, answer for other addresses with «somehow». */
   private readonly complete: boolean
+  private readonly mainOnly: boolean
 
-  constructor(
-    family: Family,
-    options: {node: string; routes: readonly Route[]; rules: readonly PolicyRule[]; complete: boolean},
-  ) {
+  constructor(family: Family, options: RouterOptions) {
     this.family = family
     this.node = options.node
     this.complete = options.complete
+    this.mainOnly = options.mainOnly
     const own = options.rules.filter((rule) => rule.family === family || rule.family === undefined)
     this.rules = own.length > 0 ? [...own].sort((a, b) => a.priority - b.priority) : DEFAULT_RULES
+    for (const route of options.routes) if (route.family === family) this.add(route)
     this.simple = this.rules.every(
       (rule) =>
+        !this.unread(rule.table ?? 'main') &&
         !rule.source &&
         !rule.destination &&
         !rule.mark &&
@@ -90,7 +105,6 @@ export class Router {
         !rule.not &&
         rule.unmodelled.length === 0,
     )
-    for (const route of options.routes) if (route.family === family) this.add(route)
     for (const {prefixes} of this.tables.values()) prefixes.sort((a, b) => b.length - a.length || a.metric - b.metric)
   }
 
@@ -124,7 +138,10 @@ export class Router {
       if (rule.action === 'nop') continue
       if (rule.action !== 'lookup' && rule.action !== 'to_tbl')
         return {...NO_ROUTE, type: rule.action, text: `rule ${rule.priority}: ${rule.action}`}
-      const route = this.longest(chooser, rule.table ?? 'main', query.dst)
+      const name = rule.table ?? 'main'
+      if (this.unread(name) && !chooser.assume(`table:${this.node}:${name}`, TABLE_QUESTION(name, this.node)))
+        return {...NO_ROUTE, type: 'unread', text: `table ${name} was not read`, assumed: true}
+      const route = this.longest(chooser, name, query.dst)
       if (
         !route ||
         route.type === 'throw' ||
@@ -136,6 +153,11 @@ export class Router {
     return this.complete
       ? NO_ROUTE
       : {type: 'unicast', device: UNKNOWN_DEVICE, scope: 'global', text: 'routes were not read', assumed: true}
+  }
+
+  /** `ip route` without `table all` shows the main table alone: what the others hold is not known. */
+  private unread(name: string): boolean {
+    return this.mainOnly && !this.tables.has(name) && name !== 'main' && name !== 'default'
   }
 
   private applies(chooser: Chooser, rule: PolicyRule, query: RouteQuery): boolean {

@@ -57,6 +57,25 @@ describe('the walk', () => {
     expect(fate({iptables: nat(DNAT), sysctl: 'net.ipv4.ip_forward = 0\n'}, VIP).outcomes).to.deep.equal({dropped: 1})
   })
 
+  it('routes of the main table alone: local addresses follow from the devices, other tables are not known', () => {
+    const main = [
+      {dst: 'default', gateway: '192.0.2.1', dev: 'eth0', flags: []},
+      {dst: '10.1.1.0/24', dev: 'cni0', scope: 'link', prefsrc: '10.1.1.1', flags: []},
+      {dst: '192.0.2.0/24', dev: 'eth0', scope: 'link', prefsrc: '192.0.2.11', flags: []},
+    ]
+    const files = {'ip-route.json': JSON.stringify(main)}
+    const iptables = nat(DNAT, '-A POSTROUTING -p tcp -m tcp --dport 8080 -j MASQUERADE')
+    expect(fate({iptables, files}, VIP).outcomes).to.deep.equal({delivered: 1})
+    expect(fate({files}, {to: '192.0.2.11:81'}).outcomes).to.deep.equal({refused: 1})
+    const rules = [
+      {priority: 0, src: 'all', table: 'local'},
+      {priority: 100, src: 'all', table: '100'},
+      {priority: 32766, src: 'all', table: 'main'},
+    ]
+    const unread = {...files, 'ip-rule.json': JSON.stringify(rules)}
+    expect(fate({iptables, files: unread}, VIP).outcomes).to.deep.equal({unknown: 1})
+  })
+
   it('goto ends the caller, jump comes back', () => {
     const drop = filter('ACCEPT', ':A - [0:0]', '-A FORWARD -g A', '-A FORWARD -j DROP', '-A A -j RETURN')
     expect(fate({iptables: nat(DNAT) + drop}, VIP).outcomes).to.deep.equal({delivered: 1})
