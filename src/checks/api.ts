@@ -44,16 +44,36 @@ export function apiFinding(
   }
 }
 
+/** Pods by namespace and label, made once for each cluster state: a scan for every Service would be quadratic. */
+const byLabel = new WeakMap<ClusterState, Map<string, Pod[]>>()
+const labelKey = (namespace: string, [key, value]: readonly [string, string]): string => `${namespace} ${key}=${value}`
+
+function podsByLabel(cluster: ClusterState): Map<string, Pod[]> {
+  let index = byLabel.get(cluster)
+  if (index) return index
+  byLabel.set(cluster, (index = new Map()))
+  for (const pod of cluster.pods ?? []) {
+    if (pod.phase === 'Succeeded' || pod.phase === 'Failed') continue
+    for (const label of Object.entries(pod.labels)) {
+      const key = labelKey(pod.namespace, label)
+      const known = index.get(key)
+      if (known) known.push(pod)
+      else index.set(key, [pod])
+    }
+  }
+  return index
+}
+
+/** An empty selector selects nothing that is managed (its endpoints are somebody else's). */
 function selected(cluster: ClusterState, service: Service): Pod[] | undefined {
   if (!cluster.pods || !service.selector) return undefined
   const wanted = Object.entries(service.selector)
-  return cluster.pods.filter(
-    ({namespace, labels, phase}) =>
-      namespace === service.namespace &&
-      phase !== 'Succeeded' &&
-      phase !== 'Failed' &&
-      wanted.every(([key, value]) => labels[key] === value),
+  const candidates = wanted.map((label) => podsByLabel(cluster).get(labelKey(service.namespace, label)) ?? [])
+  const fewest = candidates.reduce<Pod[] | undefined>(
+    (best, pods) => (best && best.length <= pods.length ? best : pods),
+    undefined,
   )
+  return (fewest ?? []).filter(({labels}) => wanted.every(([key, value]) => labels[key] === value))
 }
 
 /** All endpoints of a port, in every family of the Service. */

@@ -63,7 +63,7 @@ export interface Comparison {
   /** Frontends that should be delivered, per node and kind: `node kind` → services. */
   readonly expected: Map<string, Set<string>>
   readonly incomplete: Map<string, string>
-  /** A walk of every Service, for checks that look at the rules on the way. */
+  /** A delivered walk of every Service and origin; with its hops where the Service has session affinity. */
   readonly samples: {
     readonly service: Service
     readonly port: ServicePort
@@ -267,9 +267,11 @@ class PortComparison {
     for (const part of result.parts) {
       for (const found of judge(part, promise).filter((one) => proxy.mode !== 'userspace' || !balancedByProxy(one)))
         this.result.mismatches.push({...found, service, port, frontend, origin, from, node: proxy.node, part, promise})
-      const [best] = part.fates.filter(({outcome}) => outcome === 'delivered')
-      if (best && origin.kind !== 'backend')
-        this.result.samples.push({service, port, node: proxy.node, frontend, from, fate: best})
+      const best = part.fates.find(({outcome}) => outcome === 'delivered')
+      if (!best || origin.kind === 'backend') continue
+      // the steps of every flow of a large cluster would fill the memory; only affinity is looked up in them
+      const fate = service.affinityTimeout === undefined ? {...best, hops: []} : best
+      this.result.samples.push({service, port, node: proxy.node, frontend, from, fate})
     }
   }
 
