@@ -51,7 +51,8 @@ const labelKey = (namespace: string, [key, value]: readonly [string, string]): s
 function podsByLabel(cluster: ClusterState): Map<string, Pod[]> {
   let index = byLabel.get(cluster)
   if (index) return index
-  byLabel.set(cluster, (index = new Map()))
+  index = new Map<string, Pod[]>()
+  byLabel.set(cluster, index)
   for (const pod of cluster.pods ?? []) {
     if (pod.phase === 'Succeeded' || pod.phase === 'Failed') continue
     for (const label of Object.entries(pod.labels)) {
