@@ -1,3 +1,4 @@
+import {backendPort, findRoute, ingressName} from './discovery/ingress.js'
 import type {Service} from './model/kube.js'
 import {SvcTraceError} from './model/errors.js'
 import type {Snapshot} from './snapshot/snapshot.js'
@@ -25,6 +26,41 @@ export function findService({cluster, info}: Snapshot, text: string, wanted?: st
     if (found) return found
   }
   throw notFound(cluster.services, text, namespace)
+}
+
+/** The Service that a word of the command line leads to: by its own name, or through an Ingress, which gives the port as well. */
+export function findTarget(
+  snapshot: Snapshot,
+  word: string,
+  flags: {namespace?: string | undefined; host?: string | undefined; path?: string | undefined},
+): {service: Service; port?: string} {
+  const ingress = ingressName(word, flags.namespace ?? snapshot.info.namespace ?? 'default')
+  if (!ingress) {
+    if (flags.host !== undefined || flags.path !== undefined)
+      throw new SvcTraceError(
+        'BadUsage',
+        '--host and --path choose a rule of an Ingress',
+        'svc-trace ingress/NAME --host …',
+      )
+    return {service: findService(snapshot, word, flags.namespace)}
+  }
+  const route = findRoute(snapshot.cluster, ingress, flags)
+  const service = snapshot.cluster.services.find(({id}) => id === route.service)
+  const what = `ingress ${route.ingress}: ${route.isDefault ? 'the default backend' : `${route.host || '*'}${route.path}`}`
+  if (!service)
+    throw new SvcTraceError(
+      'NotFound',
+      `${what} leads to Service ${route.service}, which does not exist`,
+      `kubectl describe ingress ${ingress.name} -n ${ingress.namespace}`,
+    )
+  const port = backendPort(service, route)
+  if (!port)
+    throw new SvcTraceError(
+      'NotFound',
+      `${what} leads to port ${route.port} of ${service.id}, which it does not have`,
+      `kubectl describe ingress ${ingress.name} -n ${ingress.namespace}`,
+    )
+  return {service, port: String(port.port)}
 }
 
 const KINDS = new Set(['svc', 'service', 'services'])

@@ -4,6 +4,7 @@ import type {Finding, Incomplete} from './checks/finding.js'
 import {otherProxy, proxyFacts} from './checks/proxy.js'
 import {walk} from './dataplane/walk.js'
 import type {World} from './dataplane/world.js'
+import {allRoutes, type IngressRoute} from './discovery/ingress.js'
 import {endpointsOf, type ServiceEndpoint} from './intent/endpoints.js'
 import {frontendsOf, nodePortFrontends, servesFamily, type Frontend} from './intent/promise.js'
 import type {Service, ServicePort} from './model/kube.js'
@@ -48,6 +49,8 @@ export interface TraceResult {
   readonly findings: readonly Finding[]
   readonly incomplete: readonly Incomplete[]
   readonly problems: readonly Problem[]
+  /** The rules of Ingresses that lead to the Service. */
+  readonly ingresses: readonly IngressRoute[]
 }
 
 /** Traces one Service: every frontend from every kind of origin on every node, then what is wrong with it. */
@@ -65,6 +68,7 @@ export function trace(
     findings: checked.findings,
     incomplete: unique([...tracer.incomplete, ...checked.incomplete]),
     problems: checked.problems,
+    ingresses: allRoutes(snapshot.cluster).filter((route) => route.service === service.id),
     endpoints: service.ports.map((port) => ({
       port,
       endpoints: ([4, 6] as const).flatMap((family) =>

@@ -2,6 +2,7 @@ import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
 import {isProxied, servesFamily} from '../intent/promise.js'
 import type {ClusterState, Pod, Service, ServicePort} from '../model/kube.js'
 import {formatEndpoint, parseAddress} from '../util/ip.js'
+import {checkIngresses} from './ingress.js'
 import {codeInfo, type CodeName} from './codes.js'
 import type {Finding, Severity} from './finding.js'
 
@@ -271,7 +272,12 @@ function disagreement(cluster: ClusterState, service: Service): Finding[] {
 
 /** Findings that need all Services at once. */
 export function checkServices(cluster: ClusterState, services: readonly Service[]): Finding[] {
-  return [...gone(cluster, services), ...duplicateNodePorts(cluster.services)]
+  const asked = new Set(services.map(({id}) => id))
+  const shared = [...gone(cluster, services), ...duplicateNodePorts(cluster.services)]
+  return [
+    ...shared.filter((finding) => finding.services.some((id) => asked.has(id))),
+    ...checkIngresses(cluster, services),
+  ]
 }
 
 function duplicateNodePorts(services: readonly Service[]): Finding[] {

@@ -35,9 +35,7 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
   const services = options.services ?? snapshot.cluster.services
   const api = [
     ...services.flatMap((service) => checkService(snapshot.cluster, service)),
-    ...checkServices(snapshot.cluster, services).filter((finding) =>
-      finding.services.some((id) => services.some((service) => service.id === id)),
-    ),
+    ...checkServices(snapshot.cluster, services),
   ]
   if (options.apiOnly)
     return {

@@ -428,6 +428,23 @@ export const CODES = {
     found: 'targetRef and address against the pods.',
     fix: 'kubectl delete endpointslice NAME lets the controller write it anew',
   },
+  'ingress-backend-missing': {
+    code: 'SVT314',
+    severity: 'error',
+    title: 'an Ingress leads to a Service or port that does not exist',
+    meaning: 'The Ingress controller answers 503 (or leaves the rule out) for this host and path.',
+    found:
+      'Each backend of each Ingress is looked up among the Services of its namespace, and its port, by number or name, among theirs.',
+    fix: 'kubectl describe ingress NAME; correct the backend, or create the Service',
+  },
+  'ingress-path-conflict': {
+    code: 'SVT315',
+    severity: 'warning',
+    title: 'two Ingresses claim the same host and path',
+    meaning: 'Which one wins is up to the controller (ingress-nginx: the older one). The other has no effect there.',
+    found: 'Two Ingresses of the same class have a rule with the same host, path and path type and different backends.',
+    fix: 'kubectl get ingress -A; take the rule out of one of them',
+  },
   'not-ready-endpoints': {
     code: 'SVT311',
     severity: 'info',

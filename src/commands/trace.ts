@@ -1,7 +1,7 @@
 import {Args, Command, Flags} from '@oclif/core'
 import {EXIT_CODES, kubeFlags, nodeFlags, noColor, onlyNodes, snapshotFlag} from '../cli/flags.js'
 import {getSnapshot} from '../cli/get-snapshot.js'
-import {findService} from '../select.js'
+import {findTarget} from '../select.js'
 import {terminal} from '../cli/terminal.js'
 import {traceOptions} from '../cli/trace-options.js'
 import {buildWorld} from '../engine.js'
@@ -18,9 +18,13 @@ export default class Trace extends Command {
     '<%= config.bin %> web --from external -o wide',
     '<%= config.bin %> svc/web --to nodePort --node node2',
     '<%= config.bin %> prod/web --snapshot incident.tar.gz -o json',
+    '<%= config.bin %> ingress/shop --host shop.example.com --path /cart',
   ]
   static override args = {
-    name: Args.string({description: 'Service: NAME, svc/NAME, NAMESPACE/NAME or NAME.NAMESPACE', required: true}),
+    name: Args.string({
+      description: 'Service: NAME, svc/NAME, NAMESPACE/NAME or NAME.NAMESPACE; or ingress/NAME',
+      required: true,
+    }),
   }
   static override flags = {
     from: Flags.string({
@@ -32,6 +36,8 @@ export default class Trace extends Command {
         'only this frontend: clusterIP, nodePort, externalIP, loadBalancerIP, localhost, ADDRESS or ADDRESS:PORT',
     }),
     port: Flags.string({description: 'only this port of the Service: number, NodePort or name'}),
+    host: Flags.string({description: 'with ingress/NAME: the host of the request'}),
+    path: Flags.string({description: 'with ingress/NAME: the path of the request; default /'}),
     output: Flags.string({
       char: 'o',
       description: 'form of the output',
@@ -54,9 +60,10 @@ export default class Trace extends Command {
   async run(): Promise<void> {
     const {args, flags} = await this.parse(Trace)
     const snapshot = await getSnapshot(flags)
-    const service = findService(snapshot, args.name, flags.namespace)
+    const {service, port} = findTarget(snapshot, args.name, flags)
     const world = buildWorld(snapshot)
-    const result = trace(snapshot, world, {service, options: traceOptions(flags, world, service)})
+    const options = traceOptions({...flags, port: flags.port ?? port}, world, service)
+    const result = trace(snapshot, world, {service, options})
     process.stdout.write(await formatTrace(result, flags.output, terminal(flags)))
     const open = result.paths.some(({parts}) =>
       parts.some(({fates}) => fates.some(({outcome}) => outcome === 'unknown')),

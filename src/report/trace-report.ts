@@ -3,7 +3,7 @@ import type {TraceResult} from '../trace.js'
 import {formatAddress, formatEndpoint, formatRange} from '../util/ip.js'
 
 /** The JSON form of a trace: addresses as text, everything else as the library gives it. */
-export function traceReport({service, endpoints, proxies, paths, findings, incomplete, problems}: TraceResult): object {
+export function traceReport({service, endpoints, proxies, paths, findings, incomplete, problems, ingresses}: TraceResult): object {
   return {
     apiVersion: 'svc-trace/v1',
     kind: 'TraceReport',
@@ -36,6 +36,7 @@ export function traceReport({service, endpoints, proxies, paths, findings, incom
     })),
     findings,
     incomplete,
+    ingresses,
     problems: problems.map(({file, line, message, text}) => ({
       source: file,
       line,

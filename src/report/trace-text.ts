@@ -57,7 +57,7 @@ function noWays(type: string, headless: boolean): string {
 const worst = (paths: readonly TracedPath[]): 'dropped' | 'unknown' =>
   paths.some(({outcome}) => outcome !== 'unknown') ? 'dropped' : 'unknown'
 
-function head({service, endpoints, proxies}: TraceResult, {width}: Style): string {
+function head({service, endpoints, proxies, ingresses}: TraceResult, {width}: Style): string {
   const ports = service.ports.map(
     ({name, port, protocol, nodePort, targetPort}) =>
       `${name ? `${name} ` : ''}${port}/${protocol} → ${targetPort}${nodePort ? ` (NodePort ${nodePort})` : ''}`,
@@ -84,6 +84,10 @@ function head({service, endpoints, proxies}: TraceResult, {width}: Style): strin
     ['addresses', addresses.join(', ') || (service.externalName ?? 'none')],
     ['ports', ports.join(', ')],
     ['endpoints', `${all.filter(({ready}) => ready).length} of ${all.length} ready`],
+    [
+      'ingresses',
+      ingresses.map(({ingress, host, path, port}) => `${ingress} ${host || '*'}${path} → ${port}`).join(', '),
+    ],
     ['kube-proxy', [...modes].map(([mode, nodes]) => `${mode} on ${nodes.join(', ')}`).join('; ')],
   ]
   return rows

@@ -1,0 +1,136 @@
+import {SvcTraceError} from '../model/errors.js'
+import type {ClusterState, KubeObject, Service, ServicePort} from '../model/kube.js'
+
+type Json = Record<string, unknown>
+const record = (value: unknown): Json =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {}
+const list = (value: unknown): Json[] => (Array.isArray(value) ? value.map(record) : [])
+const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined)
+
+/** One line of an Ingress: a host and path, and the Service port behind it. */
+export interface IngressRoute {
+  /** `namespace/name` */
+  readonly ingress: string
+  readonly className?: string
+  /** Empty: every host. `*.example.com`: one label more. */
+  readonly host: string
+  readonly path: string
+  readonly pathType: 'Exact' | 'Prefix' | 'ImplementationSpecific'
+  /** `namespace/name` of the backend Service; an Ingress reaches its own namespace only. */
+  readonly service: string
+  readonly port: number | string
+  /** spec.defaultBackend: for what no rule matches. */
+  readonly isDefault: boolean
+}
+
+/** The routes of one Ingress object: networking.k8s.io/v1, and the older v1beta1 shape (serviceName, servicePort). */
+export function ingressRoutes({metadata, spec: raw}: KubeObject): IngressRoute[] {
+  const spec = record(raw)
+  const namespace = metadata.namespace ?? 'default'
+  const className = text(spec['ingressClassName']) ?? metadata.annotations?.['kubernetes.io/ingress.class']
+  const base = {ingress: `${namespace}/${metadata.name}`, ...(className === undefined ? {} : {className})}
+  const rules = list(spec['rules']).flatMap(({host, http}) =>
+    list(record(http)['paths']).flatMap(({path, pathType, backend}) => {
+      const to = backendOf(record(backend), namespace)
+      if (!to) return []
+      const type = pathType === 'Exact' || pathType === 'Prefix' ? pathType : 'ImplementationSpecific'
+      return [
+        {...base, host: text(host) ?? '', path: text(path) ?? '/', pathType: type, ...to, isDefault: false} as const,
+      ]
+    }),
+  )
+  const fallback = backendOf(record(spec['defaultBackend'] ?? spec['backend']), namespace)
+  return fallback ? [...rules, {...base, host: '', path: '/', pathType: 'Prefix', ...fallback, isDefault: true}] : rules
+}
+
+function backendOf(backend: Json, namespace: string): Pick<IngressRoute, 'service' | 'port'> | undefined {
+  const service = record(backend['service'])
+  const name = text(service['name']) ?? text(backend['serviceName'])
+  if (name === undefined) return undefined
+  const port = record(service['port'])
+  const value = port['number'] ?? port['name'] ?? backend['servicePort']
+  return {service: `${namespace}/${name}`, port: typeof value === 'number' ? value : (text(value) ?? '')}
+}
+
+/** All routes of a cluster state. */
+export const allRoutes = ({raw}: ClusterState): IngressRoute[] => (raw['ingresses'] ?? []).flatMap(ingressRoutes)
+
+/** The Service port that a route's backend names, by number or by name. */
+export const backendPort = (service: Service, {port}: IngressRoute): ServicePort | undefined =>
+  service.ports.find((candidate) => candidate.port === port || (candidate.name !== '' && candidate.name === port))
+
+/**
+ * The route that a request takes, as the Ingress specification says: an exact host before a wildcard (one label) before
+ * none; then the longest path, Exact before Prefix; Prefix goes by path elements; else the default backend.
+ */
+export function chooseRoute(
+  routes: readonly IngressRoute[],
+  request: {host: string; path: string},
+): IngressRoute | undefined {
+  const host = request.host.toLowerCase()
+  const rules = routes.filter(({isDefault}) => !isDefault)
+  const ranks = [(one: string) => one === host, (one: string) => coversHost(one, host), (one: string) => one === '']
+  for (const applies of ranks) {
+    const [best] = rules
+      .filter((route) => applies(route.host.toLowerCase()) && coversPath(route, request.path))
+      .sort((a, b) => b.path.length - a.path.length || Number(b.pathType === 'Exact') - Number(a.pathType === 'Exact'))
+    if (best) return best
+    if (rules.some((route) => route.host !== '' && applies(route.host.toLowerCase()))) break
+  }
+  return routes.find(({isDefault}) => isDefault)
+}
+
+const coversHost = (pattern: string, host: string): boolean =>
+  pattern.startsWith('*.') && host.slice(host.indexOf('.')) === pattern.slice(1) && host.indexOf('.') > 0
+
+/** ImplementationSpecific is taken as most controllers take it: a prefix. */
+function coversPath({path, pathType}: IngressRoute, wanted: string): boolean {
+  if (pathType === 'Exact') return wanted === path
+  const elements = (value: string): string[] => value.split('/').filter(Boolean)
+  const prefix = elements(path)
+  return elements(wanted).slice(0, prefix.length).join('/') === prefix.join('/')
+}
+
+/** `ingress/NAME` or `ing/NAMESPACE/NAME` on a command line; undefined for anything else. */
+export function ingressName(word: string, namespace: string): {namespace: string; name: string} | undefined {
+  const [kind, first, second, ...more] = word.split('/')
+  if (!['ing', 'ingress', 'ingresses'].includes(kind ?? '') || first === undefined || more.length > 0) return undefined
+  return second === undefined ? {namespace, name: first} : {namespace: first, name: second}
+}
+
+/** Finds the route of an Ingress for a request; the host and path may be left out where there is just one. */
+export function findRoute(
+  cluster: ClusterState,
+  {namespace, name}: {namespace: string; name: string},
+  request: {host?: string | undefined; path?: string | undefined},
+): IngressRoute {
+  const ingresses = cluster.raw['ingresses']
+  if (!ingresses)
+    throw new SvcTraceError('NotFound', 'no Ingresses were read', 'kubectl auth can-i list ingresses --all-namespaces')
+  const found = ingresses.find(
+    ({metadata}) => metadata.name === name && (metadata.namespace ?? 'default') === namespace,
+  )
+  if (!found)
+    throw new SvcTraceError(
+      'NotFound',
+      `ingresses "${name}" not found in namespace ${namespace}`,
+      `kubectl get ingresses -n ${namespace}`,
+    )
+  const routes = ingressRoutes(found)
+  const shown = routes.map((route) => `${route.host || '*'}${route.path}`).join(', ')
+  const hosts = [...new Set(routes.filter(({isDefault}) => !isDefault).map(({host}) => host))]
+  if (request.host === undefined && hosts.length > 1)
+    throw new SvcTraceError(
+      'BadUsage',
+      `ingress ${namespace}/${name} has several hosts`,
+      `choose with --host: ${shown}`,
+    )
+  const route = chooseRoute(routes, {host: request.host ?? hosts[0] ?? '', path: request.path ?? '/'})
+  if (!route)
+    throw new SvcTraceError(
+      'NotFound',
+      `ingress ${namespace}/${name} sends ${request.host ?? hosts[0] ?? ''}${request.path ?? '/'} nowhere`,
+      `it has ${shown || 'no rules'}`,
+    )
+  return route
+}
