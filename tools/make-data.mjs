@@ -1,6 +1,6 @@
 // Makes the embedded data from a corpus folder: node tools/make-data.mjs ../shared/corpus
 // test/data/corpus.tar.br: every cluster with its faults and packets; examples/*.tar.gz: small snapshots for people.
-import {cpSync, mkdtempSync, readdirSync, rmSync, writeFileSync, existsSync, statSync, chmodSync} from 'node:fs'
+import {cpSync, mkdtempSync, readdirSync, rmSync, writeFileSync, existsSync, readFileSync, statSync, chmodSync} from 'node:fs'
 import {tmpdir} from 'node:os'
 import {join, relative} from 'node:path'
 import {brotliCompressSync, constants} from 'node:zlib'
@@ -12,14 +12,26 @@ const root = process.argv[3] ?? '.'
 const LEFT_OUT = new Set(['iptables-nft-save.txt', 'conntrack.txt', 'conntrack6.txt', 'kube-proxy.log'])
 const SECOND = {'iptables-nat-L.txt': 'iptables-save.txt', 'ipset-list.txt': 'ipset-save.txt', 'ipvsadm-Ln.txt': 'ipvsadm-Sn.txt', 'proc-net-ip_vs.txt': 'ipvsadm-Sn.txt'}
 
+function isKept(source) {
+  const name = source.split('/').pop()
+  if (LEFT_OUT.has(name)) return false
+  const better = SECOND[name]
+  return better === undefined || !existsSync(join(source, '..', better))
+}
+
 function copy(from, to) {
-  cpSync(from, to, {recursive: true, filter: (source) => {
-    const name = source.split('/').pop()
-    if (LEFT_OUT.has(name)) return false
-    const better = SECOND[name]
-    return better === undefined || !existsSync(join(source, '..', better))
-  }})
+  cpSync(from, to, {recursive: true, filter: isKept})
   writable(to)
+  askedOnly(from, to)
+}
+
+/** rc.txt must not promise files that were left out. */
+function askedOnly(from, to) {
+  for (const entry of readdirSync(to, {withFileTypes: true})) if (entry.isDirectory()) askedOnly(join(from, entry.name), join(to, entry.name))
+  const codes = join(to, 'rc.txt')
+  if (!existsSync(codes)) return
+  const lines = readFileSync(codes, 'utf8').split('\n')
+  writeFileSync(codes, lines.filter((line) => isKept(join(from, line.split(' ')[0]))).join('\n'))
 }
 function writable(path) {
   chmodSync(path, 0o755)
@@ -30,7 +42,6 @@ const work = mkdtempSync(join(tmpdir(), 'svc-trace-data-'))
 for (const name of readdirSync(corpus)) if (name !== 'scale' && statSync(join(corpus, name)).isDirectory()) copy(join(corpus, name), join(work, name))
 const tar = join(work, '..', `${relative(tmpdir(), work)}.tar`)
 await create({cwd: work, file: tar, portable: true}, readdirSync(work).sort())
-const {readFileSync} = await import('node:fs')
 const bytes = readFileSync(tar)
 writeFileSync(join(root, 'test/data/corpus.tar.br'), brotliCompressSync(bytes, {params: {[constants.BROTLI_PARAM_QUALITY]: 9, [constants.BROTLI_PARAM_LGWIN]: 24, [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length}}))
 

@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 if [ "${CI:-}" = true ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   missing=""
-  for need in iptables:iptables ipset:ipset nft:nftables ip:iproute2 /usr/sbin/sshd:openssh-server ssh:openssh-client python3:python3 openssl:openssl conntrack:conntrack; do
+  for need in iptables:iptables ipset:ipset nft:nftables ip:iproute2 /usr/sbin/sshd:openssh-server ssh:openssh-client python3:python3 openssl:openssl conntrack:conntrack linux.uml:user-mode-linux ipvsadm:ipvsadm; do
     command -v "${need%%:*}" >/dev/null 2>&1 || missing="$missing ${need#*:}"
   done
   command -v kubectl >/dev/null 2>&1 || missing="$missing kubernetes-client"
@@ -18,7 +18,7 @@ sh tools/setup.sh
 npm run --silent lint
 log="$(mktemp)"
 status=0
-npx mocha 'test/unit/**/*.test.ts' 'test/corpus/*.test.ts' 'test/kernel/*.test.ts' 'test/e2e/*.test.ts' "$@" >"$log" 2>&1 || status=$?
+npx mocha 'test/unit/**/*.test.ts' 'test/corpus/*.test.ts' 'test/kernel/**/*.test.ts' 'test/e2e/*.test.ts' "$@" >"$log" 2>&1 || status=$?
 cat "$log"
 passed="$(sed -n 's/^ *\([0-9][0-9]*\) passing.*/\1/p' "$log" | tail -n 1)"
 failed="$(sed -n 's/^ *\([0-9][0-9]*\) failing.*/\1/p' "$log" | tail -n 1)"

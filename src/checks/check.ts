@@ -115,8 +115,6 @@ function incompleteOf({mismatches, incomplete}: Comparison): Incomplete[] {
   for (const mismatch of mismatches) {
     if (mismatch.kind !== 'unknown') continue
     const reason = openReason(mismatch)
-    // a node that was not read is listed itself, once
-    if (mismatch.fate.reason.endsWith('was not read')) continue
     open.set(`${mismatch.node} ${reason}`, {node: mismatch.node, service: mismatch.service.id, reason})
   }
   return [...notes, ...open.values()]
@@ -127,11 +125,26 @@ function openReason({fate, part}: Mismatch): string {
   return assumptions.length > 0 ? `undecided: ${assumptions.slice(0, 2).join(' / ')}` : fate.reason
 }
 
-function unread({info, cluster, nodes}: Snapshot): Incomplete[] {
+/** Lists without which no verdict can be trusted. */
+const NEEDED = [['services'], ['nodes'], ['pods'], ['endpointslices', 'endpoints']] as const
+
+/** An absent list is not an empty one, and a broken one neither. */
+function unreadLists({cluster: {raw}, info, problems}: Snapshot): Incomplete[] {
+  const absent = NEEDED.filter((names) => names.every((name) => raw[name] === undefined && !(name in info.forbidden)))
+  const broken = problems.filter(({file}) => file.startsWith('api/') || file === 'snapshot.json')
+  return [
+    ...absent.map((names) => ({reason: `api/${names[0]}.json was not read: what it holds was not checked`})),
+    ...broken.map(({file, message}) => ({reason: `${file}: ${message}`})),
+  ]
+}
+
+function unread(snapshot: Snapshot): Incomplete[] {
+  const {info, cluster, nodes} = snapshot
   const missing = cluster.nodes.filter(
     ({name}) => !nodes.has(name) && info.unread[name] === undefined && !info.skipped.includes(name),
   )
   return [
+    ...unreadLists(snapshot),
     ...Object.entries(info.unread).map(([node, reason]) => ({node, reason: `not read: ${reason}`})),
     ...Object.entries(info.forbidden).map(([resource, reason]) => ({
       reason: `${resource} could not be read: ${reason}`,

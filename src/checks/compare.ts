@@ -297,13 +297,27 @@ export function judge({fates, alternatives}: ClientFates, promise: ServicePromis
       alternatives.length > 0 &&
       alternatives.every((fate) => allowed(fate, promise))
       ? []
-      : [{kind: 'unknown', fate: open}]
+      : [{kind: 'unknown', fate: open}, ...certainFailures(fates, promise)]
   if (promise.outcome !== 'delivered')
     return fates
       .filter((fate) => fate.share > NEGLIGIBLE && !allowed(fate, promise))
       .map((fate) => ({kind: 'passes' as const, fate}))
   return judgeDelivery(fates, promise)
 }
+
+/** What fails for certain beside a share that is open. */
+const certainFailures = (fates: readonly Fate[], promise: ServicePromise): Judgement[] =>
+  promise.outcome !== 'delivered'
+    ? []
+    : fates
+        .filter(
+          ({outcome, share, assumptions}) =>
+            (outcome === 'dropped' || outcome === 'refused') &&
+            share > NEGLIGIBLE &&
+            assumptions.length === 0 &&
+            !promise.also.includes(outcome),
+        )
+        .map((fate) => ({kind: 'fails', fate}))
 
 const allowed = (fate: Fate, promise: ServicePromise): boolean =>
   fate.outcome === 'delivered'

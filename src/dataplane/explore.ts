@@ -31,7 +31,7 @@ export type Tree<T> = Leaf<T> | Branch<T>
 /** More leaves than this and the rest is unknown; a Service with 10,000 endpoints still fits. */
 const MAX_LEAVES = 20_000
 /** More open questions than this on one path, and the walk stops with `unknown`. */
-const MAX_UNKNOWNS = 10
+const MAX_UNKNOWNS = 6
 
 /** Too many open questions on one path; the walk catches it and ends as unknown. */
 export class TooManyUnknowns extends Error {}
@@ -81,7 +81,7 @@ export class Chooser {
   assume(key: string, labels: readonly [string, string]): boolean {
     const known = this.assumed.get(key)
     if (known !== undefined) return known === 0
-    if (++this.unknowns > MAX_UNKNOWNS) throw new TooManyUnknowns('more than ten open questions on one path')
+    if (++this.unknowns > MAX_UNKNOWNS) throw new TooManyUnknowns('more than six open questions on one path')
     const answer = this.choose({kind: 'unknown', weights: [0, 0], labels, ranges: []})
     this.assumed.set(key, answer)
     return answer === 0

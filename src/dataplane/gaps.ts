@@ -18,6 +18,7 @@ export function findGaps(state: NodeState, family: Family): Gap[] {
     ['nftables', state.nftSection],
     ['addresses', state.addressSection],
     ['routes', state.routeSection(family)],
+    ['policy rules', state.section('ip-rule.json')],
     ['sysctls', state.section('sysctl.txt')],
   ]
   const gaps = sections.flatMap(([what, section]): Gap[] => {
@@ -38,11 +39,32 @@ export function findGaps(state: NodeState, family: Family): Gap[] {
   return [
     ...gaps,
     ...damagedRouting(state),
+    ...hiddenBackends(state, family),
+    ...missingSysctls(state, family),
     ...cutDumps(state, family),
     ...partialTables(state, family),
     ...hiddenPrograms(state),
     ...hiddenHooks(state),
   ]
+}
+
+/** A backend that could not be listed beside one that could: both act in the kernel. */
+function hiddenBackends(state: NodeState, family: Family): Gap[] {
+  const prefix = family === 4 ? 'iptables' : 'ip6tables'
+  return [`${prefix}-nft-save.txt`, `${prefix}-legacy-save.txt`].flatMap((file): Gap[] => {
+    const {state: found, reason} = state.section(file)
+    return found === 'unreadable' && state.iptablesSectionOf(family).state === 'read'
+      ? [{key: file, state: 'unreadable', what: `the rules of ${file} could not be read (${reason ?? ''})`}]
+      : []
+  })
+}
+
+/** A list of sysctls without the ones that decide about forwarding was cut or filtered. */
+function missingSysctls(state: NodeState, family: Family): Gap[] {
+  const name = family === 4 ? 'net.ipv4.ip_forward' : 'net.ipv6.conf.all.forwarding'
+  return state.section('sysctl.txt').state === 'read' && !state.sysctls.has(name)
+    ? [{key: name, state: 'never-asked', what: `${name} is not in sysctl.txt; forwarding is taken to be on`}]
+    : []
 }
 
 function damagedRouting(state: NodeState): Gap[] {

@@ -40,6 +40,8 @@ export interface HookOptions {
   readonly tracking: Tracking
   /** Translates for a virtual server; undefined when there is none for this packet. */
   readonly ipvsRequest: (walker: Walker) => HookResult
+  /** The same for an answer that IPVS doesn't know. */
+  readonly ipvsAnswer: (walker: Walker) => HookResult
   /** OUTPUT only: looks up the route anew, where the kernel does (ip_route_me_harder). */
   readonly reroute: (walker: Walker) => End | undefined
   /** Kernel memory of the dump, for a flow whose own port is known. */
@@ -60,8 +62,10 @@ export function runHook(walker: Walker, hook: Hook, options: HookOptions): HookR
   }
   if (hook === 'PREROUTING' || hook === 'OUTPUT') add(CONNTRACK, () => track(walker, options))
   add(NAT_PRIORITY[hook], () => translateAndRoute(walker, hook, options))
-  if (packet.reply) add(IPVS_REPLY[hook], () => ipvsReply(walker, options.tracking))
-  else add(IPVS_REQUEST[hook], () => (packet.ipvs ? undefined : options.ipvsRequest(walker)))
+  if (packet.reply) {
+    add(IPVS_REPLY[hook], () => ipvsReply(walker, options.tracking))
+    add(IPVS_REQUEST[hook], () => (packet.ipvs ? undefined : options.ipvsAnswer(walker)))
+  } else add(IPVS_REQUEST[hook], () => (packet.ipvs ? undefined : options.ipvsRequest(walker)))
   steps.sort((a, b) => a.priority - b.priority)
   for (const step of steps) {
     walker.hook = hook
@@ -358,6 +362,12 @@ const effect = ({src, sport, dst, dport, mark, connection}: Saved): string =>
 const differs = (a: Saved, b: Saved): boolean => effect(a) !== effect(b)
 const sameEffect = (a: Attempt, b: Attempt): boolean => !a.end && !b.end && effect(a.after) === effect(b.after)
 
+/** net.ipv4.vs.conntrack=0: what IPVS has translated has no connection any more (ip_vs_notrack). */
+export function untrack(packet: Packet): void {
+  packet.connection = undefined
+  packet.state = 'UNTRACKED'
+}
+
 /** The real server's answer gets the virtual server's address back (ip_vs_out). */
 function ipvsReply(walker: Walker, tracking: Tracking): undefined {
   const {packet, machine} = walker
@@ -375,6 +385,7 @@ function ipvsReply(walker: Walker, tracking: Tracking): undefined {
   for (const tuple of packet.about ? [packet, packet.about] : [packet])
     [tuple.src, tuple.sport] = [connection.virtual.address, connection.virtual.port]
   packet.ipvs = connection
+  if (machine.sysctl('net.ipv4.vs.conntrack') === 0) untrack(packet)
   walker.hop('ipvs', `IPVS gives the answer its virtual server's address back`)
   return undefined
 }

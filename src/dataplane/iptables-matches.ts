@@ -87,7 +87,9 @@ const transport: Module = {
   syn: () => tcpFlags('FIN,SYN,RST,ACK', 'SYN'),
 }
 
-export function parseMark(text: string): {value: number; mask: number} {
+/** `0x4000/0x4000`; undefined for what is no number. */
+export function parseMark(text: string): {value: number; mask: number} | undefined {
+  if (!/^(0x[\da-f]{1,8}|\d+)(\/(0x[\da-f]{1,8}|\d+))?$/i.test(text)) return undefined
   const [value, mask] = text.split('/')
   return {value: Number(value) >>> 0, mask: mask === undefined ? 0xffffffff : Number(mask) >>> 0}
 }
@@ -95,7 +97,9 @@ export function parseMark(text: string): {value: number; mask: number} {
 const markTest =
   (pick: (packet: Packet) => number): OptionTest =>
   ([text]) => {
-    const {value, mask} = parseMark(text ?? '')
+    const mark = parseMark(text ?? '')
+    if (!mark) return {unmodelled: `mark "${text}"`}
+    const {value, mask} = mark
     return ({packet}) => (pick(packet) & mask) >>> 0 === value
   }
 
@@ -106,8 +110,18 @@ export function hasState(packet: Packet, state: string): boolean {
   return state === packet.state
 }
 
+/** A list of words of which one that nobody knows makes the whole unknown. */
+function words(text: string | undefined, known: ReadonlySet<string>, what: string): string[] | Unmodelled {
+  const list = (text ?? '').split(',')
+  const strange = list.find((word) => !known.has(word))
+  return strange === undefined ? list : {unmodelled: `${what} "${strange}"`}
+}
+
+const STATES = new Set(['NEW', 'ESTABLISHED', 'RELATED', 'INVALID', 'UNTRACKED', 'SNAT', 'DNAT'])
+
 const ctstate: OptionTest = ([states]) => {
-  const list = (states ?? '').split(',')
+  const list = words(states, STATES, 'conntrack state')
+  if ('unmodelled' in list) return list
   return ({packet}) => list.some((state) => hasState(packet, state))
 }
 
@@ -152,20 +166,26 @@ const conntrack: Module = {
   ctorigdstport: tuplePort(({original}) => original.dport),
   ctreplsrcport: tuplePort(({reply}) => reply.sport),
   ctrepldstport: tuplePort(({reply}) => reply.dport),
-  ctstatus:
-    ([list]) =>
-    ({packet}) =>
-      packet.connection !== undefined && (list ?? '').split(',').some((status) => STATUS[status]?.(packet) ?? false),
+  ctstatus: ([text]) => {
+    const list = words(text, new Set(Object.keys(STATUS)), 'conntrack status')
+    if ('unmodelled' in list) return list
+    return ({packet}) => packet.connection !== undefined && list.some((status) => STATUS[status]!(packet))
+  },
   ctdir:
     ([direction]) =>
     ({packet}) =>
       packet.connection !== undefined && packet.replyDirection === (direction === 'REPLY'),
 }
 
+const ADDRESS_TYPES = new Set(
+  'unspec unicast local broadcast anycast multicast blackhole unreachable prohibit throw nat xresolve'.split(' '),
+)
+
 const addressType =
   (pick: (packet: Packet) => Packet['src']): OptionTest =>
   ([types], {rule}) => {
-    const wanted = (types ?? '').toLowerCase().split(',')
+    const wanted = words(types?.toLowerCase(), ADDRESS_TYPES, 'address type')
+    if ('unmodelled' in wanted) return wanted
     const limit = rule.matches
       .find(({module}) => module === 'addrtype')
       ?.options.find(({name}) => name.startsWith('limit-iface'))?.name
@@ -204,11 +224,18 @@ function statistic(options: readonly RuleOption[]): Test | Unmodelled {
  * `recent` remembers addresses that it has seen. A fresh client is in no list; `--set` always matches.
  * (net/netfilter/xt_recent.c)
  */
-function recent(options: readonly RuleOption[]): Test | Unmodelled {
+function recent(options: readonly RuleOption[], {where}: MatchContext): Test | Unmodelled {
   const verb = options.find(({name}) => ['set', 'rcheck', 'update', 'remove'].includes(name))
   if (!verb) return {unmodelled: 'recent without --set, --rcheck, --update or --remove'}
-  const matches = verb.name === 'set'
-  return () => matches !== verb.not
+  const list = `recent ${options.find(({name}) => name === 'name')?.values[0] ?? 'DEFAULT'}`
+  if (verb.name === 'set') {
+    return (walker) => {
+      walker.remember(list)
+      return !verb.not
+    }
+  }
+  return (walker) =>
+    walker.remembers(list) ? walker.unknownMatch(where, `${list}, which this packet was just written to`) : verb.not
 }
 
 const SET_NOISE = new Set(['return-nomatch', 'update-counters', 'update-subcounters'])
@@ -220,6 +247,8 @@ function ipset(options: readonly RuleOption[], {where}: MatchContext): Test | Un
   const [name, flags] = first.values
   const list = (flags ?? '').split(',')
   return (walker) => {
+    if (walker.remembers(`set ${name}`))
+      return walker.unknownMatch(where, `ipset ${name}, which this packet was just written to`)
     const answer = walker.machine.ipsets.test(walker, name!, list)
     if ('unknown' in answer) {
       const {src, dst, dport, protocol, reply} = walker.packet
@@ -252,6 +281,8 @@ function ipvs(options: readonly RuleOption[]): Test | Unmodelled {
     const connection = packet.ipvs
     if (!connection) return false
     if (packet.src !== connection.client.address || packet.dst !== connection.real.address) return false
+    // without a connection (vs/conntrack 0) there is no direction, and the rule is no match either way
+    if (packet.connection === undefined && others.some(({name}) => name === 'vdir')) return false
     return others.every(({name, not, values: [value]}) => ipvsField(walker, name, value ?? '') !== not)
   }
 }
@@ -414,8 +445,16 @@ export function basicTests(rule: IptablesRule, where: string): (Test | Unmodelle
   return tests
 }
 
-function protocolTest(value: string): Test {
+/** The names that iptables prints instead of numbers (libxtables xtables_chain_protos, /etc/protocols). */
+const PROTOCOLS = new Set(
+  'all tcp udp udplite sctp dccp icmp icmpv6 ipv6-icmp esp ah mh ipv6-mh gre igmp ipencap ipip ipv4 ipv6 ospf ospfigp vrrp pim l2tp rsvp hip eigrp mobility-header mptcp'.split(
+    ' ',
+  ),
+)
+
+function protocolTest(value: string): Test | Unmodelled {
   const wanted = value.toLowerCase()
+  if (!PROTOCOLS.has(wanted) && !/^\d+$/.test(wanted)) return {unmodelled: `protocol "${value}"`}
   if (wanted === 'all' || wanted === '0') return always
   const icmpName = wanted === 'icmp' || wanted === 'icmpv6' || wanted === 'ipv6-icmp'
   return ({packet}) =>

@@ -19,7 +19,9 @@ const XOR_MASK = 0xffffffff
 function markChange(options: readonly RuleOption[]): ((mark: number) => number) | undefined {
   const found = option(options, 'set-xmark', 'set-mark', 'and-mark', 'or-mark', 'xor-mark')
   if (!found) return undefined
-  const {value, mask} = parseMark(found.values[0] ?? '')
+  const parsed = parseMark(found.values[0] ?? '')
+  if (!parsed) return undefined
+  const {value, mask} = parsed
   switch (found.name) {
     case 'set-xmark':
       return (mark) => ((mark & ~mask) ^ value) >>> 0
@@ -52,6 +54,7 @@ const connmark: Build = (options) => {
     nf: Number(option(options, 'nfmask', 'mask')?.values[0] ?? XOR_MASK),
     ct: Number(option(options, 'ctmask', 'mask')?.values[0] ?? XOR_MASK),
   }
+  if (Number.isNaN(masks.nf) || Number.isNaN(masks.ct)) return {unmodelled: 'CONNMARK with a mask that is no number'}
   if (option(options, 'save-mark')) {
     return ({packet}) => {
       if (packet.connection)
@@ -176,6 +179,23 @@ const unmodelled =
   () => ({unmodelled: `target ${name}`})
 const passes: Build = () => nothing
 
+/** A packet whose TTL is set or lowered may end on the way; one whose TTL is raised does not. */
+const hopLimit =
+  (harmless: string): Build =>
+  (options) =>
+    option(options, harmless) ? nothing : {unmodelled: 'a changed TTL'}
+
+/** What a rule adds to a set may decide about the same packet further on. */
+const writeSet: Build = (options) => {
+  const names = options
+    .filter(({name}) => name === 'add-set' || name === 'del-set')
+    .flatMap(({values}) => values[0] ?? [])
+  return (walker) => {
+    for (const name of names) walker.remember(`set ${name}`)
+    return 'continue'
+  }
+}
+
 /** Every target that is modelled; those of `passes` never change a packet's way. */
 export const TARGETS: Readonly<Record<string, Build>> = table({
   ACCEPT: () => () => 'accept',
@@ -203,12 +223,12 @@ export const TARGETS: Readonly<Record<string, Build>> = table({
   TCPOPTSTRIP: passes,
   TOS: passes,
   DSCP: passes,
-  TTL: passes,
-  HL: passes,
+  TTL: hopLimit('ttl-inc'),
+  HL: hopLimit('hl-inc'),
   ECN: passes,
   CHECKSUM: passes,
   CLASSIFY: passes,
-  SET: passes,
+  SET: writeSet,
   TEE: passes,
   SECMARK: passes,
   CONNSECMARK: passes,

@@ -1,7 +1,16 @@
 import type {VirtualServer} from '../parse/ipvs.js'
 import type {Cause, Flow, Receiver} from '../model/trace.js'
-import {familyOf, formatAddress, inRange, isLoopback, prefixRange, type Address} from '../util/ip.js'
-import {runHook, Tracking, type HookOptions} from './hooks.js'
+import {
+  familyOf,
+  formatAddress,
+  inRange,
+  isLoopback,
+  prefixRange,
+  type Address,
+  type Family,
+  type Range,
+} from '../util/ip.js'
+import {runHook, Tracking, untrack, type HookOptions} from './hooks.js'
 import type {Machine} from './machine.js'
 import {endpointText} from './nat.js'
 import {CLIENT, EPHEMERAL, UNKNOWN_DEVICE, type Packet, type Party, type Tuple} from './packet.js'
@@ -289,6 +298,8 @@ export class Journey {
         `${machine.name} drops a loopback address that comes in by ${iif}${family === 4 ? ' (route_localnet is not set)' : ''}`,
       )
     }
+    if (NO_SOURCE[family].some((range) => this.walker.inside(src, range)))
+      return dropped('martian', `${machine.name} drops a packet whose source is no host's address (a martian)`)
     if (family === 6 || src === CLIENT || iif === UNKNOWN_DEVICE) return undefined
     if (machine.addresses.has(src) && machine.deviceSysctl(4, iif, 'accept_local') !== 1) {
       return dropped(
@@ -389,6 +400,12 @@ export class Journey {
     const options: HookOptions = {
       tracking: this.tracking,
       reroute: () => this.reroute(),
+      ipvsAnswer: () => {
+        const server = this.walker.machine.virtualServer(packet)
+        return (
+          server && unknown(`the answer meets virtual server ${server.text}, which may take it for a new connection`)
+        )
+      },
       ipvsRequest: () => {
         const result = this.ipvs(packet)
         if (result === undefined || 'outcome' in result) return result
@@ -416,16 +433,15 @@ export class Journey {
       evidence: {source: server.file, line: server.line, text: server.text},
     })
     if (server.damaged) return unknown(`a real server of ${server.text} on ${machine.name} is not understood`)
-    const usable = server.realServers.filter(({weight}) => weight > 0)
-    if (usable.length === 0)
-      return {
-        ...refused(
-          'no-real-server',
-          `virtual server ${server.text} on ${machine.name} has no real server${server.realServers.length > 0 ? ' with a weight above 0' : ''}`,
-        ),
-        notice: 'icmp',
-      }
-    const real = usable[this.walker.chooser.random(shares(server))]!
+    const nobody = (why: string): End => ({
+      ...refused('no-real-server', `virtual server ${server.text} on ${machine.name} has ${why}`),
+      notice: 'icmp',
+    })
+    if (server.realServers.every(({weight}) => weight <= 0))
+      return nobody(`no real server${server.realServers.length > 0 ? ' with a weight above 0' : ''}`)
+    const choices = candidates(server)
+    const {real} = choices[this.walker.chooser.random(choices.map(({share}) => share))]!
+    if (real.weight <= 0) return nobody(`given ${real.text} (weight 0) its part of the clients, and refuses them`)
     this.walker.hop('ipvs', real.text, {
       where: 'ipvs',
       evidence: {source: server.file, line: real.line, text: real.text},
@@ -459,11 +475,8 @@ export class Journey {
       return dropped('loopback', `IPVS on ${machine.name} sends nothing from 127.0.0.0/8 to another host`)
     packet.dst = real.address
     packet.dport = real.port
-    const tracked = machine.sysctl('net.ipv4.vs.conntrack')
-    if (tracked === 0) {
-      packet.connection = undefined
-      packet.state = 'UNTRACKED'
-    } else if (packet.connection) {
+    if (machine.sysctl('net.ipv4.vs.conntrack') === 0) untrack(packet)
+    else if (packet.connection) {
       packet.connection.reply.src = real.address
       packet.connection.reply.sport = real.port
     }
@@ -480,6 +493,8 @@ export class Journey {
 
   private transmit(machine: Machine, packet: Packet, route: RouteResult): Result {
     const link = machine.link(route.device)
+    if (!link && route.device !== UNKNOWN_DEVICE && route.device !== '' && machine.knowsLinks)
+      return unknown(`a route of ${machine.name} leaves by device ${route.device}, which is not among its devices`)
     if (link && !link.up) return dropped('device', `device ${route.device} of ${machine.name} is down`)
     const hop: Party = route.gateway ?? packet.dst
     if (packet.dst === CLIENT) return this.outside(machine)
@@ -843,15 +858,34 @@ function receiverText({kind, address, port, pod, node}: Receiver): string {
   return kind === 'socket' ? `${at} on ${node}` : `${at}, which is in no part of the snapshot`
 }
 
-/** Which share of new connections each usable real server gets (net/netfilter/ipvs/ip_vs_*.c). */
-function shares({scheduler, realServers}: VirtualServer): number[] {
-  const usable = realServers.filter(({weight}) => weight > 0)
-  const weights = usable.map(({weight}) => weight)
+/** Multicast, limited broadcast, «this host»: never a source (ip_route_input_slow, ip6_rcv_core). */
+const NO_SOURCE: Readonly<Record<Family, readonly Range[]>> = {
+  4: [
+    {lo: 0xe0000000, hi: 0xefffffff},
+    {lo: 0xffffffff, hi: 0xffffffff},
+    {lo: 0, hi: 0},
+  ],
+  6: [{lo: 0xffn << 120n, hi: (1n << 128n) - 1n}],
+}
+
+interface Candidate {
+  readonly real: VirtualServer['realServers'][number]
+  readonly share: number
+}
+
+/**
+ * Which share of new connections each real server gets (net/netfilter/ipvs/ip_vs_*.c). The hash tables of sh and dh give
+ * a server of weight 0 a slot as well, and who falls on it is refused (ip_vs_sh_reassign, ip_vs_dh_assign).
+ */
+function candidates({scheduler, text, realServers}: VirtualServer): Candidate[] {
+  const hashed = (scheduler === 'sh' && !/\b(sh-fallback|flag-1)\b/.test(text)) || scheduler === 'dh'
+  const able = hashed ? realServers : realServers.filter(({weight}) => weight > 0)
   if (scheduler === 'fo' || scheduler === 'ovf') {
-    const best = weights.indexOf(Math.max(...weights))
-    return usable.map((_, at) => (at === best ? 1 : 0))
+    const best = able.reduce((first, real) => (real.weight > first.weight ? real : first))
+    return [{real: best, share: 1}]
   }
   const weighted = ['wrr', 'wlc', 'sed', 'nq', 'mh', 'sh'].includes(scheduler)
-  const total = weighted ? weights.reduce((sum, weight) => sum + weight, 0) : usable.length
-  return weights.map((weight) => (weighted ? weight : 1) / total)
+  const parts = able.map(({weight}) => (weighted ? Math.max(weight, 1) : 1))
+  const total = parts.reduce((sum, part) => sum + part, 0)
+  return able.map((real, at) => ({real, share: parts[at]! / total}))
 }

@@ -71,6 +71,10 @@ export class Machine {
     return this.state.addressSection.state === 'read'
   }
 
+  get knowsLinks(): boolean {
+    return this.links.size > 0
+  }
+
   get knowsRoutes(): boolean {
     return this.state.routeSection(4).state === 'read'
   }

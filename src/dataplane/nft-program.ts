@@ -169,8 +169,27 @@ function mangle(walker: Walker, body: NftObject, {where}: Context): Step {
       outcome: 'unknown',
       reason: `${where}: rewriting ${String(key['payload']['field'])} without NAT is not modelled`,
     }
-  return 'continue'
+  const name = String(
+    meta ?? ct ?? (isObject(key['payload']) ? (key['payload']['field'] ?? 'raw payload') : Object.keys(key)[0]),
+  )
+  if (HARMLESS.has(name)) return 'continue'
+  return {outcome: 'unknown', reason: `${where}: a rule that sets ${name} is not modelled`}
 }
+
+/** Fields of a packet that change nothing about its way. */
+const HARMLESS = new Set([
+  'priority',
+  'nftrace',
+  'secmark',
+  'label',
+  'event',
+  'dscp',
+  'ecn',
+  'tos',
+  'tcp option',
+  'maxseg',
+  'size',
+])
 
 function setMark(walker: Walker, value: Datum, {where, onConnection}: {where: string; onConnection: boolean}): Step {
   if (value.kind === 'break') return 'break'

@@ -41,6 +41,8 @@ export class Walker {
   machine!: Machine
   hook: Hook | '' = ''
   private depth = 0
+  /** Lists and sets of each node that rules on the way have written the packet's addresses to. */
+  private readonly written = new Set<string>()
   private lastPort = EPHEMERAL
 
   constructor(chooser: Chooser) {
@@ -82,6 +84,15 @@ export class Walker {
       `if ${where} (${what}) does not match`,
       `if ${where} (${what}) matches`,
     ])
+  }
+
+  /** A rule has written something of this packet to a list (`-j SET`, `-m recent --set`). */
+  remember(list: string): void {
+    this.written.add(`${this.machine.name} ${list}`)
+  }
+
+  remembers(list: string): boolean {
+    return this.written.size > 0 && this.written.has(`${this.machine.name} ${list}`)
   }
 
   private packetKey(): string {

@@ -106,14 +106,16 @@ export function parseNftJson(text: string, file: string): NftRuleset {
   if (text.trim() === '') return ruleset
   let objects: unknown
   try {
-    objects = (JSON.parse(text) as {nftables?: unknown}).nftables
+    objects = (JSON.parse(text) as {nftables?: unknown} | null)?.nftables
   } catch (error) {
     ruleset.problems.push({file, line: 0, message: `not valid JSON (cut short?): ${(error as Error).message}`})
     ruleset.cut = true
     return ruleset
   }
-  if (!Array.isArray(objects)) ruleset.problems.push({file, line: 0, message: 'no "nftables" list inside'})
-  else for (const object of objects as unknown[]) addObject(ruleset, object)
+  if (!Array.isArray(objects)) {
+    ruleset.problems.push({file, line: 0, message: 'no "nftables" list inside'})
+    ruleset.cut = true
+  } else for (const object of objects as unknown[]) addObject(ruleset, object)
   return ruleset
 }
 

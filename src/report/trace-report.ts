@@ -3,7 +3,16 @@ import type {TraceResult} from '../trace.js'
 import {formatAddress, formatEndpoint, formatRange} from '../util/ip.js'
 
 /** The JSON form of a trace: addresses as text, everything else as the library gives it. */
-export function traceReport({service, endpoints, proxies, paths, findings, incomplete, problems, ingresses}: TraceResult): object {
+export function traceReport({
+  service,
+  endpoints,
+  proxies,
+  paths,
+  findings,
+  incomplete,
+  problems,
+  ingresses,
+}: TraceResult): object {
   return {
     apiVersion: 'svc-trace/v1',
     kind: 'TraceReport',

@@ -39,6 +39,10 @@ export interface Section {
 const ABSENT =
   /not found|no such file|can't initialize|cannot initialize|could not (?:initialize|find)|protocol not (?:available|supported)|not supported|no such device|module .* not found|unknown device|does not exist|address family not supported/i
 
+/** Failures that say nothing about what is there, whatever else the message holds. */
+const HINDERED =
+  /permission denied|operation not permitted|must be root|password is required|\block\b|xtables\.lock|cache initialization|shared librar|temporarily unavailable|timed? ?out|killed|cannot allocate|out of memory/i
+
 /** Everything that one node said. Dumps are parsed when first asked for, and once. */
 export class NodeState {
   readonly name: string
@@ -77,8 +81,8 @@ export class NodeState {
   /** What of `ip -j` was not understood: a route that is missing may be the one that counts. */
   get damagedRouting(): string | undefined {
     // reading them is what finds their problems
-    for (const read of [() => this.routes, () => this.policyRules, () => this.addresses]) read()
-    const problem = this.problems.find(({file}) => /\/ip-(route6?|rule6?|addr)\.json$/.test(file))
+    for (const read of [() => this.routes, () => this.policyRules, () => this.addresses, () => this.links]) read()
+    const problem = this.problems.find(({file}) => /\/ip-(route6?|rule6?|addr|link)\.json$/.test(file))
     return problem && `${problem.file}: ${problem.message}`
   }
 
@@ -90,7 +94,9 @@ export class NodeState {
     const stderr = this.files.get(`${file}.stderr`)?.trim() ?? ''
     const reason = stderr === '' ? `rc=${code}` : `rc=${code}: ${stderr.split('\n').at(-1)!}`
     if (code === 0) return {state: 'unreadable', file, reason: 'asked for, but the answer is not in the snapshot'}
-    const absent = code === 127 || ABSENT.test(stderr) || (file.startsWith('proc-') && code === 1 && stderr === '')
+    const hindered = HINDERED.test(stderr)
+    const absent =
+      !hindered && (code === 127 || ABSENT.test(stderr) || (file.startsWith('proc-') && code === 1 && stderr === ''))
     return {state: absent ? 'absent' : 'unreadable', file, reason}
   }
 
@@ -251,7 +257,7 @@ export class NodeState {
     return this.once('fdb', () => this.parse([['bridge-fdb.json', parseBridgeFdb]])?.value ?? [])
   }
 
-  private get sysctls(): ReadonlyMap<string, {value: string; line: number}> {
+  get sysctls(): ReadonlyMap<string, {value: string; line: number}> {
     return this.once('sysctl', () => this.parseSysctls())
   }
 

@@ -103,7 +103,11 @@ describe('faults that were really injected', () => {
       expect(
         errors.map(({name, service}) => `${name} ${service}`),
         cluster,
-      ).to.have.members(['nothing-selected shop/nopods', 'no-ready-endpoint shop/notready'])
+      ).to.have.members([
+        'nothing-selected shop/nopods',
+        'no-ready-endpoint shop/notready',
+        'ingress-backend-missing default/no-such-service',
+      ])
     }
   })
 
