@@ -15,7 +15,30 @@ export function selectServices(snapshot: Snapshot, names: readonly string[], fla
   if (names.length > 0) return names.map((name) => findService(snapshot, name, flags.namespace))
   const namespace = flags.namespace ?? snapshot.info.namespace ?? 'default'
   const wanted = flags.selector === undefined ? () => true : labelSelector(flags.selector)
-  return all.filter((service) => (flags['all-namespaces'] || service.namespace === namespace) && wanted(service.labels))
+  const there = all.filter((service) => flags['all-namespaces'] || service.namespace === namespace)
+  const found = there.filter((service) => wanted(service.labels))
+  if (found.length === 0 && snapshot.cluster.raw['services'] !== undefined) {
+    const where = flags['all-namespaces'] ? 'the cluster' : `namespace ${namespace}`
+    throw there.length === 0
+      ? new SvcTraceError('NotFound', `no Services in ${where}`, 'kubectl get services -A')
+      : new SvcTraceError(
+          'NotFound',
+          `no Service in ${where} matches ${flags.selector}`,
+          'kubectl get services --show-labels',
+        )
+  }
+  return found
+}
+
+/** A node that nobody read can't be asked about. */
+export function refuseUnknownNodes({nodes, info}: Snapshot, wanted: readonly string[] = []): void {
+  for (const node of wanted)
+    if (!nodes.has(node) && !(node in info.unread))
+      throw new SvcTraceError(
+        'NotFound',
+        `node "${node}" was not read`,
+        `read nodes: ${[...nodes.keys()].join(', ') || 'none'}`,
+      )
 }
 
 /** Finds a Service by `web`, `svc/web`, `service/web`, `ns/web` or `web.ns`. */

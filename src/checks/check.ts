@@ -56,6 +56,7 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
     checkNode({state, proxy: proxyFacts(snapshot.cluster, state), cluster: snapshot.cluster, services, comparison}),
   )
   const conflicts = externalIpConflicts(snapshot.cluster, services, new Set(proxies.flatMap(({mode}) => mode ?? [])))
+  const notRead = unread(snapshot)
   const found = withoutEchoes([
     ...findingsOf(snapshot.cluster, comparison),
     ...unseenPolicies(snapshot.cluster, comparison),
@@ -65,7 +66,11 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
   ])
   return {
     findings: order(found),
-    incomplete: [...incompleteOf(comparison), ...unread(snapshot), ...withoutProxy(states)],
+    incomplete: [
+      ...incompleteOf(comparison, new Set(notRead.flatMap(({node}) => node ?? []))),
+      ...notRead,
+      ...withoutProxy(states),
+    ],
     services: services.map(({id}) => id),
     nodes: states.map(({name}) => name),
     walks: comparison.walks,
@@ -109,11 +114,14 @@ function withoutEchoes(findings: readonly Finding[]): Finding[] {
 
 const NOT_PROGRAMMED = ['node-not-programmed', 'service-not-programmed', 'node-port-not-programmed']
 
-function incompleteOf({mismatches, incomplete}: Comparison): Incomplete[] {
+/** `told`: nodes that are listed as unread themselves, once; what is open because of them needs no line for each Service. */
+function incompleteOf({mismatches, incomplete}: Comparison, told: ReadonlySet<string>): Incomplete[] {
   const notes = [...incomplete].map(([text, node]): Incomplete => ({node, reason: text.slice(node.length + 1)}))
   const open = new Map<string, Incomplete>()
   for (const mismatch of mismatches) {
     if (mismatch.kind !== 'unknown') continue
+    const absent = / ?node ([^\s,]+)(?:,.*)? was not read$/.exec(mismatch.fate.reason)?.[1]
+    if (absent !== undefined && told.has(absent)) continue
     const reason = openReason(mismatch)
     open.set(`${mismatch.node} ${reason}`, {node: mismatch.node, service: mismatch.service.id, reason})
   }
@@ -122,6 +130,8 @@ function incompleteOf({mismatches, incomplete}: Comparison): Incomplete[] {
 
 function openReason({fate, part}: Mismatch): string {
   const assumptions = [...new Set(part.alternatives.flatMap((alternative) => alternative.assumptions))]
+  const hidden = assumptions.find((text) => text.includes('could not be read'))
+  if (hidden !== undefined) return `undecided: ${hidden}`
   return assumptions.length > 0 ? `undecided: ${assumptions.slice(0, 2).join(' / ')}` : fate.reason
 }
 

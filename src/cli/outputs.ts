@@ -12,6 +12,13 @@ export interface OutputFlags {
 /** Writes a report to everywhere that `-o` names; text to the terminal when it names nothing. */
 export async function writeOutputs(report: CheckReport, flags: OutputFlags): Promise<void> {
   const wanted = (flags.output ?? ['text']).map(readOutput)
+  const shown = wanted.filter(({file}) => file === undefined)
+  if (shown.length > 1)
+    throw new SvcTraceError(
+      'BadUsage',
+      `-o ${shown.map(({format}) => format).join(' and -o ')} would be mixed on the terminal`,
+      `give all but one a file: -o ${shown[0]!.format}=FILE`,
+    )
   const screen = terminal(flags)
   for (const {format, file} of wanted) {
     const text = await formatCheck(report, format, file === undefined ? screen : {color: false, width: 100})

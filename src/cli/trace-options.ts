@@ -14,13 +14,6 @@ export interface TraceFlags {
 
 /** Turns flags into what `trace` is asked. */
 export function traceOptions(flags: TraceFlags, world: World, service: Service): TraceOptions {
-  for (const node of flags.node ?? [])
-    if (!world.machines.has(node))
-      throw new SvcTraceError(
-        'NotFound',
-        `node "${node}" was not read`,
-        `read nodes: ${[...world.machines.keys()].join(', ') || 'none'}`,
-      )
   if (
     flags.port !== undefined &&
     !service.ports.some(({name, port, nodePort}) => [name, String(port), String(nodePort)].includes(flags.port!))

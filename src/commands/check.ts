@@ -3,7 +3,7 @@ import {EXIT} from '../cli/exit-codes.js'
 import {EXIT_CODES, kubeFlags, nodeFlags, noColor, onlyNodes, snapshotFlag} from '../cli/flags.js'
 import {getSnapshot} from '../cli/get-snapshot.js'
 import {writeOutputs} from '../cli/outputs.js'
-import {selectServices} from '../select.js'
+import {refuseUnknownNodes, selectServices} from '../select.js'
 import {check} from '../checks/check.js'
 import {buildWorld} from '../engine.js'
 import {gate, type FailOn} from '../report/gate.js'
@@ -59,6 +59,7 @@ export default class Check extends Command {
     const snapshot = await getSnapshot(flags)
     config.refuseOld(snapshot)
     const services = selectServices(snapshot, argv as string[], flags)
+    refuseUnknownNodes(snapshot, flags.node)
     const result = check(snapshot, buildWorld(snapshot), {
       services,
       ...(flags.node ? {nodes: flags.node} : {}),

@@ -1,10 +1,11 @@
 import {Args, Command, Flags} from '@oclif/core'
 import {EXIT_CODES, kubeFlags, nodeFlags, noColor, onlyNodes, snapshotFlag} from '../cli/flags.js'
 import {getSnapshot} from '../cli/get-snapshot.js'
-import {findTarget} from '../select.js'
+import {findTarget, refuseUnknownNodes} from '../select.js'
 import {terminal} from '../cli/terminal.js'
 import {traceOptions} from '../cli/trace-options.js'
 import {buildWorld} from '../engine.js'
+import {SvcTraceError} from '../model/errors.js'
 import {gateOf, type FailOn} from '../report/gate.js'
 import {formatTrace} from '../report/trace-formats.js'
 import {trace} from '../trace.js'
@@ -61,9 +62,16 @@ export default class Trace extends Command {
     const {args, flags} = await this.parse(Trace)
     const snapshot = await getSnapshot(flags)
     const {service, port} = findTarget(snapshot, args.name, flags)
+    refuseUnknownNodes(snapshot, flags.node)
     const world = buildWorld(snapshot)
     const options = traceOptions({...flags, port: flags.port ?? port}, world, service)
     const result = trace(snapshot, world, {service, options})
+    if (result.paths.length === 0 && flags.to !== undefined)
+      throw new SvcTraceError(
+        'NotFound',
+        `${service.id} has no frontend ${flags.to}`,
+        'clusterIP, nodePort, externalIP, loadBalancerIP, localhost, or an address of the Service, with or without its port',
+      )
     process.stdout.write(await formatTrace(result, flags.output, terminal(flags)))
     const open = result.paths.some(({parts}) =>
       parts.some(({fates}) => fates.some(({outcome}) => outcome === 'unknown')),

@@ -39,6 +39,7 @@ export function findGaps(state: NodeState, family: Family): Gap[] {
   return [
     ...gaps,
     ...damagedRouting(state),
+    ...noAddresses(state),
     ...hiddenBackends(state, family),
     ...missingSysctls(state, family),
     ...cutDumps(state, family),
@@ -46,6 +47,13 @@ export function findGaps(state: NodeState, family: Family): Gap[] {
     ...hiddenPrograms(state),
     ...hiddenHooks(state),
   ]
+}
+
+/** Every node has 127.0.0.1: a list of no addresses is no answer. */
+function noAddresses(state: NodeState): Gap[] {
+  return state.addressSection.state === 'read' && state.addresses.length === 0
+    ? [{key: 'no addresses', state: 'unreadable', what: 'the list of addresses is empty'}]
+    : []
 }
 
 /** A backend that could not be listed beside one that could: both act in the kernel. */

@@ -61,9 +61,11 @@ export class Machine {
     this.nftSets = new NftSets(state.nft)
     this.links = new Map(state.links.map((link) => [link.name, link]))
     this.bridgeNames = new Set(
-      state.links.flatMap(({kind, name, master}) =>
-        kind === 'bridge' ? [name] : master !== undefined ? [master] : [],
-      ),
+      state.links.flatMap(({kind, name, master}) => {
+        // a bond, a team or a VRF is a master as well
+        const ofMaster = master === undefined ? undefined : this.links.get(master)?.kind
+        return kind === 'bridge' ? [name] : master !== undefined && (ofMaster ?? 'bridge') === 'bridge' ? [master] : []
+      }),
     )
   }
 

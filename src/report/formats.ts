@@ -1,3 +1,4 @@
+import {safeLine} from '../util/text.js'
 import type {CheckReport} from './check-report.js'
 
 export const CHECK_FORMATS = [
@@ -17,10 +18,12 @@ export type CheckFormat = (typeof CHECK_FORMATS)[number]
 
 /** Prints a report in one format; formats are loaded when asked for. */
 export async function formatCheck(
-  report: CheckReport,
+  given: CheckReport,
   format: CheckFormat,
   options: {color: boolean; width: number},
 ): Promise<string> {
+  // JSON and YAML escape for themselves; everything else may meet a terminal
+  const report = format === 'json' || format === 'yaml' || format === 'sarif' ? given : safeCopy(given)
   switch (format) {
     case 'json':
       return `${JSON.stringify(publicReport(report), undefined, 2)}\n`
@@ -51,6 +54,14 @@ export async function formatCheck(
     default:
       return (await import('./check-text.js')).checkText(report, {...options, wide: format === 'wide'})
   }
+}
+
+/** A copy in which no text holds anything that a terminal would obey. */
+function safeCopy<T>(value: T): T {
+  if (typeof value === 'string') return safeLine(value) as T
+  if (Array.isArray(value)) return value.map(safeCopy) as T
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, safeCopy<unknown>(item)])) as T
 }
 
 /** What the JSON contract promises (design.md, "Findings"); more keys may come, none goes. */

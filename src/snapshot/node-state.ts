@@ -172,7 +172,8 @@ export class NodeState {
     return this.once('nft', () => {
       const json = this.parse([['nft.json', parseNftJson]])
       const text = this.files.get('nft.txt')
-      if (!json || json.problems.length > 0) return this.parse([['nft.txt', parseNftText]]) ?? json
+      if (!json || json.problems.length > 0 || json.tables.size === 0)
+        return this.parse([['nft.txt', parseNftText]]) ?? json
       if (text !== undefined) locateNftRules(json, text, this.path('nft.txt'))
       return json
     })
