@@ -7,7 +7,7 @@ const only = (name, from, to) => ({
 module.exports = {
   forbidden: [
     {name: 'no-cycles', severity: 'error', from: {path: '^src/(?!dataplane/|parse/)'}, to: {circular: true, viaOnly: {dependencyTypesNot: ['type-only']}}},
-    only('model', 'model', []), only('util', 'util', []), only('parse', 'parse', []), only('snapshot', 'snapshot', ['parse']),
+    only('model', 'model', []), only('util', 'util', []), only('parse', 'parse', []), only('snapshot', 'snapshot', ['parse']), only('discovery', 'discovery', ['snapshot']),
     only('kube', 'kube', ['snapshot']), only('nodes', 'nodes', ['snapshot']), only('dataplane', 'dataplane', ['snapshot', 'parse']),
     only('intent', 'intent', ['snapshot']), only('checks', 'checks', ['snapshot', 'parse', 'dataplane', 'intent', 'discovery']),
     {name: 'report-reads-results', severity: 'error', comment: 'reporters read results only', from: {path: '^src/report/'}, to: {path: '^src/(parse|kube|nodes|dataplane|intent|cli|commands)/'}},

@@ -44,8 +44,14 @@ function answer({service, paths, findings}: TraceResult, {ink}: Style): string {
     paths.length === 0
       ? noWays(service.type, service.headless)
       : bad.length === 0
-        ? ink.outcome('delivered', `delivered on all ${paths.length} ways`)
-        : ink.outcome(worst(bad), `${bad.length} of ${paths.length} ways do not deliver for certain`)
+        ? ink.outcome(
+            'delivered',
+            paths.length === 1 ? 'delivered on its one way' : `delivered on all ${paths.length} ways`,
+          )
+        : ink.outcome(
+            worst(bad),
+            `${bad.length} of ${plural(paths.length, 'way')} ${bad.every(({outcome}) => outcome === 'unknown') ? 'cannot be decided' : 'fail or cannot be decided'}`,
+          )
   return `${ink.bold(service.id)}: ${ways}${found === '' ? '' : `; ${found}`}\n`
 }
 
@@ -109,7 +115,8 @@ function pathText(path: TracedPath, style: Style): string {
   const {ink} = style
   const {frontend, origin, nodes, frontends, outcome} = path
   const where = `${frontends[0] ?? formatHost(frontend)}/${frontend.protocol}`
-  const others = nodes.length > 1 ? ` (the same on ${nodes.slice(1).join(', ')})` : ''
+  const elsewhere = [...new Set(nodes)].slice(1)
+  const others = elsewhere.length > 0 ? ` (the same on ${elsewhere.join(', ')})` : ''
   const from = origin.kind === 'external' ? `external client, entering at ${nodes[0]}` : origin.name
   const title = `${ink.bold(where)} ${KIND[frontend.kind]}, from ${safeLine(from)}${others}`
   return `${wrap(title, style.width, '  ')}\n  ${ink.outcome(outcome === 'mixed' ? 'dropped' : outcome, outcome === 'mixed' ? 'mixed' : outcome)}\n${path.parts.map((part) => partText(part, path, style)).join('')}`
