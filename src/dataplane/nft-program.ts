@@ -52,7 +52,9 @@ export const STATEMENTS: Readonly<Record<string, Runner>> = table({
   log: goOn,
   map: goOn,
   set: (walker, body, {where, rule}) => {
-    walker.hop('rule', `remembers it in ${String((body as NftObject)['set'])}`, {
+    const name = String((body as NftObject)['set'])
+    walker.remember(`nft ${walker.machine.nftSets.table} ${name.replace(/^@/, '')}`)
+    walker.hop('rule', `remembers it in ${name}`, {
       where,
       evidence: {source: rule.file, line: rule.line, text: rule.text},
     })

@@ -29,6 +29,8 @@ export class NftSets {
     if (datum.kind === 'unknown') return {unknown: datum.why}
     const index = this.indexOf(reference, isMap)
     if (!index) return {unknown: `set ${String(reference)} is not in the dump`}
+    if (index.set && walker.remembers(`nft ${this.table} ${index.set.name}`))
+      return {unknown: `set ${index.set.name}, which this packet was just written to`}
     // what traffic itself adds is not there for a client that comes for the first time
     if (index.set && isDynamic(index.set)) return undefined
     const key = datumKey(datum)

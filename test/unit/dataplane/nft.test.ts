@@ -10,6 +10,13 @@ const prerouting = (rules: string): string =>
 const VIP = {to: '10.96.0.1:80'}
 
 describe('native nftables', () => {
+  it('a set that the packet itself was just written to is an open question', () => {
+    const nft = table(
+      `\tset seen {\n\t\ttype ipv4_addr\n\t\tflags dynamic\n\t}\n\tchain fwd {\n\t\ttype filter hook forward priority filter; policy accept;\n\t\tadd @seen { ip saddr }\n\t\tip saddr @seen drop\n\t}\n${prerouting('ip daddr 10.96.0.1 meta l4proto tcp dnat to 10.1.1.2:8080')}`,
+    )
+    expect(fate({nft}, VIP).outcomes).to.deep.equal({unknown: 1})
+  })
+
   it('numgen map with concatenated address and port', () => {
     const nft = table(
       prerouting(
