@@ -1,6 +1,7 @@
 import type {World} from '../dataplane/world.js'
 import type {Service} from '../model/kube.js'
 import type {Problem} from '../parse/problem.js'
+import type {NodeState} from '../snapshot/node-state.js'
 import type {Snapshot} from '../snapshot/snapshot.js'
 import {checkService, checkServices} from './api.js'
 import {findingsOf} from './causes.js'
@@ -49,14 +50,18 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
   const states = [...snapshot.nodes.values()].filter(
     ({name}) => options.nodes === undefined || options.nodes.includes(name),
   )
-  const own = states.filter((state) => otherProxy(state) === undefined)
+  const blind = states.filter(hasNoRules)
+  const own = states.filter((state) => otherProxy(state) === undefined && !blind.includes(state))
   const proxies = own.map((state) => proxyFacts(snapshot.cluster, state))
   const comparison = compareAll({world, cluster: snapshot.cluster, services, proxies})
   const nodes = states.flatMap((state) =>
     checkNode({state, proxy: proxyFacts(snapshot.cluster, state), cluster: snapshot.cluster, services, comparison}),
   )
   const conflicts = externalIpConflicts(snapshot.cluster, services, new Set(proxies.flatMap(({mode}) => mode ?? [])))
-  const notRead = unread(snapshot)
+  const notRead = [
+    ...unread(snapshot),
+    ...blind.map(({name}) => ({node: name, reason: 'no rules of any kind were read; it was not compared'})),
+  ]
   const found = withoutEchoes([
     ...findingsOf(snapshot.cluster, comparison),
     ...unseenPolicies(snapshot.cluster, comparison),
@@ -77,6 +82,12 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
     problems: problemsOf(snapshot),
   }
 }
+
+/** Neither iptables nor nftables nor IPVS: nothing that could be right or wrong. */
+const hasNoRules = (state: NodeState): boolean =>
+  [state.iptablesSectionOf(4), state.iptablesSectionOf(6), state.nftSection, state.ipvsSection].every(
+    (section) => section.state === 'never-asked' || section.state === 'unreadable',
+  )
 
 /** A node that another proxy serves was not compared; that is said, not passed over. */
 function withoutProxy(states: readonly Parameters<typeof otherProxy>[0][]): Incomplete[] {

@@ -85,6 +85,7 @@ export class Ipsets {
     const exact = index.dimensions.flatMap((dimension, at) =>
       dimension === 'ip' || dimension === 'net' ? [] : [exactPart(dimension, flags[at]!, packet, set.type)],
     )
+    if (set.type === 'hash:net,iface') return this.testNetIface(walker, set, {device: exact[0]!, party: parties[0]!})
     for (const key of keysFor(exact, parties)) {
       for (const member of index.byKey.get(key) ?? []) {
         if (!member.ranges.every((range, at) => walker.inside(parties[at]!, range))) continue
@@ -93,6 +94,25 @@ export class Ipsets {
     }
     if (parties.includes(CLIENT)) return this.testForClients(walker, set, {exact, parties})
     return {match: false, set}
+  }
+
+  /**
+   * hash:net,iface: once a network of the set holds the address, whatever its device, no wider one is looked at
+   * (`!multi` in mtype_test_cidrs, ip_set_hash_gen.h; hash_netiface4_data_equal). Entries by physdev hash elsewhere.
+   */
+  private testNetIface(walker: Walker, set: Ipset, {device, party}: {device: string; party: Party}): SetAnswer {
+    const members = [...this.indexOf(set).byKey.values()]
+      .flat()
+      .filter(({entry}) => !entry.parts[1]?.startsWith('physdev:'))
+      .sort((a, b) => sizeOf(a) - sizeOf(b))
+    const nearest = members.find(({ranges}) => walker.inside(party, ranges[0]!))
+    const hit = members.find(
+      ({ranges, entry}) =>
+        ranges[0]!.lo === nearest?.ranges[0]!.lo &&
+        ranges[0]!.hi === nearest.ranges[0].hi &&
+        entry.parts[1]?.toLowerCase() === device,
+    )
+    return hit ? {match: !hit.entry.nomatch, entry: hit.entry, set} : {match: false, set}
   }
 
   /** The slow way for a set of clients: every member that fits otherwise parts the clients. */

@@ -128,7 +128,7 @@ def init():
         done = sh(jobs['build'])
         if done.returncode != 0:
             raise RuntimeError('build: ' + done.stderr)
-        done = subprocess.run(['ip', 'netns', 'exec', jobs['router'], sys.executable, os.path.abspath(__file__), 'router'], capture_output=True, text=True)
+        done = subprocess.run(['ip', 'netns', 'exec', jobs['router'], sys.executable, OUT + '/init.py', 'router'], capture_output=True, text=True)
         if done.returncode != 0:
             raise RuntimeError(done.stderr)
     except Exception:

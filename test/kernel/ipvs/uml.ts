@@ -1,5 +1,5 @@
 import {spawn, spawnSync} from 'node:child_process'
-import {existsSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync} from 'node:fs'
+import {copyFileSync, existsSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync} from 'node:fs'
 import {tmpdir} from 'node:os'
 import {join} from 'node:path'
 import {CLIENTS, PODS, PORTS, ROUTER, type Seen, type Shot} from '../lab.js'
@@ -126,6 +126,8 @@ export async function boot(jobs: readonly Job[], limit = 300_000): Promise<JobRe
       cases: jobs,
     }
     writeFileSync(join(folder, 'jobs.json'), JSON.stringify(setup))
+    // inside, /tmp is another one: the checkout may be out of sight there
+    copyFileSync(INIT, join(folder, 'init.py'))
     const console = await run(folder, limit)
     const read = (name: string): string =>
       existsSync(join(folder, name)) ? readFileSync(join(folder, name), 'utf8') : ''

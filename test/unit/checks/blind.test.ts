@@ -112,6 +112,15 @@ describe('check never calls healthy what it has not seen', () => {
       expect(checked(change).incomplete).not.to.deep.equal([])
     })
 
+  it('a node of which nothing was read is incomplete, and not accused', () => {
+    const {findings, incomplete} = checked((files) => {
+      for (const path of files.keys()) if (path.startsWith('nodes/n1/')) files.delete(path)
+      files.set('nodes/n1/date.txt', 'today')
+    })
+    expect(findings.filter(({severity}) => severity === 'error')).to.deep.equal([])
+    expect(incomplete.map(({reason}) => reason).join()).to.contain('no rules of any kind')
+  })
+
   it('an endpoint on a node that was skipped is not passed over', () => {
     const {incomplete} = checked((files) => {
       files.set('snapshot.json', '{"skipped":["n2"]}')

@@ -76,6 +76,21 @@ describe('the walk', () => {
     expect(fate({iptables, files: unread}, VIP).outcomes).to.deep.equal({unknown: 1})
   })
 
+  it('hash:net,iface: the nearest network decides, whatever its device (found by the kernel oracle, SEED=238421)', () => {
+    const iptables = nat(DNAT) + filter('ACCEPT', '-A FORWARD -m set --match-set S dst,src -j DROP')
+    const set = (...entries: string[]): string =>
+      ['create S hash:net,iface family inet hashsize 1024 maxelem 65536', ...entries.map((one) => `add S ${one}`)].join(
+        '\n',
+      )
+    expect(fate({iptables, ipset: set('10.1.0.0/16,eth0')}, VIP).outcomes).to.deep.equal({dropped: 1})
+    expect(fate({iptables, ipset: set('10.1.0.0/16,eth0', '10.1.1.0/24,eth9')}, VIP).outcomes).to.deep.equal({
+      delivered: 1,
+    })
+    expect(fate({iptables, ipset: set('10.1.1.0/24,eth0', '10.1.1.0/24,eth9')}, VIP).outcomes).to.deep.equal({
+      dropped: 1,
+    })
+  })
+
   it('goto ends the caller, jump comes back', () => {
     const drop = filter('ACCEPT', ':A - [0:0]', '-A FORWARD -g A', '-A FORWARD -j DROP', '-A A -j RETURN')
     expect(fate({iptables: nat(DNAT) + drop}, VIP).outcomes).to.deep.equal({delivered: 1})
