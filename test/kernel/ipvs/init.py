@@ -10,7 +10,6 @@ import ctypes, json, os, subprocess, sys, time, traceback
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 POWER_OFF, FINIT_MODULE = 0x4321FEDC, 313
-HERE = os.path.dirname(os.path.abspath(__file__))
 OUT = '/tmp/out'
 DEVICE_SETTINGS = ('accept_local', 'forwarding', 'route_localnet', 'rp_filter', 'src_valid_mark')
 
@@ -59,7 +58,7 @@ def sysctls():
 
 class Probe:
     def __init__(self, name, serves, inside):
-        command = [sys.executable, HERE + '/../probe.py', *serves]
+        command = [sys.executable, OUT + '/probe.py', *serves]
         self.process = subprocess.Popen(command if inside else ['ip', 'netns', 'exec', name, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def write(self, job):

@@ -128,6 +128,7 @@ export async function boot(jobs: readonly Job[], limit = 300_000): Promise<JobRe
     writeFileSync(join(folder, 'jobs.json'), JSON.stringify(setup))
     // inside, /tmp is another one: the checkout may be out of sight there
     copyFileSync(INIT, join(folder, 'init.py'))
+    copyFileSync(`${import.meta.dirname}/../probe.py`, join(folder, 'probe.py'))
     const console = await run(folder, limit)
     const read = (name: string): string =>
       existsSync(join(folder, name)) ? readFileSync(join(folder, name), 'utf8') : ''
