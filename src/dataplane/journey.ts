@@ -881,8 +881,10 @@ function candidates({scheduler, text, realServers}: VirtualServer): Candidate[] 
   const hashed = (scheduler === 'sh' && !/\b(sh-fallback|flag-1)\b/.test(text)) || scheduler === 'dh'
   const able = hashed ? realServers : realServers.filter(({weight}) => weight > 0)
   if (scheduler === 'fo' || scheduler === 'ovf') {
-    const best = able.reduce((first, real) => (real.weight > first.weight ? real : first))
-    return [{real: best, share: 1}]
+    // of equal ones the kernel takes the first of its own list, whose order ipvsadm does not show (it sorts)
+    const most = Math.max(...able.map(({weight}) => weight))
+    const best = able.filter(({weight}) => weight === most)
+    return best.map((real) => ({real, share: 1 / best.length}))
   }
   const weighted = ['wrr', 'wlc', 'sed', 'nq', 'mh', 'sh'].includes(scheduler)
   const parts = able.map(({weight}) => (weighted ? Math.max(weight, 1) : 1))
