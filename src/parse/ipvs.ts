@@ -70,7 +70,7 @@ function addVirtual(dump: IpvsDump, words: readonly string[], place: {line: numb
   const protocol = words[0] as VirtualServer['protocol']
   const scheduler = words.slice(2).find((word) => word !== 'IPv6') ?? ''
   const persistentAt = words.indexOf('persistent')
-  const service = protocol === 'FWM' ? {mark: Number(words[1])} : endpointOf(words[1] ?? '')
+  const service = protocol === 'FWM' ? {mark: markOf(words[1])} : endpointOf(words[1] ?? '')
   dump.orphaned =
     !service || (service.mark !== undefined && Number.isNaN(service.mark)) || !/^[a-z]{2,}$/.test(scheduler)
   if (!service || dump.orphaned) {
@@ -91,6 +91,12 @@ function addVirtual(dump: IpvsDump, words: readonly string[], place: {line: numb
     ...place,
     realServers: [],
   })
+}
+
+/** A firewall mark; ipvsadm prints those from 0x80000000 on as negative numbers. */
+function markOf(text: string | undefined): number {
+  const mark = Number(text)
+  return mark < 0 ? mark >>> 0 : mark
 }
 
 function endpointOf(text: string): {address: Address; port: number; mark?: number} | undefined {
@@ -164,7 +170,7 @@ function saveVirtual(dump: IpvsDump, words: readonly string[], place: {line: num
   const protocol = SAVE_PROTOCOL[words[1] ?? '']
   const value = (flag: string): string | undefined =>
     words.includes(flag) ? words[words.indexOf(flag) + 1] : undefined
-  const service = protocol === 'FWM' ? {mark: Number(words[2])} : endpointOf(words[2] ?? '')
+  const service = protocol === 'FWM' ? {mark: markOf(words[2])} : endpointOf(words[2] ?? '')
   if (!protocol || !service) {
     dump.problems.push({file: dump.file, ...place, message: 'a virtual server that is not understood'})
     return
@@ -183,7 +189,7 @@ function saveVirtual(dump: IpvsDump, words: readonly string[], place: {line: num
 
 function saveReal(dump: IpvsDump, words: readonly string[], place: {line: number; text: string}): void {
   const own = endpointOf(words[2] ?? '')
-  const mark = words[1] === '-f' ? Number(words[2]) : undefined
+  const mark = words[1] === '-f' ? markOf(words[2]) : undefined
   const service = dump.virtualServers.findLast(({address, port, protocol, mark: fw}) =>
     mark === undefined
       ? address === own?.address && port === own?.port && protocol === SAVE_PROTOCOL[words[1] ?? '']

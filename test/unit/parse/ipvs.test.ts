@@ -190,3 +190,15 @@ describe('parse/ipvs: pasted listings', () => {
   it('-Sn from which lines are missing is partial', () =>
     expect(parseIpvsSave('-A -t node1:30080 -s rr\n', 'f').partial).to.equal(true))
 })
+
+describe('parse/ipvs: firewall marks from 0x80000000 on', () => {
+  it('are printed as negative numbers by ipvsadm', () => {
+    const {virtualServers, problems} = parseIpvsSave(
+      '-A -f -1280901118 -s rr\n-a -f -1280901118 -r 10.77.1.1:0 -m -w 1\n',
+      'f',
+    )
+    expect(problems).to.deep.equal([])
+    expect(virtualServers[0]!.mark).to.equal(0xb3a70002)
+    expect(virtualServers[0]!.realServers).to.have.length(1)
+  })
+})
