@@ -1,5 +1,6 @@
 import type {NodeState, Section} from '../snapshot/node-state.js'
 import type {Family} from '../util/ip.js'
+import {IPTABLES_HOOKS} from './iptables-program.js'
 
 /** Something that may act on packets and that the snapshot does not show. */
 export interface Gap {
@@ -45,6 +46,8 @@ export function findGaps(state: NodeState, family: Family): Gap[] {
     ...cutDumps(state, family),
     ...partialTables(state, family),
     ...hiddenPrograms(state),
+    ...earlyPrograms(state),
+    ...strangeTables(state, family),
     ...hiddenHooks(state),
   ]
 }
@@ -135,20 +138,42 @@ function hiddenPrograms(state: NodeState): Gap[] {
   })
 }
 
-/** Base chains in places that the walk does not pass: netdev ingress and egress, bridge families. */
+/** Programs that see packets before the kernel does. */
+const earlyPrograms = (state: NodeState): Gap[] =>
+  state.links
+    .filter(({xdp}) => xdp)
+    .map(({name}) => ({key: `xdp ${name}`, state: 'unreadable', what: `an XDP program on ${name} is not modelled`}))
+
+/** Tables that no kernel has: a damaged name hides what they do. */
+function strangeTables(state: NodeState, family: Family): Gap[] {
+  return state.iptables(family).flatMap(({file, tables}) =>
+    [...tables.values()]
+      .filter(({name, chains}) => !(name in IPTABLES_HOOKS) && chains.size > 0)
+      .map(({name}): Gap => ({
+        key: `table ${file} ${name}`,
+        state: 'unreadable',
+        what: `${file} has a table "${name}" that is not known`,
+      })),
+  )
+}
+
+const WALKED_FAMILIES = new Set(['ip', 'ip6', 'inet'])
+const WALKED_HOOKS = new Set(['prerouting', 'input', 'forward', 'output', 'postrouting'])
+
+/** Base chains in places that the walk does not pass: netdev ingress and egress, bridge and arp families, hooks of a later kernel. */
 function hiddenHooks(state: NodeState): Gap[] {
   const ruleset = state.nft
   if (!ruleset) return []
-  const chains = [...ruleset.tables.values()].flatMap((table) =>
-    table.flags.includes('dormant')
-      ? []
-      : [...table.chains.values()].filter(
-          ({hook, rules, policy}) =>
-            hook !== undefined &&
-            (table.family === 'netdev' || table.family === 'bridge' || hook === 'ingress' || hook === 'egress') &&
-            (rules.length > 0 || policy === 'drop'),
-        ),
-  )
+  const chains = [...ruleset.tables.values()]
+    .filter(({flags}) => !flags.includes('dormant'))
+    .flatMap(({family, chains: all}) =>
+      [...all.values()].filter(
+        ({hook, rules, policy}) =>
+          hook !== undefined &&
+          !(WALKED_FAMILIES.has(family) && WALKED_HOOKS.has(hook)) &&
+          (rules.length > 0 || policy === 'drop'),
+      ),
+    )
   const gaps = chains.map((chain): Gap => ({
     key: `hook ${chain.table} ${chain.name}`,
     state: 'unreadable',

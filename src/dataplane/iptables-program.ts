@@ -1,8 +1,19 @@
 import type {IptablesChain, IptablesDump, IptablesRule, IptablesTable} from '../parse/iptables.js'
 import {parseRange, type Address} from '../util/ip.js'
+import {table} from '../util/table.js'
 import {basicTests, matchTest, type Test, type Unmodelled} from './iptables-matches.js'
 import {isHarmless, targetAction, type Action} from './iptables-targets.js'
-import {isEnd, type Program, type Verdict, type Walker} from './walker.js'
+import {isEnd, type Hook, type Program, type Verdict, type Walker} from './walker.js'
+
+/** The tables and the hooks at which they run (include/uapi/linux/netfilter_ipv4.h); nat runs at 100 behind the routing. */
+export const IPTABLES_HOOKS: Readonly<Record<string, {readonly hooks: readonly Hook[]; readonly priority: number}>> =
+  table({
+    raw: {hooks: ['PREROUTING', 'OUTPUT'], priority: -300},
+    mangle: {hooks: ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'], priority: -150},
+    nat: {hooks: ['PREROUTING', 'INPUT', 'OUTPUT', 'POSTROUTING'], priority: -100},
+    filter: {hooks: ['INPUT', 'FORWARD', 'OUTPUT'], priority: 0},
+    security: {hooks: ['INPUT', 'FORWARD', 'OUTPUT'], priority: 50},
+  })
 
 /** One rule, ready to run. */
 interface Compiled {

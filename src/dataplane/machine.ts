@@ -1,4 +1,3 @@
-import {table} from '../util/table.js'
 import type {IptablesDump} from '../parse/iptables.js'
 import type {Link, LocalAddress, Route} from '../parse/iproute.js'
 import type {VirtualServer} from '../parse/ipvs.js'
@@ -7,7 +6,7 @@ import type {NodeState, Section} from '../snapshot/node-state.js'
 import {formatAddress, inRange, isLoopback, prefixRange, type Address, type Family, type Range} from '../util/ip.js'
 import type {Chooser} from './explore.js'
 import {findGaps, type Gap} from './gaps.js'
-import {TableProgram} from './iptables-program.js'
+import {IPTABLES_HOOKS, TableProgram} from './iptables-program.js'
 import {Ipsets} from './ipset.js'
 import {masquerade} from './nat.js'
 import {NftTableProgram} from './nft-program.js'
@@ -29,14 +28,6 @@ export interface MachineHints {
   /** Addresses that the API gives this node. */
   readonly addresses: readonly Address[]
 }
-
-const IPTABLES_HOOKS: Readonly<Record<string, {readonly hooks: readonly Hook[]; readonly priority: number}>> = table({
-  raw: {hooks: ['PREROUTING', 'OUTPUT'], priority: -300},
-  mangle: {hooks: ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'], priority: -150},
-  nat: {hooks: ['PREROUTING', 'INPUT', 'OUTPUT', 'POSTROUTING'], priority: -100},
-  filter: {hooks: ['INPUT', 'FORWARD', 'OUTPUT'], priority: 0},
-  security: {hooks: ['INPUT', 'FORWARD', 'OUTPUT'], priority: 50},
-})
 
 /** One node's kernel, ready to take packets: hooks, routes, sets, virtual servers, sockets. Built from its dumps on first use. */
 export class Machine {

@@ -53,7 +53,7 @@ export const STATEMENTS: Readonly<Record<string, Runner>> = table({
   map: goOn,
   set: (walker, body, {where, rule}) => {
     const name = String((body as NftObject)['set'])
-    walker.remember(`nft ${walker.machine.nftSets.table} ${name.replace(/^@/, '')}`)
+    walker.machine.nftSets.write(walker, name)
     walker.hop('rule', `remembers it in ${name}`, {
       where,
       evidence: {source: rule.file, line: rule.line, text: rule.text},
@@ -119,6 +119,7 @@ function ordered(walker: Walker, {operator, left, right}: Comparison, {where}: C
         : compare(walker, left, right, where)
     return typeof answer === 'object' ? answer : answer !== (operator === '!=')
   }
+  const order = ORDER[operator]
   const bound = numberRange(right)?.[0]
   const value =
     left.kind === 'number' || left.kind === 'protocol'
@@ -126,15 +127,16 @@ function ordered(walker: Walker, {operator, left, right}: Comparison, {where}: C
       : left.kind === 'port' && left.port >= 0
         ? left.port
         : undefined
-  if (bound === undefined || value === undefined) return {unknown: `a comparison with ${operator}`}
-  return operator === '<'
-    ? value < bound
-    : operator === '>'
-      ? value > bound
-      : operator === '<='
-        ? value <= bound
-        : value >= bound
+  if (!order || bound === undefined || value === undefined) return {unknown: `a comparison with ${operator}`}
+  return order(value, bound)
 }
+
+const ORDER: Readonly<Record<string, (a: number, b: number) => boolean>> = table({
+  '<': (a, b) => a < b,
+  '>': (a, b) => a > b,
+  '<=': (a, b) => a <= b,
+  '>=': (a, b) => a >= b,
+})
 
 function sameNumber(walker: Walker, value: number, right: NftJson): boolean | {unknown: string} {
   const other = evaluate(walker, right)
@@ -148,7 +150,8 @@ function vmap(walker: Walker, body: NftObject, context: Context): Step {
   if (found === undefined) return 'continue'
   if ('unknown' in found)
     return {outcome: 'unknown', reason: `${context.where} on ${walker.machine.name}: ${found.unknown}`}
-  return isObject(found.data) ? runStatement(walker, found.data, context) : 'continue'
+  if (isObject(found.data)) return runStatement(walker, found.data, context)
+  return {outcome: 'unknown', reason: `${context.where}: ${JSON.stringify(found.data ?? null)} is no verdict`}
 }
 
 function call(walker: Walker, body: NftObject, {where, owner}: Context, goto: boolean): Step {
@@ -314,7 +317,8 @@ export class NftChainProgram implements Program {
   private runRule(walker: Walker, rule: NftRule): Step {
     const {family, name} = this.owner.table
     const context: Context = {where: `${family} ${name}/${this.chain.name}#${rule.number}`, rule, owner: this.owner}
-    walker.machine.nftSets.table = `${family} ${name}`
+    const refuses = rule.statements.some((statement) => 'drop' in statement || 'reject' in statement)
+    walker.machine.nftSets.begin(`${family} ${name}`, refuses)
     if (rule.problem) return this.notUnderstood(walker, rule, context)
     let told = false
     for (const statement of rule.statements) {

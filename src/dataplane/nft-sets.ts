@@ -18,10 +18,22 @@ export class NftSets {
   private readonly named = new Map<string, Index>()
   private readonly anonymous = new WeakMap<object, Index>()
   /** The table whose rule is running: `@name` is looked up there. */
-  table = ''
+  private table = ''
+  private refuses = false
 
   constructor(ruleset: NftRuleset | undefined) {
     this.ruleset = ruleset
+  }
+
+  /** A rule of `table` runs; `refuses`: it drops or rejects what matches. */
+  begin(table: string, refuses: boolean): void {
+    this.table = table
+    this.refuses = refuses
+  }
+
+  /** The packet is written to a set of the running rule's table. */
+  write(walker: Walker, name: string): void {
+    walker.remember(`nft ${this.table} ${name.replace(/^@/, '')}`)
   }
 
   find(walker: Walker, datum: Datum, reference: NftJson, isMap: boolean): Found | undefined {
@@ -31,16 +43,14 @@ export class NftSets {
     if (!index) return {unknown: `set ${String(reference)} is not in the dump`}
     if (index.set && walker.remembers(`nft ${this.table} ${index.set.name}`))
       return {unknown: `set ${index.set.name}, which this packet was just written to`}
-    // what traffic itself adds is not there for a client that comes for the first time
-    if (index.set && isDynamic(index.set)) return undefined
-    const key = datumKey(datum)
-    const hit = key === undefined ? undefined : index.exact.get(key)
-    if (hit) return this.hit(walker, index, hit)
-    for (const element of key === undefined ? index.all : index.others) {
-      const answer = element.key === '*' ? true : single(walker, datum, element.key, `set ${index.set?.name ?? ''}`)
-      if (typeof answer === 'object') return answer
-      if (answer) return this.hit(walker, index, element)
-    }
+    const dynamic = index.set !== undefined && isDynamic(index.set)
+    // what traffic itself adds is not there for a client that comes for the first time (session affinity) …
+    if (dynamic && !this.refuses) return undefined
+    const element = search(walker, index, datum)
+    if (element && 'unknown' in element) return element
+    // … but who is on a list of those to be refused may be there to stay
+    if (element && dynamic) return {unknown: `set ${index.set.name}, whose members come and go`}
+    if (element) return this.hit(walker, index, element)
     return index.set?.broken ? {unknown: `set ${index.set.name} was not understood as a whole`} : undefined
   }
 
@@ -71,6 +81,22 @@ export class NftSets {
     this.named.set(key, index)
     return index
   }
+}
+
+function search(
+  walker: Walker,
+  {exact, others, all, set}: Index,
+  datum: Datum,
+): NftElement | {unknown: string} | undefined {
+  const key = datumKey(datum)
+  const hit = key === undefined ? undefined : exact.get(key)
+  if (hit) return hit
+  for (const element of key === undefined ? all : others) {
+    const answer = element.key === '*' ? true : single(walker, datum, element.key, `set ${set?.name ?? ''}`)
+    if (typeof answer === 'object') return answer
+    if (answer) return element
+  }
+  return undefined
 }
 
 const isDynamic = (set: NftSet): boolean =>

@@ -304,21 +304,46 @@ export function flagNames(value: NftJson): string[] | undefined {
   return parts.includes(undefined) ? undefined : parts.flatMap((part) => part!)
 }
 
-/** `==` and `!=` on bits compare all of them, `!` asks for none. */
+/** The bits that have names: TCP flags, conntrack states, conntrack status. */
+const FLAG_NAMES = new Set(
+  'fin syn rst psh ack urg ecn cwr invalid established related new untracked expected seen-reply assured confirmed snat dnat seq-adjust snat-done dnat-done srcnat-done dstnat-done dying fixed-timeout'.split(
+    ' ',
+  ),
+)
+
+function knownFlags(value: NftJson): string[] | {unknown: string} {
+  const names = flagNames(value)
+  const strange = names?.find((name) => !FLAG_NAMES.has(name))
+  if (!names || strange !== undefined) return {unknown: `a flag mask (${strange ?? JSON.stringify(value)})`}
+  return names
+}
+
+/** `==` and `!=` on bits compare all of them, `in` asks for any, `!` for none. */
 export function compareFlags(set: readonly string[], operator: string, right: NftJson): boolean | {unknown: string} {
-  const names = flagNames(right)
-  if (!names) return {unknown: 'a flag mask'}
+  const names = knownFlags(right)
+  if ('unknown' in names) return names
   const same = names.length === set.length && names.every((name) => set.includes(name))
   const any = names.some((name) => set.includes(name))
-  return operator === '==' ? same : operator === '!=' ? !same : operator === '!' ? !any : any
+  switch (operator) {
+    case '==':
+      return same
+    case '!=':
+      return !same
+    case 'in':
+      return any
+    case '!':
+      return !any
+    default:
+      return {unknown: `a comparison of flags with ${operator}`}
+  }
 }
 
 /** One constant against one datum. */
 export function single(walker: Walker, datum: Datum, right: NftJson, where: string): boolean | {unknown: string} {
   switch (datum.kind) {
     case 'flags': {
-      const names = flagNames(right)
-      return names ? names.some((name) => datum.set.includes(name)) : {unknown: 'a flag mask'}
+      const names = knownFlags(right)
+      return 'unknown' in names ? names : names.some((name) => datum.set.includes(name))
     }
     case 'address': {
       const range = addressRange(right)
@@ -331,7 +356,7 @@ export function single(walker: Walker, datum: Datum, right: NftJson, where: stri
         : {unknown: `port ${JSON.stringify(right)}`}
     }
     case 'name':
-      return typeof right === 'string' && nameMatches(datum.value, right)
+      return typeof right === 'string' ? nameMatches(datum.value, right) : {unknown: `name ${JSON.stringify(right)}`}
     case 'number':
     case 'protocol': {
       const range = numberRange(right)

@@ -13,6 +13,8 @@ export interface Link {
   readonly hairpin?: boolean
   readonly loopback: boolean
   readonly group?: string
+  /** An XDP program sees its packets before the kernel does. */
+  readonly xdp: boolean
 }
 
 export interface LocalAddress {
@@ -133,6 +135,7 @@ export function parseLinks(text: string, file: string): Parsed<Link> {
       name,
       up: flags.includes('UP'),
       loopback: flags.includes('LOOPBACK'),
+      xdp: item['xdp'] !== undefined,
       ...(master === undefined ? {} : {master}),
       ...(kind === undefined ? {} : {kind}),
       ...(mtu === undefined ? {} : {mtu}),

@@ -210,12 +210,14 @@ export function elementOf(item: NftJson, isMap: boolean): NftElement {
 function addRule(ruleset: NftRuleset, body: NftObject): void {
   const [family, table, chainName] = [String(body['family']), String(body['table']), String(body['chain'])]
   const chain = tableOf(ruleset, family, table).chains.get(chainName)
-  if (!chain)
+  if (!chain) {
+    ruleset.cut = true
     return void ruleset.problems.push({
       file: ruleset.file,
       line: 0,
       message: `a rule of chain ${family} ${table} ${chainName}, which the dump does not list`,
     })
+  }
   const all = Array.isArray(body['expr']) ? body['expr'] : undefined
   const bad = all?.findIndex((statement) => !isObject(statement)) ?? -1
   const statements = (bad < 0 ? (all ?? []) : all!.slice(0, bad)).filter(isObject)

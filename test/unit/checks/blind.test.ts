@@ -98,6 +98,43 @@ const BLIND: [string, (files: Map<string, string>) => void][] = [
     'a route by a device that is not there',
     (files) => files.set('nodes/n1/ip-route.json', files.get('nodes/n1/ip-route.json')!.replaceAll('cni0', 'wg0')),
   ],
+  [
+    'an XDP program',
+    (files) =>
+      files.set(
+        'nodes/n1/ip-link.json',
+        files.get('nodes/n1/ip-link.json')!.replace('"ifname":"eth0"', '"ifname":"eth0","xdp":{"mode":2}'),
+      ),
+  ],
+  [
+    'an iptables table that no kernel has',
+    (files) => files.set('nodes/n1/iptables-save.txt', RULES.replace('*nat', '*nta')),
+  ],
+  [
+    'an arp chain that drops',
+    (files) =>
+      files.set(
+        'nodes/n1/nft.txt',
+        'table arp t {\n\tchain c {\n\t\ttype filter hook input priority 0; policy drop;\n\t}\n}\n',
+      ),
+  ],
+  [
+    'a base chain at a hook of a later kernel',
+    (files) =>
+      files.set(
+        'nodes/n1/nft.txt',
+        'table ip t {\n\tchain c {\n\t\ttype filter hook midway priority 0; policy drop;\n\t}\n}\n',
+      ),
+  ],
+  [
+    'an nft rule whose chain is not listed',
+    (files) =>
+      files.delete('nodes/n1/nft.txt') &&
+      files.set(
+        'nodes/n1/nft.json',
+        '{"nftables":[{"table":{"family":"ip","name":"t"}},{"rule":{"family":"ip","table":"t","chain":"c","expr":[{"drop":null}]}}]}',
+      ),
+  ],
 ]
 
 describe('check never calls healthy what it has not seen', () => {

@@ -67,6 +67,39 @@ describe('native nftables', () => {
     }
   })
 
+  it('a word or an operator of another kernel is an open question', () => {
+    const dropping = (...expr: object[]): string =>
+      JSON.stringify({
+        nftables: [
+          {table: {family: 'ip', name: 't'}},
+          {chain: {family: 'ip', table: 't', name: 'c', type: 'filter', hook: 'forward', prio: 0, policy: 'accept'}},
+          {rule: {family: 'ip', table: 't', chain: 'c', expr: [...expr, {drop: null}]}},
+        ],
+      })
+    const dport = {payload: {protocol: 'tcp', field: 'dport'}}
+    const dnat =
+      '*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -d 10.96.0.1/32 -p tcp -j DNAT --to-destination 10.1.1.2:8080\nCOMMIT\n'
+    const meets = (match: object): object => fate({iptables: dnat, files: {'nft.json': dropping(match)}}, VIP).outcomes
+    expect(meets({match: {op: '==', left: dport, right: 8080}})).to.deep.equal({dropped: 1})
+    for (const match of [
+      {match: {op: '<=>', left: dport, right: 8080}},
+      {match: {op: 'in', left: {ct: {key: 'state'}}, right: ['resurrected']}},
+      {match: {op: '<', left: {ct: {key: 'state'}}, right: 'new'}},
+      {match: {op: '==', left: {meta: {key: 'iifname'}}, right: 7}},
+      {vmap: {key: dport, data: {set: [[8080, 'drop']]}}},
+    ])
+      expect(meets(match), JSON.stringify(match)).to.deep.equal({unknown: 1})
+  })
+
+  it('a list of those to be refused may hold anyone whom the dump shows on it', () => {
+    const blocked = (address: string): string =>
+      table(
+        `\tset ban {\n\t\ttype ipv4_addr\n\t\tflags dynamic,timeout\n\t\telements = { ${address} timeout 1h expires 30m }\n\t}\n\tchain fwd {\n\t\ttype filter hook forward priority filter; policy accept;\n\t\tip saddr @ban drop\n\t}\n${prerouting('ip daddr 10.96.0.1 dnat to 10.1.1.2')}`,
+      )
+    expect(fate({nft: blocked('198.51.100.7')}, VIP).outcomes).to.deep.equal({unknown: 1})
+    expect(fate({nft: blocked('198.51.100.8')}, VIP).outcomes).to.deep.equal({delivered: 1})
+  })
+
   it('two NAT chains of one priority that disagree are an open question', () => {
     const two = `${table(prerouting('ip daddr 10.96.0.1 dnat to 10.1.1.2'))}table ip u {\n${prerouting('ip daddr 10.96.0.1 dnat to 10.1.1.3')}}\n`
     expect(fate({nft: two}, VIP).outcomes).to.deep.equal({unknown: 1})

@@ -45,6 +45,7 @@ describe('parse/iproute', () => {
       name: 'veth1',
       up: true,
       loopback: false,
+      xdp: false,
       master: 'cni0',
       kind: 'veth',
       mtu: 1450,
