@@ -1,3 +1,4 @@
+import type {Machine} from '../dataplane/machine.js'
 import {walk} from '../dataplane/walk.js'
 import type {World} from '../dataplane/world.js'
 import {
@@ -13,6 +14,7 @@ import {
 import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
 import type {ClusterState, Service, ServicePort} from '../model/kube.js'
 import type {ClientFates, Fate, Origin} from '../model/trace.js'
+import type {LocalAddress} from '../parse/iproute.js'
 import {
   anyOf,
   familyOf,
@@ -112,7 +114,6 @@ export function externalClients(cluster: ClusterState, world: World, family: Fam
     '0.0.0.0/8',
     '127.0.0.0/8',
     '169.254.0.0/16',
-    '172.17.0.0/16',
     '224.0.0.0/3',
     '::/8',
     'fe80::/10',
@@ -124,22 +125,28 @@ export function externalClients(cluster: ClusterState, world: World, family: Fam
   return subtract(anyOf(family), [...ranges, ...nodeNetworks(world, family)])
 }
 
-/** The nodes' own addresses, and the first and last address of their networks, which nobody has. */
+/** The nodes' own addresses, the first and last address of their networks, which nobody has, and the networks behind them. */
 function nodeNetworks(world: World, family: Family): Range[] {
-  return [...world.machines.values()].flatMap(({state}) =>
-    state.addresses
+  return [...world.machines.values()].flatMap((machine) =>
+    machine.state.addresses
       .filter(({address}) => familyOf(address) === family)
-      .flatMap(({address, length, device}) => {
-        const network = prefixRange(address, length)
-        if (
-          device !== 'lo' &&
-          world.facts.pods.some(
-            (pod) => pod.node === state.name && !pod.hostNetwork && pod.addresses.some((own) => inRange(own, network)),
-          )
-        )
-          return [network]
-        return family === 4 ? [address, network.lo, network.hi].map(single) : [single(address)]
+      .flatMap((own) => {
+        const network = prefixRange(own.address, own.length)
+        if (isBehind(machine, own, world)) return [network]
+        return family === 4 ? [own.address, network.lo, network.hi].map(single) : [single(own.address)]
       }),
+  )
+}
+
+/** Is the device's network behind the node: one of pods, or of containers on a bridge other than the one that the node itself is reached by? */
+function isBehind(machine: Machine, {device, address, length}: LocalAddress, world: World): boolean {
+  if (device === 'lo') return false
+  const network = prefixRange(address, length)
+  const ofPods = world.facts.pods.some(
+    (pod) => pod.node === machine.name && !pod.hostNetwork && pod.addresses.some((own) => inRange(own, network)),
+  )
+  return (
+    ofPods || (machine.isBridge(device) && !machine.hints.addresses.some((own) => machine.deviceOf(own) === device))
   )
 }
 

@@ -316,7 +316,13 @@ export class Journey {
     const useMark = machine.deviceSysctl(4, packet.iif, 'src_valid_mark') === 1
     const back = machine
       .router(4)
-      .lookup(this.walker.chooser, {dst: packet.src, src: packet.dst, mark: useMark ? packet.mark : 0, iif: 'lo'})
+      .lookup(this.walker.chooser, {
+        dst: packet.src,
+        src: packet.dst,
+        mark: useMark ? packet.mark : 0,
+        iif: 'lo',
+        via: packet.iif,
+      })
     if (back.assumed || (back.type === 'unicast' && (filter === 2 || back.device === packet.iif))) return undefined
     return dropped(
       'reverse-path',
@@ -446,6 +452,10 @@ export class Journey {
       where: 'ipvs',
       evidence: {source: server.file, line: real.line, text: real.text},
     })
+    if (packet.iif === 'lo' && packet.connection && machine.sysctl('net.ipv4.vs.conntrack') !== 0)
+      return unknown(
+        `IPVS takes a connection of ${machine.name} that conntrack has confirmed by way of lo: its answer may clash with it`,
+      )
     if (real.forward === 'Tunnel' || real.forward === 'Route')
       return unknown(`IPVS forwarding method ${real.forward} on ${machine.name} is not modelled`)
     const client = {address: packet.src, port: packet.sport}

@@ -23,6 +23,8 @@ export interface RouteQuery {
   readonly mark: number
   /** `lo` for the node's own packets (FIB_LOOKUP with LOOPBACK_IFINDEX). */
   readonly iif: string
+  /** The device that is preferred among the next hops of one route: rp_filter asks whether any of them uses it (fib_info_nh_uses_dev). */
+  readonly via?: string
 }
 
 interface Table {
@@ -148,7 +150,7 @@ export class Router {
         (rule.suppressLength !== undefined && route.length <= rule.suppressLength)
       )
         continue
-      return this.result(chooser, route)
+      return this.result(chooser, route, query.via)
     }
     return this.complete
       ? NO_ROUTE
@@ -193,7 +195,7 @@ export class Router {
     return table.prefixes.find(({destination}) => chooser.inside(destination))
   }
 
-  private result(chooser: Chooser, route: Route): RouteResult {
+  private result(chooser: Chooser, route: Route, via: string | undefined): RouteResult {
     const alive = route.nextHops.filter(({dead}) => !dead)
     const base = {
       type: route.type,
@@ -204,7 +206,9 @@ export class Router {
     if (alive.length === 0 && route.nextHops.length > 0 && route.type === 'unicast')
       return {...NO_ROUTE, text: `${route.text} (dead)`}
     const total = alive.reduce((sum, {weight}) => sum + weight, 0)
-    const hop = alive.length > 1 ? alive[chooser.random(alive.map(({weight}) => weight / total))] : alive[0]
+    const hop =
+      alive.find(({device}) => device === via) ??
+      (alive.length > 1 ? alive[chooser.random(alive.map(({weight}) => weight / total))] : alive[0])
     return {
       ...base,
       device: hop?.device ?? '',
