@@ -1,5 +1,5 @@
 import type {Protocol} from '../model/kube.js'
-import type {Address, Family} from '../util/ip.js'
+import {isLoopback, type Address, type Family} from '../util/ip.js'
 
 /** Stands for the client's address where the client is a set; the chooser knows which part of the set is meant. */
 export const CLIENT = 'client'
@@ -77,3 +77,18 @@ export const PROTOCOL_NUMBER: Readonly<Record<Protocol, number>> = {TCP: 6, UDP:
 /** As in the IP header. */
 export const protocolNumber = ({protocol, family}: Pick<Packet, 'protocol' | 'family'>): number =>
   protocol === 'ICMP' ? (family === 4 ? 1 : 58) : PROTOCOL_NUMBER[protocol]
+
+/** What a packet has when it leaves a host or reaches another: marks and connections do not travel between them. */
+export const FRESH = {
+  mark: 0,
+  iif: '',
+  oif: '',
+  physin: '',
+  physout: '',
+  state: 'INVALID',
+  connection: undefined,
+  replyDirection: false,
+  ipvs: undefined,
+} as const
+
+export const isLoopbackParty = (party: Party): boolean => party !== CLIENT && isLoopback(party)

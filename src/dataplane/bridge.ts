@@ -1,0 +1,138 @@
+import {familyOf, inRange, prefixRange, type Address} from '../util/ip.js'
+import {dropped, type Result} from './arrival.js'
+import type {Journey} from './journey.js'
+import type {Machine} from './machine.js'
+import {endpointText} from './nat.js'
+import {CLIENT, UNKNOWN_DEVICE, type Packet} from './packet.js'
+import type {Walker} from './walker.js'
+import type {PodPlace, World} from './world.js'
+
+/** The bridge that a packet is on, and the pod whose port it came in by. */
+interface BridgeWay {
+  readonly device: string
+  readonly pod: PodPlace
+}
+
+/** The bridge of a node that pods hang on; with br_netfilter its frames pass the hooks as well. */
+export class Bridge {
+  private readonly journey: Journey
+
+  constructor(journey: Journey) {
+    this.journey = journey
+  }
+
+  private get world(): World {
+    return this.journey.world
+  }
+
+  private get walker(): Walker {
+    return this.journey.walker
+  }
+
+  /** From a pod's own network into its node: routed, or by a bridge. */
+  fromPod(machine: Machine, pod: PodPlace, packet: Packet): Result {
+    const own = packet.src as Address
+    if (packet.dst === own) return this.toSelf(machine, pod, packet)
+    const device = machine.router(packet.family).onLinkDevice(own) ?? UNKNOWN_DEVICE
+    if (!machine.isBridge(device)) return this.journey.stack.receive(machine, packet, device)
+    const near =
+      packet.dst !== CLIENT &&
+      this.sameSegment(machine, {device, own, other: packet.dst}) &&
+      !machine.addresses.has(packet.dst)
+    return this.fromPort(machine, packet, {device, pod, near})
+  }
+
+  private toSelf(machine: Machine, pod: PodPlace, packet: Packet): Result {
+    if (packet.reply && packet.dst !== this.journey.flow.destination)
+      return dropped(
+        'hairpin',
+        `pod ${pod.id} answers itself inside its own network; the client's connection never sees it`,
+      )
+    return {kind: 'pod', machine, pod, listening: true}
+  }
+
+  private sameSegment(machine: Machine, {device, own, other}: {device: string; own: Address; other: Address}): boolean {
+    return machine.state.addresses.some(({device: name, address, length}) => {
+      if (name !== device || familyOf(address) !== familyOf(own)) return false
+      const range = prefixRange(address, length)
+      return inRange(own, range) && inRange(other, range)
+    })
+  }
+
+  /**
+   * A frame that comes in by a pod's port: for another pod on the bridge (`near`) or for the bridge itself. With
+   * br_netfilter PREROUTING runs first, and a packet that it translates may stay on the bridge or leave it.
+   */
+  private fromPort(machine: Machine, packet: Packet, way: BridgeWay & {near: boolean}): Result {
+    const {device, near} = way
+    if (!machine.bridgeCallsIptables(packet.family)) {
+      if (!near) return this.journey.stack.receive(machine, packet, device)
+      this.journey.stack.enter(machine, packet)
+      this.journey.pastConntrack = true
+      this.walker.hop(
+        'route',
+        `bridged on ${device} of ${machine.name}, past iptables and conntrack (bridge-nf-call-iptables is not 1)`,
+      )
+      return this.deliver(machine, packet, way)
+    }
+    const before = packet.dst
+    const stopped = this.prerouting(machine, packet, device)
+    if (stopped) return stopped
+    if (packet.dst === before || packet.dst === CLIENT)
+      return near
+        ? this.forward(machine, packet, {...way, translated: false})
+        : this.journey.stack.routeIn(machine, packet)
+    const route = machine
+      .router(packet.family)
+      .lookup(this.walker.chooser, {dst: packet.dst, src: packet.src, mark: packet.mark, iif: device})
+    return route.type === 'unicast' && route.device === device
+      ? this.forward(machine, packet, {...way, translated: true})
+      : this.journey.stack.routeIn(machine, packet)
+  }
+
+  private prerouting(machine: Machine, packet: Packet, device: string): Result | undefined {
+    const loop = this.journey.stack.arriveAt(machine, packet, device)
+    if (loop) return loop
+    packet.physin = UNKNOWN_DEVICE
+    this.walker.hop('enter', `${packet.reply ? 'the answer' : 'the packet'} comes in by a port of ${device}`)
+    return this.journey.stack.hidden(machine, packet) ?? this.journey.stack.hook('PREROUTING', packet)
+  }
+
+  /**
+   * On the bridge FORWARD and POSTROUTING see it. A plain frame needs no ip_forward; a translated one is routed first,
+   * and that lookup fails without it (br_nf_pre_routing_finish).
+   */
+  private forward(
+    machine: Machine,
+    packet: Packet,
+    {device, pod, translated}: BridgeWay & {translated: boolean},
+  ): Result {
+    if (translated && machine.forwards(packet.family, device) === false)
+      return this.journey.stack.notForwarded(machine, packet)
+    packet.oif = device
+    packet.physout = UNKNOWN_DEVICE
+    this.walker.hop('route', `stays on bridge ${device}`)
+    return (
+      this.journey.stack.hook('FORWARD', packet) ??
+      this.journey.stack.hook('POSTROUTING', packet) ??
+      this.deliver(machine, packet, {device, pod})
+    )
+  }
+
+  private deliver(machine: Machine, packet: Packet, {device, pod}: BridgeWay): Result {
+    this.journey.stack.enter(machine, packet)
+    const target = this.world.podAt(packet.dst as Address)
+    if (!target || target.node !== machine.name)
+      return dropped(
+        'nobody',
+        `nobody has the address ${endpointText(packet.dst, undefined)} on bridge ${device} of ${machine.name}`,
+      )
+    const ports = machine.state.links.filter(({master}) => master === device)
+    if (target === pod && ports.length > 0 && ports.every(({hairpin}) => hairpin === false))
+      return dropped(
+        'hairpin-mode',
+        `bridge ${device} of ${machine.name} does not send a frame back by the port it came from (hairpin mode is off)`,
+      )
+    return this.journey.wire.toPod(machine, target, packet)
+  }
+}

@@ -1,0 +1,135 @@
+import {familyOf, formatAddress, type Address} from '../util/ip.js'
+import {dropped, unknown, type Arrival, type Result} from './arrival.js'
+import type {Journey} from './journey.js'
+import type {Machine} from './machine.js'
+import {endpointText} from './nat.js'
+import {CLIENT, UNKNOWN_DEVICE, isLoopbackParty, type Packet, type Party} from './packet.js'
+import type {RouteResult} from './router.js'
+import type {End, Walker} from './walker.js'
+import type {PodPlace, World} from './world.js'
+
+/** What is between the machines: who gets a packet that a node sends by a device. */
+export class Wire {
+  private readonly journey: Journey
+
+  constructor(journey: Journey) {
+    this.journey = journey
+  }
+
+  private get world(): World {
+    return this.journey.world
+  }
+
+  private get walker(): Walker {
+    return this.journey.walker
+  }
+
+  transmit(machine: Machine, packet: Packet, route: RouteResult): Result {
+    const link = machine.link(route.device)
+    if (!link && route.device !== UNKNOWN_DEVICE && route.device !== '' && machine.knowsLinks)
+      return unknown(`a route of ${machine.name} leaves by device ${route.device}, which is not among its devices`)
+    if (link && !link.up) return dropped('device', `device ${route.device} of ${machine.name} is down`)
+    const hop: Party = route.gateway ?? packet.dst
+    if (packet.dst === CLIENT) return this.outside(machine)
+    if (hop === CLIENT) return this.outside(machine)
+    const pod = this.world.podAt(packet.dst)
+    if (pod?.node === machine.name && route.gateway === undefined) return this.toPod(machine, pod, packet)
+    const next = this.world.machineAt(hop)
+    if (next && next !== machine) return this.journey.stack.receive(next, packet, next.deviceOf(hop) ?? UNKNOWN_DEVICE)
+    const unread = this.world.facts.unread.get(hop)
+    if (unread !== undefined) return unknown(`the packet goes on at node ${unread}, which was not read`)
+    if (route.gateway === undefined && !route.assumed) return this.onLink(machine, packet, route)
+    return this.beyond(machine, packet, route)
+  }
+
+  outside(machine: Machine): Arrival {
+    return {kind: 'external', machine, listening: true}
+  }
+
+  /** The destination should answer on the wire itself. */
+  private onLink(machine: Machine, packet: Packet, {device}: RouteResult): Result {
+    const dst = packet.dst as Address
+    const pod = this.world.podAt(dst)
+    const podDevice = machine.isBridge(device) || machine.link(device)?.kind === 'veth'
+    if (pod && !podDevice) return this.toOtherNode(packet, pod)
+    if (this.isOutside(dst)) return this.outside(machine)
+    if (this.world.isVirtual(dst)) return this.virtualLost(machine, dst)
+    if (podDevice || this.world.rangeOwner(dst) === machine.name)
+      return dropped(
+        'nobody',
+        `nobody has the address ${formatAddress(dst)}: ${machine.name} sends it to ${device}, and no pod there answers`,
+      )
+    return unknown(`${formatAddress(dst)}, reached by ${device} of ${machine.name}, is in no part of the snapshot`)
+  }
+
+  private isOutside(address: Address): boolean {
+    return this.world.facts.externals.has(address) || address === this.journey.clientAddress
+  }
+
+  private virtualLost(machine: Machine, address: Address): End {
+    return dropped(
+      'untranslated',
+      `the packet leaves ${machine.name} still addressed to ${formatAddress(address)}, a Service address that nobody out there owns`,
+    )
+  }
+
+  /** By a gateway that is no node of the snapshot. */
+  private beyond(machine: Machine, packet: Packet, route: RouteResult): Result {
+    const dst = packet.dst as Address
+    const pod = this.world.podAt(dst)
+    if (pod) return this.podBeyond(machine, packet, {pod, route})
+    const other = this.world.machineAt(dst)
+    if (this.world.facts.unread.has(dst))
+      return unknown(`the packet goes on at node ${this.world.facts.unread.get(dst)}, which was not read`)
+    if (other && other !== machine)
+      return this.journey.stack.receive(other, packet, other.deviceOf(dst) ?? UNKNOWN_DEVICE)
+    if (this.isOutside(dst)) return this.outside(machine)
+    if (this.world.isVirtual(dst)) return this.virtualLost(machine, dst)
+    if (this.world.rangeOwner(dst) !== undefined)
+      return dropped(
+        'nobody',
+        `nobody has the address ${formatAddress(dst)}; it leaves ${machine.name} by ${route.text}`,
+      )
+    return unknown(
+      `${formatAddress(dst)}, reached from ${machine.name} by ${route.text}, is in no part of the snapshot`,
+    )
+  }
+
+  private podBeyond(machine: Machine, packet: Packet, {pod, route}: {pod: PodPlace; route: RouteResult}): Result {
+    if (route.assumed && pod.node === machine.name) return this.toPod(machine, pod, packet)
+    if (!this.world.machines.has(pod.node)) return unknown(`node ${pod.node}, where pod ${pod.id} runs, was not read`)
+    if (!route.assumed && this.world.hostsRoutePods(packet.family)) {
+      return dropped(
+        'pod-route',
+        `${machine.name} has no route to pod ${pod.id} on ${pod.node}: the packet leaves by ${route.text}, a gateway that knows no pods (other nodes route pods by their nodes)`,
+      )
+    }
+    return this.toOtherNode(packet, pod)
+  }
+
+  toOtherNode(packet: Packet, pod: PodPlace): Result {
+    const other = this.world.machines.get(pod.node)
+    if (!other) return unknown(`node ${pod.node}, where pod ${pod.id} runs, was not read`)
+    const own = other.hints.addresses.find((address) => familyOf(address) === packet.family)
+    return this.journey.stack.receive(
+      other,
+      packet,
+      (own === undefined ? undefined : other.deviceOf(own)) ?? UNKNOWN_DEVICE,
+    )
+  }
+
+  toPod(machine: Machine, pod: PodPlace, packet: Packet): Result {
+    if (isLoopbackParty(packet.src))
+      return dropped(
+        'not-masqueraded',
+        `pod ${pod.id} drops a packet from ${endpointText(packet.src, undefined)}: a loopback address from outside`,
+      )
+    if (packet.src !== CLIENT && pod.addresses.includes(packet.src))
+      return dropped(
+        'hairpin',
+        `pod ${pod.id} gets a packet with its own address as source and drops it: hairpin traffic needs masquerade`,
+      )
+    this.walker.hop('arrive', `pod ${pod.id} gets it from ${endpointText(packet.src, undefined)}`)
+    return {kind: 'pod', machine, pod, listening: true}
+  }
+}
