@@ -3,17 +3,13 @@ import {isProxied, servesFamily} from '../intent/promise.js'
 import type {ClusterState, Pod, Service, ServicePort} from '../model/kube.js'
 import {formatEndpoint, parseAddress} from '../util/ip.js'
 import {checkIngresses} from './ingress.js'
-import {codeInfo, type CodeName} from './codes.js'
-import type {Finding, Severity} from './finding.js'
+import type {CodeName} from './codes.js'
+import {apiEvidence, makeFinding, type Finding, type Severity} from './finding.js'
 
 /** What the API's objects alone tell about one Service. */
 export function checkService(cluster: ClusterState, service: Service): Finding[] {
   if (service.type === 'ExternalName') return []
-  return [
-    ...endpointFindings(cluster, service),
-    ...loadBalancerFindings(cluster, service),
-    ...disagreement(cluster, service),
-  ]
+  return [...endpointFindings(cluster, service), ...loadBalancerFindings(cluster, service)]
 }
 
 interface Extra {
@@ -29,20 +25,13 @@ export function apiFinding(
   message: string,
   {port, severity, file, text}: Extra = {},
 ): Finding {
-  const info = codeInfo(name)
-  return {
-    code: info.code,
-    name,
-    severity: severity ?? info.severity,
-    service: service.id,
+  return makeFinding(name, {
+    severity,
     services: [service.id],
-    frontends: [],
-    origins: [],
-    ...(port ? {port: `${port.port}/${port.protocol}`} : {}),
+    port: port && `${port.port}/${port.protocol}`,
     message,
-    evidence: [{source: `api/${file ?? 'services.json'}`, line: 0, text: text ?? service.id}],
-    fix: info.fix,
-  }
+    evidence: apiEvidence(file ?? 'services.json', text ?? service.id),
+  })
 }
 
 /** Pods by namespace and label, made once for each cluster state: a scan for every Service would be quadratic. */
@@ -207,25 +196,13 @@ function gone(cluster: ClusterState, services: readonly Service[]): Finding[] {
       }),
   )
   if (lost.length === 0) return []
-  const info = codeInfo('endpoint-without-pod')
-  const ids = [...new Set(lost.map(({service}) => service))]
-  const more = lost.length > 3 ? `; and ${lost.length - 3} more` : ''
+  const shown = lost.slice(0, 3).map(({text}) => text)
   return [
-    {
-      code: info.code,
-      name: 'endpoint-without-pod',
-      severity: info.severity,
-      ...(ids.length === 1 ? {service: ids[0]!} : {}),
-      services: ids,
-      frontends: [],
-      origins: [],
-      message: `endpoint ${lost
-        .slice(0, 3)
-        .map(({text}) => text)
-        .join('; ')}${more}`,
-      evidence: [{source: 'api/endpointslices.json', line: 0, text: lost[0]!.text}],
-      fix: info.fix,
-    },
+    makeFinding('endpoint-without-pod', {
+      services: [...new Set(lost.map(({service}) => service))],
+      message: `endpoint ${shown.join('; ')}${lost.length > 3 ? `; and ${lost.length - 3} more` : ''}`,
+      evidence: apiEvidence('endpointslices.json', shown[0]!),
+    }),
   ]
 }
 
@@ -248,32 +225,36 @@ function loadBalancerFindings(cluster: ClusterState, service: Service): Finding[
 }
 
 /** Endpoints are cut at 1,000 addresses, and lack the second family; only addresses that Endpoints have alone count. */
-function disagreement(cluster: ClusterState, service: Service): Finding[] {
-  if (!cluster.legacyEndpoints || cluster.raw['endpointslices'] === undefined || !isProxied(service)) return []
-  const addresses = (slices: ClusterState['slices']): Set<string> =>
-    new Set(
-      slices
-        .filter(({service: owner}) => owner === service.id)
-        .flatMap(({endpoints}) => endpoints.map(({address}) => address)),
-    )
-  const slices = addresses(cluster.slices)
-  const alone = [...addresses(cluster.legacyEndpoints)].filter((address) => !slices.has(address))
-  return alone.length === 0
-    ? []
-    : [
-        apiFinding(
-          'endpoints-disagree',
-          service,
-          `Endpoints of ${service.id} hold ${alone.slice(0, 3).join(', ')}, its EndpointSlices do not`,
-          {file: 'endpoints.json'},
-        ),
-      ]
+function disagreements({legacyEndpoints, slices, raw}: ClusterState, services: readonly Service[]): Finding[] {
+  if (!legacyEndpoints || raw['endpointslices'] === undefined) return []
+  const [old, current] = [addressesByService(legacyEndpoints), addressesByService(slices)]
+  return services.filter(isProxied).flatMap((service) => {
+    const alone = [...(old.get(service.id) ?? [])].filter((address) => !current.get(service.id)?.has(address))
+    if (alone.length === 0) return []
+    const message = `Endpoints of ${service.id} hold ${alone.slice(0, 3).join(', ')}, its EndpointSlices do not`
+    return [apiFinding('endpoints-disagree', service, message, {file: 'endpoints.json'})]
+  })
+}
+
+function addressesByService(slices: ClusterState['slices']): Map<string, Set<string>> {
+  const found = new Map<string, Set<string>>()
+  for (const {service, endpoints} of slices) {
+    if (service === undefined) continue
+    const known = found.get(service) ?? new Set()
+    for (const {address} of endpoints) known.add(address)
+    found.set(service, known)
+  }
+  return found
 }
 
 /** Findings that need all Services at once. */
 export function checkServices(cluster: ClusterState, services: readonly Service[]): Finding[] {
   const asked = new Set(services.map(({id}) => id))
-  const shared = [...gone(cluster, services), ...duplicateNodePorts(cluster.services)]
+  const shared = [
+    ...gone(cluster, services),
+    ...disagreements(cluster, services),
+    ...duplicateNodePorts(cluster.services),
+  ]
   return [
     ...shared.filter((finding) => finding.services.some((id) => asked.has(id))),
     ...checkIngresses(cluster, services),
@@ -289,20 +270,39 @@ function duplicateNodePorts(services: readonly Service[]): Finding[] {
   return [...owners].flatMap(([port, claimants]) => {
     const ids = [...new Set(claimants.map(({id}) => id))]
     if (ids.length < 2) return []
-    const info = codeInfo('duplicate-node-port')
     return [
-      {
-        code: info.code,
-        name: 'duplicate-node-port' as const,
-        severity: info.severity,
+      makeFinding('duplicate-node-port', {
         services: ids,
         port,
-        frontends: [],
-        origins: [],
         message: `NodePort ${port} is claimed by ${ids.join(' and ')}`,
-        evidence: [{source: 'api/services.json', line: 0, text: port}],
-        fix: info.fix,
-      },
+        evidence: apiEvidence('services.json', port),
+      }),
     ]
   })
+}
+
+/** External IPs that are node addresses: dangerous in ipvs mode only. */
+export function externalIpConflicts(
+  cluster: ClusterState,
+  services: readonly Service[],
+  modes: ReadonlySet<string>,
+): Finding[] {
+  if (!modes.has('ipvs')) return []
+  const nodes = new Map(
+    cluster.nodes.flatMap(({name, addresses}) => addresses.map(({address}) => [address, name] as const)),
+  )
+  return services.flatMap((service) =>
+    [...service.externalIPs, ...service.loadBalancer.flatMap(({ip}) => ip ?? [])].flatMap((ip) => {
+      const node = nodes.get(ip)
+      if (node === undefined) return []
+      return [
+        makeFinding('external-ip-is-node-ip', {
+          services: [service.id],
+          frontends: [ip],
+          message: `external address ${ip} of ${service.id} is the address of node ${node}`,
+          evidence: apiEvidence('services.json', ip),
+        }),
+      ]
+    }),
+  )
 }

@@ -1,9 +1,9 @@
 import type {ClusterState} from '../model/kube.js'
 import type {Evidence, Fate, Hop} from '../model/trace.js'
 import {formatAddress, formatEndpoint} from '../util/ip.js'
-import {codeInfo, type CodeName} from './codes.js'
+import type {CodeName} from './codes.js'
 import type {Comparison, Mismatch} from './compare.js'
-import type {Finding} from './finding.js'
+import {makeFinding, type Finding} from './finding.js'
 import {wantedBy} from './policy.js'
 
 /** What a mismatch comes from: mismatches with the same key are one finding. */
@@ -40,24 +40,17 @@ const replaced = ({service, node}: Mismatch, {mismatches}: Comparison): boolean 
   )
 
 function toFinding({name, node, evidence, message}: Cause, victims: readonly Mismatch[]): Finding {
-  const info = codeInfo(name)
   const services = [...new Set(victims.map(({service}) => service.id))].sort()
   const ports = [...new Set(victims.map(({port}) => `${port.port}/${port.protocol}`))]
-  const one = services.length === 1
-  return {
-    code: info.code,
-    name,
-    severity: info.severity,
+  return makeFinding(name, {
     node,
     services,
-    ...(one ? {service: services[0]!} : {}),
-    ...(one && ports.length === 1 ? {port: ports[0]!} : {}),
+    port: services.length === 1 && ports.length === 1 ? ports[0]! : undefined,
     frontends: [...new Set(victims.map(({frontend}) => formatEndpoint(frontend.address, frontend.port)))].sort(),
     origins: [...new Set(victims.map(({origin}) => (origin.kind === 'backend' ? 'pod' : origin.kind)))].sort(),
     message,
     evidence,
-    fix: info.fix,
-  }
+  })
 }
 
 /** Nodes on which nothing (of a kind) works. */

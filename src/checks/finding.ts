@@ -1,5 +1,5 @@
 import type {Evidence} from '../model/trace.js'
-import type {CodeName} from './codes.js'
+import {codeInfo, type CodeName} from './codes.js'
 
 export type Severity = 'error' | 'warning' | 'info'
 export const SEVERITIES: readonly Severity[] = ['error', 'warning', 'info']
@@ -20,6 +20,42 @@ export interface Finding {
   readonly evidence: readonly Evidence[]
   readonly fix: string
 }
+
+/** What a finding is made of besides its code; lists that are left out are empty. */
+export interface FindingParts {
+  readonly services?: readonly string[]
+  readonly port?: string | undefined
+  readonly node?: string
+  readonly frontends?: readonly string[]
+  readonly origins?: readonly string[]
+  /** Other than the code's own. */
+  readonly severity?: Severity | undefined
+  readonly message: string
+  readonly evidence: readonly Evidence[]
+}
+
+/** A finding with the severity and the fix of its code. */
+export function makeFinding(name: CodeName, parts: FindingParts): Finding {
+  const {code, severity, fix} = codeInfo(name)
+  const {services = [], port, node, frontends = [], origins = [], message, evidence} = parts
+  return {
+    code,
+    name,
+    severity: parts.severity ?? severity,
+    ...(node === undefined ? {} : {node}),
+    services,
+    ...(services.length === 1 ? {service: services[0]!} : {}),
+    ...(port === undefined ? {} : {port}),
+    frontends,
+    origins,
+    message,
+    evidence,
+    fix,
+  }
+}
+
+/** Evidence from the API's objects. */
+export const apiEvidence = (file: string, text: string): Evidence[] => [{source: `api/${file}`, line: 0, text}]
 
 /** Something asked for that could not be decided; never healthy, never a finding. */
 export interface Incomplete {

@@ -1,7 +1,7 @@
 import {allRoutes, backendPort, type IngressRoute} from '../discovery/ingress.js'
 import type {ClusterState, Service} from '../model/kube.js'
-import {codeInfo, type CodeName} from './codes.js'
-import type {Finding} from './finding.js'
+import type {CodeName} from './codes.js'
+import {apiEvidence, makeFinding, type Finding} from './finding.js'
 
 /** What is wrong with the Ingresses that lead to these Services. */
 export function checkIngresses(cluster: ClusterState, services: readonly Service[]): Finding[] {
@@ -60,22 +60,13 @@ function conflicts(routes: readonly IngressRoute[]): Finding[] {
   })
 }
 
-function finding(
+const finding = (
   name: CodeName,
   services: readonly string[],
   {message, route}: {message: string; route: IngressRoute},
-): Finding {
-  const info = codeInfo(name)
-  return {
-    code: info.code,
-    name,
-    severity: info.severity,
+): Finding =>
+  makeFinding(name, {
     services,
-    ...(services.length === 1 ? {service: services[0]!} : {}),
-    frontends: [],
-    origins: [],
     message,
-    evidence: [{source: 'api/ingresses.json', line: 0, text: `${route.ingress}: ${route.host || '*'}${route.path}`}],
-    fix: info.fix,
-  }
-}
+    evidence: apiEvidence('ingresses.json', `${route.ingress}: ${route.host || '*'}${route.path}`),
+  })

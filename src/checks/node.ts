@@ -3,9 +3,9 @@ import type {ClusterState, Service} from '../model/kube.js'
 import type {Evidence} from '../model/trace.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import {formatAddress, formatEndpoint, parseAddress} from '../util/ip.js'
-import {codeInfo, type CodeName} from './codes.js'
+import type {CodeName} from './codes.js'
 import type {Comparison} from './compare.js'
-import type {Finding} from './finding.js'
+import {makeFinding, type Finding, type FindingParts} from './finding.js'
 import {otherProxy} from './proxy.js'
 
 export interface NodeCheck {
@@ -16,33 +16,8 @@ export interface NodeCheck {
   readonly comparison: Comparison
 }
 
-interface NodeFinding {
-  readonly services?: readonly string[]
-  readonly message: string
-  readonly evidence: readonly Evidence[]
-  readonly frontends?: readonly string[]
-}
-
-function finding(
-  name: CodeName,
-  node: string,
-  {services = [], message, evidence, frontends = []}: NodeFinding,
-): Finding {
-  const info = codeInfo(name)
-  return {
-    code: info.code,
-    name,
-    severity: info.severity,
-    node,
-    services,
-    ...(services.length === 1 ? {service: services[0]!} : {}),
-    frontends,
-    origins: [],
-    message,
-    evidence,
-    fix: info.fix,
-  }
-}
+const finding = (name: CodeName, node: string, parts: Omit<FindingParts, 'node'>): Finding =>
+  makeFinding(name, {...parts, node})
 
 /** What walking alone does not show: the node's health, leftovers, conflicts. */
 export function checkNode(check: NodeCheck): Finding[] {
@@ -460,37 +435,4 @@ function affinityProblem(
   if (nat < 0) return undefined
   const rule = own.slice(0, nat).findLast(({evidence}) => evidence !== undefined)
   return {what: 'no rule remembers the client', evidence: rule?.evidence ? [rule.evidence] : []}
-}
-
-/** External IPs that are node addresses: dangerous in ipvs mode only. */
-export function externalIpConflicts(
-  cluster: ClusterState,
-  services: readonly Service[],
-  modes: ReadonlySet<string>,
-): Finding[] {
-  if (!modes.has('ipvs')) return []
-  const nodes = new Map(
-    cluster.nodes.flatMap(({name, addresses}) => addresses.map(({address}) => [address, name] as const)),
-  )
-  const info = codeInfo('external-ip-is-node-ip')
-  return services.flatMap((service) =>
-    [...service.externalIPs, ...service.loadBalancer.flatMap(({ip}) => ip ?? [])].flatMap((ip) => {
-      const node = nodes.get(ip)
-      if (node === undefined) return []
-      return [
-        {
-          code: info.code,
-          name: 'external-ip-is-node-ip' as const,
-          severity: info.severity,
-          service: service.id,
-          services: [service.id],
-          frontends: [ip],
-          origins: [],
-          message: `external address ${ip} of ${service.id} is the address of node ${node}`,
-          evidence: [{source: 'api/services.json', line: 0, text: ip}],
-          fix: info.fix,
-        },
-      ]
-    }),
-  )
 }

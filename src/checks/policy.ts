@@ -3,9 +3,8 @@ import type {ServiceEndpoint} from '../intent/endpoints.js'
 import type {ClusterState, Service} from '../model/kube.js'
 import type {Fate, Origin} from '../model/trace.js'
 import {formatEndpoint, single, type Address} from '../util/ip.js'
-import {codeInfo} from './codes.js'
 import type {Comparison, Mismatch} from './compare.js'
-import type {Finding} from './finding.js'
+import {apiEvidence, makeFinding, type Finding} from './finding.js'
 
 /** The NetworkPolicies that want a lost packet lost; empty when none does, or when it never got to an endpoint. */
 export function wantedBy(cluster: ClusterState, {fate, promise, port, from}: Mismatch): string[] {
@@ -76,17 +75,11 @@ function toFinding({
   origins: Set<string>
   frontends: Set<string>
 }): Finding {
-  const info = codeInfo('network-policy-unseen')
-  return {
-    code: info.code,
-    name: 'network-policy-unseen',
-    severity: info.severity,
+  return makeFinding('network-policy-unseen', {
     services: [service.id],
-    service: service.id,
     frontends: [...frontends].sort(),
     origins: [...origins].sort(),
     message: `NetworkPolicy ${policies.join(', ')} leaves clients of ${service.id} out (${[...origins].sort().join(', ')}), but no rule in the dumps drops them: the network plugin enforces no policies, or does it in eBPF or Open vSwitch`,
-    evidence: [{source: 'api/networkpolicies.json', line: 0, text: policies.join(', ')}],
-    fix: info.fix,
-  }
+    evidence: apiEvidence('networkpolicies.json', policies.join(', ')),
+  })
 }

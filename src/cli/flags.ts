@@ -71,5 +71,11 @@ export const onlyNodes = Flags.string({
 })
 export const noColor = Flags.boolean({description: 'no colour (also: NO_COLOR=1)'})
 
+/** What every command takes that reads nodes. */
+export const liveFlags = {node: onlyNodes, ...kubeFlags, ...nodeFlags, 'no-color': noColor}
+
+/** The same for commands that can read a snapshot instead. */
+export const sourceFlags = {snapshot: snapshotFlag, ...liveFlags}
+
 export const EXIT_CODES = `Exit codes: 0 healthy, 1 findings at or above --fail-on, 2 wrong usage, unreadable input or API failure,
 3 incomplete (something asked for could not be read or decided, and nothing else is wrong), 70 a bug, 130 interrupted.`

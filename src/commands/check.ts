@@ -1,6 +1,6 @@
 import {Args, Command, Flags} from '@oclif/core'
 import {EXIT} from '../cli/exit-codes.js'
-import {EXIT_CODES, kubeFlags, nodeFlags, noColor, onlyNodes, snapshotFlag} from '../cli/flags.js'
+import {EXIT_CODES, sourceFlags} from '../cli/flags.js'
 import {getSnapshot} from '../cli/get-snapshot.js'
 import {writeOutputs} from '../cli/outputs.js'
 import {refuseUnknownNodes, selectServices} from '../select.js'
@@ -45,11 +45,7 @@ export default class Check extends Command {
     config: Flags.string({description: 'file with ignore rules (default: .svc-trace.yaml where it is there)'}),
     baseline: Flags.string({description: 'file with known findings; only new ones count'}),
     'write-baseline': Flags.string({description: 'write the findings to this file as known, and succeed'}),
-    snapshot: snapshotFlag,
-    node: onlyNodes,
-    ...kubeFlags,
-    ...nodeFlags,
-    'no-color': noColor,
+    ...sourceFlags,
   }
 
   async run(): Promise<void> {

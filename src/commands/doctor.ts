@@ -1,5 +1,5 @@
 import {Command, Flags} from '@oclif/core'
-import {kubeFlags, nodeFlags, noColor, onlyNodes} from '../cli/flags.js'
+import {liveFlags} from '../cli/flags.js'
 
 export default class Doctor extends Command {
   static override summary = 'Can the API be reached, which permissions lack, which nodes answer, which tools are there?'
@@ -9,10 +9,7 @@ export default class Doctor extends Command {
   static override examples = ['<%= config.bin %> doctor', '<%= config.bin %> doctor --node node2 --ssh-user ubuntu']
   static override flags = {
     output: Flags.string({char: 'o', description: 'form of the output', options: ['text', 'json'], default: 'text'}),
-    node: onlyNodes,
-    ...kubeFlags,
-    ...nodeFlags,
-    'no-color': noColor,
+    ...liveFlags,
   }
 
   async run(): Promise<void> {

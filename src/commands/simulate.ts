@@ -2,7 +2,7 @@ import {Command, Flags} from '@oclif/core'
 import {createReadStream} from 'node:fs'
 import {createInterface} from 'node:readline'
 import {EXIT} from '../cli/exit-codes.js'
-import {kubeFlags, nodeFlags, noColor, onlyNodes, snapshotFlag} from '../cli/flags.js'
+import {sourceFlags} from '../cli/flags.js'
 import {getSnapshot} from '../cli/get-snapshot.js'
 import {buildWorld} from '../engine.js'
 import {SvcTraceError} from '../model/errors.js'
@@ -19,11 +19,7 @@ Exit codes: 0, or 3 when any answer is unknown or an error; 2 wrong usage or unr
   ]
   static override flags = {
     packets: Flags.string({description: 'file with one packet per line; - for standard input', required: true}),
-    snapshot: snapshotFlag,
-    node: onlyNodes,
-    ...kubeFlags,
-    ...nodeFlags,
-    'no-color': noColor,
+    ...sourceFlags,
   }
 
   async run(): Promise<void> {

@@ -1,5 +1,5 @@
 import {Command, Flags} from '@oclif/core'
-import {kubeFlags, nodeFlags, noColor, onlyNodes} from '../cli/flags.js'
+import {liveFlags} from '../cli/flags.js'
 import {SvcTraceError} from '../model/errors.js'
 import {plural} from '../util/text.js'
 
@@ -15,10 +15,7 @@ Exit codes: 0, 3 when a node or a list could not be read (the rest is in the fil
   static override flags = {
     file: Flags.string({char: 'f', description: 'where to write: FILE.tar.gz, or a folder'}),
     'print-collector': Flags.boolean({description: 'print the script that runs on the nodes, and do nothing else'}),
-    node: onlyNodes,
-    ...kubeFlags,
-    ...nodeFlags,
-    'no-color': noColor,
+    ...liveFlags,
   }
 
   async run(): Promise<void> {

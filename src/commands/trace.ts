@@ -1,5 +1,5 @@
 import {Args, Command, Flags} from '@oclif/core'
-import {EXIT_CODES, kubeFlags, nodeFlags, noColor, onlyNodes, snapshotFlag} from '../cli/flags.js'
+import {EXIT_CODES, sourceFlags} from '../cli/flags.js'
 import {getSnapshot} from '../cli/get-snapshot.js'
 import {findTarget, refuseUnknownNodes} from '../select.js'
 import {terminal} from '../cli/terminal.js'
@@ -51,11 +51,7 @@ export default class Trace extends Command {
       default: 'error',
     }),
     'allow-incomplete': Flags.boolean({description: 'exit 0 instead of 3 when something could not be read or decided'}),
-    snapshot: snapshotFlag,
-    node: onlyNodes,
-    ...kubeFlags,
-    ...nodeFlags,
-    'no-color': noColor,
+    ...sourceFlags,
   }
 
   async run(): Promise<void> {
