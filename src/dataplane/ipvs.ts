@@ -37,7 +37,7 @@ export class Ipvs {
     if (server.realServers.every(({weight}) => weight <= 0))
       return nobody(`no real server${server.realServers.length > 0 ? ' with a weight above 0' : ''}`)
     const choices = candidates(server)
-    if (!choices) return unknown(`the scheduler of ${server.text} on ${machine.name} is not known`)
+    if (!choices) return unknown(`whom the scheduler of ${server.text} on ${machine.name} takes is not known`)
     const {real} = choices[this.walker.chooser.random(choices.map(({share}) => share))]!
     if (real.weight <= 0) return nobody(`given ${real.text} (weight 0) its part of the clients, and refuses them`)
     this.walker.hop('ipvs', real.text, {
@@ -90,7 +90,8 @@ export class Ipvs {
 }
 
 const WEIGHTED = new Set(['wrr', 'wlc', 'sed', 'nq', 'mh', 'sh', 'twos'])
-const SCHEDULERS = new Set([...WEIGHTED, 'rr', 'lc', 'lblc', 'lblcr', 'dh', 'fo', 'ovf'])
+/** `ovf` is left out: it refuses or passes on by the number of active connections, which the dump does not show. */
+const SCHEDULERS = new Set([...WEIGHTED, 'rr', 'lc', 'lblc', 'lblcr', 'dh', 'fo'])
 
 interface Candidate {
   readonly real: VirtualServer['realServers'][number]
@@ -105,7 +106,7 @@ function candidates({scheduler, text, realServers}: VirtualServer): Candidate[] 
   if (!SCHEDULERS.has(scheduler)) return undefined
   const hashed = (scheduler === 'sh' && !/\b(sh-fallback|flag-1)\b/.test(text)) || scheduler === 'dh'
   const able = hashed ? realServers : realServers.filter(({weight}) => weight > 0)
-  if (scheduler === 'fo' || scheduler === 'ovf') {
+  if (scheduler === 'fo') {
     // of equal ones the kernel takes the first of its own list, whose order ipvsadm does not show (it sorts)
     const most = Math.max(...able.map(({weight}) => weight))
     const best = able.filter(({weight}) => weight === most)

@@ -1,11 +1,11 @@
 import {expect} from 'chai'
 import {readdirSync, readFileSync} from 'node:fs'
 import {buildWorld} from '../../src/engine.js'
-import type {World} from '../../src/dataplane/world.js'
-import {simulate, type SimulateAnswer, type SimulateLine} from '../../src/simulate.js'
+import type {SimulateAnswer, SimulateLine} from '../../src/simulate.js'
 import {snapshotFromFiles} from '../../src/snapshot/snapshot.js'
 import {freshPort, packets, ruleset} from './generate.js'
 import {Dice} from './grammar.js'
+import {judge, predict} from './judge.js'
 import {Lab, obstacle, type Part, type Seen, type Shot} from './lab.js'
 
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000)
@@ -23,32 +23,6 @@ interface FixedCase {
   readonly rules: readonly Part[]
   readonly packet: Omit<Shot, 'id'>
   readonly kernel: Pick<Seen, 'fate' | 'address' | 'source'>
-}
-
-type Verdict = 'agree' | 'unknown' | 'differ'
-const OUTCOME = {ok: 'delivered', refused: 'refused', timeout: 'dropped', bind: 'delivered'} as const
-
-function line({id, from, proto, src, sport, dst, dport}: Shot): object {
-  const origin = from === 'client' ? {external: src} : from === 'router' ? {node: 'router'} : {pod: `default/${from}`}
-  return {id, from: origin, enter: 'router', to: `${dst}:${dport}`, proto, sport}
-}
-
-/** Does the prediction leave room for what the kernel did? */
-function judge(answer: SimulateLine, seen: Seen): Verdict {
-  if ('error' in answer) return 'differ'
-  const {outcomes, backends} = answer
-  if ((outcomes.unknown ?? 0) > 0) return 'unknown'
-  if (!((outcomes[OUTCOME[seen.fate]] ?? 0) > 0)) return 'differ'
-  if (seen.fate !== 'ok' || seen.address === null) return 'agree'
-  return backends.some(({address, source}) => address === seen.address && source === seen.source) ? 'agree' : 'differ'
-}
-
-function predict(world: World, shot: Shot): SimulateLine {
-  try {
-    return simulate(world, line(shot))
-  } catch (error) {
-    return {id: shot.id, error: (error as Error).stack ?? String(error)}
-  }
 }
 
 interface Round {

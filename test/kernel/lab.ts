@@ -39,7 +39,7 @@ export const PORTS = [80, 443, 9999, 5353, 8080]
 const HOSTS = ['client', 'router', 's1', 's2', 's3'] as const
 const TOOLS = ['ip', 'nft', 'ipset', 'ss', 'python3', 'sysctl', 'iptables-legacy-restore', 'iptables-nft-restore']
 const LAB = `kt${process.pid}`
-const NODE = 'router'
+export const NODE = 'router'
 
 /** Why the lab cannot be built here. */
 export function obstacle(): string | undefined {
@@ -146,7 +146,8 @@ const DUMP = Object.entries(DUMPS)
 const list = (items: readonly object[]): string => JSON.stringify({apiVersion: 'v1', kind: 'List', items})
 const meta = (name: string): object => ({name, namespace: 'default', uid: name})
 
-const API: readonly (readonly [string, string])[] = [
+/** The lab as an API would show it. */
+export const apiOf = (vips: readonly string[]): [string, string][] => [
   [
     'api/nodes.json',
     list([
@@ -170,7 +171,7 @@ const API: readonly (readonly [string, string])[] = [
   [
     'api/services.json',
     list(
-      VIPS.map((ip, at) => ({
+      vips.map((ip, at) => ({
         metadata: meta(`v${at}`),
         spec: {type: 'ClusterIP', clusterIP: ip, clusterIPs: [ip], ports: [{port: 80, protocol: 'TCP'}]},
       })),
@@ -249,7 +250,7 @@ export class Lab {
 
   /** The router as a snapshot's files. */
   dump(): Map<string, string> {
-    const files = new Map(API)
+    const files = new Map(apiOf(VIPS))
     const codes: string[] = []
     for (const section of must(DUMP, NODE)
       .split(new RegExp(`^${MARK}(?=\\S+\\n)`, 'm'))

@@ -37,7 +37,6 @@ const SCHEDULERS = [
   'dh',
   'mh',
   'fo',
-  'ovf',
   'lblc',
   'lblcr',
 ] as const
