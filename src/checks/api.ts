@@ -2,14 +2,16 @@ import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
 import {isProxied, servesFamily} from '../intent/promise.js'
 import type {ClusterState, Pod, Service, ServicePort} from '../model/kube.js'
 import {formatEndpoint, parseAddress} from '../util/ip.js'
+import {checkGateways, checkNames} from './discovery.js'
 import {checkIngresses} from './ingress.js'
 import type {CodeName} from './codes.js'
 import {apiEvidence, makeFinding, type Finding, type Severity} from './finding.js'
 
 /** What the API's objects alone tell about one Service. */
 export function checkService(cluster: ClusterState, service: Service): Finding[] {
-  if (service.type === 'ExternalName') return []
-  return [...endpointFindings(cluster, service), ...loadBalancerFindings(cluster, service)]
+  const names = checkNames(cluster, service)
+  if (service.type === 'ExternalName') return names
+  return [...endpointFindings(cluster, service), ...loadBalancerFindings(cluster, service), ...names]
 }
 
 interface Extra {
@@ -258,6 +260,7 @@ export function checkServices(cluster: ClusterState, services: readonly Service[
   return [
     ...shared.filter((finding) => finding.services.some((id) => asked.has(id))),
     ...checkIngresses(cluster, services),
+    ...checkGateways(cluster, services),
   ]
 }
 

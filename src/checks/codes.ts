@@ -445,6 +445,51 @@ export const CODES = {
     found: 'Two Ingresses of the same class have a rule with the same host, path and path type and different backends.',
     fix: 'kubectl get ingress -A; take the rule out of one of them',
   },
+  'ingress-without-class': {
+    code: 'SVT316',
+    severity: 'warning',
+    title: 'no Ingress controller takes this Ingress',
+    meaning:
+      'It names an IngressClass that does not exist, or none while no class is the default. Most controllers leave such an Ingress alone.',
+    found: 'spec.ingressClassName and the annotation kubernetes.io/ingress.class against the IngressClasses.',
+    fix: 'kubectl get ingressclass; set spec.ingressClassName',
+  },
+  'ingress-tls-secret-missing': {
+    code: 'SVT317',
+    severity: 'warning',
+    title: 'the TLS secret of an Ingress is missing',
+    meaning: 'The controller answers with a certificate of its own, which clients refuse, or not at all.',
+    found: 'spec.tls[].secretName against the names of the Secrets, where they may be listed; contents are never read.',
+    fix: 'kubectl get secrets; create the Secret, or look at cert-manager: kubectl describe certificate',
+  },
+  'gateway-route-broken': {
+    code: 'SVT318',
+    severity: 'error',
+    title: 'a Gateway API route leads nowhere',
+    meaning:
+      'No listener of its Gateways takes the route, or its backend Service or port does not exist or may not be used from its namespace.',
+    found:
+      'parentRefs against Gateways and their listeners (protocol, allowedRoutes, hostname), backendRefs against Services and ReferenceGrants.',
+    fix: 'kubectl describe httproute NAME: its conditions name the same; correct parentRefs or backendRefs, or add a ReferenceGrant',
+  },
+  'external-name-broken': {
+    code: 'SVT332',
+    severity: 'error',
+    title: 'an ExternalName leads nowhere',
+    meaning:
+      'The CNAME points at an address, at a name of this cluster that no Service has, or in a circle: every lookup fails.',
+    found: 'spec.externalName, followed through the Services of the cluster.',
+    fix: 'kubectl edit service NAME: externalName must be a DNS name; for an address make a Service without selector and an EndpointSlice',
+  },
+  'environment-stale': {
+    code: 'SVT333',
+    severity: 'info',
+    title: 'pods that do not know the Service by their environment',
+    meaning:
+      'kubelet sets {SVC}_SERVICE_HOST and the like when a container starts. Containers older than the Service have none, or those of an earlier Service of the name. Programs that use DNS do not care.',
+    found: 'start of the containers against the creation of the Service, in its namespace.',
+    fix: 'use the DNS name, or start the pods anew: kubectl rollout restart deployment NAME',
+  },
   'not-ready-endpoints': {
     code: 'SVT311',
     severity: 'info',

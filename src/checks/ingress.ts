@@ -1,4 +1,4 @@
-import {allRoutes, backendPort, type IngressRoute} from '../discovery/ingress.js'
+import {allRoutes, backendPort, classOf, type IngressRoute} from '../discovery/ingress.js'
 import type {ClusterState, Service} from '../model/kube.js'
 import type {CodeName} from './codes.js'
 import {apiEvidence, makeFinding, type Finding} from './finding.js'
@@ -14,7 +14,8 @@ export function checkIngresses(cluster: ClusterState, services: readonly Service
     if (service) return asked.has(service.id) && !backendPort(service, route) ? [portMissing(route, service)] : []
     return wholeNamespace(route.service.split('/')[0]!, cluster, asked) ? [serviceMissing(route)] : []
   })
-  return [...missing, ...conflicts(routes).filter((finding) => finding.services.some((id) => asked.has(id)))]
+  const shared = [...conflicts(routes), ...withoutClass(cluster, routes), ...secretsMissing(cluster, routes)]
+  return [...missing, ...shared.filter((found) => found.services.some((id) => asked.has(id)))]
 }
 
 /** A Service that isn't there belongs to no question about single Services, only to one about its namespace or all. */
@@ -38,6 +39,40 @@ const portMissing = (route: IngressRoute, service: Service): Finding =>
     message: `${describe(route)} leads to port ${route.port} of ${service.id}, which has ${service.ports.map(({name, port}) => (name === '' ? String(port) : `${name} (${port})`)).join(', ')}`,
     route,
   })
+
+/** The Services behind each Ingress whose routes have the same flaw. */
+function byIngress(routes: readonly IngressRoute[]): IngressRoute[][] {
+  const groups = new Map<string, IngressRoute[]>()
+  for (const route of routes) groups.set(route.ingress, [...(groups.get(route.ingress) ?? []), route])
+  return [...groups.values()]
+}
+
+const servicesOf = (routes: readonly IngressRoute[]): string[] => [...new Set(routes.map(({service}) => service))]
+
+const withoutClass = (cluster: ClusterState, routes: readonly IngressRoute[]): Finding[] =>
+  byIngress(routes).flatMap((own) => {
+    const {problem} = classOf(cluster, own[0]!)
+    if (problem === undefined) return []
+    return [
+      finding('ingress-without-class', servicesOf(own), {
+        message: `no controller takes Ingress ${own[0]!.ingress}: ${problem}`,
+        route: own[0]!,
+      }),
+    ]
+  })
+
+/** Only where the names of the Secrets were read. */
+function secretsMissing({raw}: ClusterState, routes: readonly IngressRoute[]): Finding[] {
+  const secrets =
+    raw['secrets'] && new Set(raw['secrets'].map(({metadata}) => `${metadata.namespace}/${metadata.name}`))
+  if (!secrets) return []
+  return byIngress(routes.filter(({tlsSecret}) => tlsSecret !== undefined && !secrets.has(tlsSecret))).map((own) =>
+    finding('ingress-tls-secret-missing', servicesOf(own), {
+      message: `Secret ${own[0]!.tlsSecret} of Ingress ${own[0]!.ingress} does not exist`,
+      route: own[0]!,
+    }),
+  )
+}
 
 function conflicts(routes: readonly IngressRoute[]): Finding[] {
   const claims = new Map<string, IngressRoute[]>()

@@ -1,11 +1,6 @@
 import {SvcTraceError} from '../model/errors.js'
 import type {ClusterState, KubeObject, Service, ServicePort} from '../model/kube.js'
-
-type Json = Record<string, unknown>
-const record = (value: unknown): Json =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {}
-const list = (value: unknown): Json[] => (Array.isArray(value) ? value.map(record) : [])
-const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined)
+import {list, record, text, texts, type Json} from '../util/json.js'
 
 /** One line of an Ingress: a host and path, and the Service port behind it. */
 export interface IngressRoute {
@@ -19,6 +14,8 @@ export interface IngressRoute {
   /** `namespace/name` of the backend Service; an Ingress reaches its own namespace only. */
   readonly service: string
   readonly port: number | string
+  /** `namespace/name` of the Secret with the certificate for this host. */
+  readonly tlsSecret?: string
   /** spec.defaultBackend: for what no rule matches. */
   readonly isDefault: boolean
 }
@@ -35,12 +32,30 @@ export function ingressRoutes({metadata, spec: raw}: KubeObject): IngressRoute[]
       if (!to) return []
       const type = pathType === 'Exact' || pathType === 'Prefix' ? pathType : 'ImplementationSpecific'
       return [
-        {...base, host: text(host) ?? '', path: text(path) ?? '/', pathType: type, ...to, isDefault: false} as const,
+        {
+          ...base,
+          host: text(host) ?? '',
+          path: text(path) ?? '/',
+          pathType: type,
+          ...to,
+          ...tlsOf(spec, namespace, text(host) ?? ''),
+          isDefault: false,
+        } as const,
       ]
     }),
   )
   const fallback = backendOf(record(spec['defaultBackend'] ?? spec['backend']), namespace)
   return fallback ? [...rules, {...base, host: '', path: '/', pathType: 'Prefix', ...fallback, isDefault: true}] : rules
+}
+
+/** The Secret for a host: of the entry of spec.tls that lists it, or that lists none. */
+function tlsOf(spec: Json, namespace: string, host: string): Pick<IngressRoute, 'tlsSecret'> {
+  const entry = list(spec['tls']).find(({hosts}) => {
+    const names = texts(hosts)
+    return names.length === 0 || names.some((name) => name === host || coversHost(name, host))
+  })
+  const secret = text(entry?.['secretName'])
+  return secret === undefined ? {} : {tlsSecret: `${namespace}/${secret}`}
 }
 
 function backendOf(backend: Json, namespace: string): Pick<IngressRoute, 'service' | 'port'> | undefined {
@@ -134,3 +149,60 @@ export function findRoute(
     )
   return route
 }
+
+/** The class of an Ingress: by its name, or the default one. */
+export function classOf(
+  {raw}: ClusterState,
+  {className}: IngressRoute,
+): {readonly name?: string; readonly controller?: string; readonly problem?: string} {
+  const classes = raw['ingressclasses']
+  if (!classes) return className === undefined ? {} : {name: className}
+  const found = classes.find(({metadata}) =>
+    className === undefined
+      ? metadata.annotations?.['ingressclass.kubernetes.io/is-default-class'] === 'true'
+      : metadata.name === className,
+  )
+  if (!found)
+    return {
+      ...(className === undefined ? {} : {name: className}),
+      problem:
+        className === undefined
+          ? 'it names no class, and no IngressClass is the default'
+          : `IngressClass ${className} does not exist`,
+    }
+  const controller = text(record(found.spec)['controller'])
+  return {name: found.metadata.name, ...(controller === undefined ? {} : {controller})}
+}
+
+/**
+ * The Service by which clients reach the controller of an Ingress: the one that has an address of the Ingress' status,
+ * else the one with a label that is a part of the controller's name (`k8s.io/ingress-nginx`).
+ */
+export function controllerService(cluster: ClusterState, route: IngressRoute): Service | undefined {
+  const outside = cluster.services.filter(({type}) => type === 'LoadBalancer' || type === 'NodePort')
+  const addresses = statusAddresses(cluster, route)
+  const byAddress = outside.find(({loadBalancer, externalIPs}) =>
+    [...externalIPs, ...loadBalancer.flatMap(({ip, hostname}) => ip ?? hostname ?? [])].some((one) =>
+      addresses.has(one),
+    ),
+  )
+  if (byAddress) return byAddress
+  const parts = (classOf(cluster, route).controller ?? '').split('/')
+  return outside.find(({labels}) => parts.includes(labels['app.kubernetes.io/name'] ?? '-'))
+}
+
+function statusAddresses({raw}: ClusterState, {ingress}: IngressRoute): Set<string> {
+  const own = (raw['ingresses'] ?? []).find(
+    ({metadata}) => `${metadata.namespace ?? 'default'}/${metadata.name}` === ingress,
+  )
+  const entries = list(record(record(own?.status)['loadBalancer'])['ingress'])
+  return new Set(entries.flatMap(({ip, hostname}) => [text(ip), text(hostname)].filter((one) => one !== undefined)))
+}
+
+/** Does the controller send to the Service (annotation service-upstream), or past it to the endpoints, as ingress-nginx does? */
+export const usesServiceAddress = ({raw}: ClusterState, {ingress}: IngressRoute): boolean =>
+  (raw['ingresses'] ?? []).some(
+    ({metadata}) =>
+      `${metadata.namespace ?? 'default'}/${metadata.name}` === ingress &&
+      metadata.annotations?.['nginx.ingress.kubernetes.io/service-upstream'] === 'true',
+  )

@@ -1,10 +1,7 @@
 import type {ClusterState, KubeObject, Pod, Protocol} from '../model/kube.js'
 import {inRange, parseRange, splitRanges, type Address, type Range} from '../util/ip.js'
-
-type Json = Record<string, unknown>
-const record = (value: unknown): Json =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {}
-const list = (value: unknown): Json[] => (Array.isArray(value) ? value.map(record) : [])
+import {list, record, type Json} from '../util/json.js'
+import {selects} from '../util/label-selector.js'
 
 /** One end of a connection as a NetworkPolicy sees it: a pod, or addresses that are no pod's. */
 export interface PolicyPeer {
@@ -127,32 +124,6 @@ function reaches(range: Range, {cidr, except}: Json): boolean {
     if (hole && typeof hole.lo === typeof range.lo) inside = splitRanges(inside, hole).outside
   }
   return inside.length > 0
-}
-
-/** A LabelSelector: matchLabels and matchExpressions all hold; the empty one selects everything. */
-export function selects(selector: unknown, labels: Readonly<Record<string, string>>): boolean {
-  const {matchLabels, matchExpressions} = record(selector)
-  return (
-    Object.entries(record(matchLabels)).every(([key, value]) => labels[key] === value) &&
-    list(matchExpressions).every((expression) => holds(expression, labels))
-  )
-}
-
-function holds({key, operator, values}: Json, labels: Readonly<Record<string, string>>): boolean {
-  const value = labels[String(key)]
-  const among = value !== undefined && Array.isArray(values) && values.includes(value)
-  switch (operator) {
-    case 'In':
-      return among
-    case 'NotIn':
-      return !among
-    case 'Exists':
-      return value !== undefined
-    case 'DoesNotExist':
-      return value === undefined
-    default:
-      return false
-  }
 }
 
 /** The pod that has an address, if one has it for its own. */

@@ -1,8 +1,5 @@
-type Json = Record<string, unknown>
+import {list, record, type Json} from '../util/json.js'
 
-const record = (value: unknown): Json =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {}
-const list = (value: unknown): Json[] => (Array.isArray(value) ? value.map(record) : [])
 const pick = (from: Json, keys: readonly string[]): Json =>
   Object.fromEntries(keys.filter((key) => from[key] !== undefined).map((key) => [key, from[key]]))
 
@@ -12,6 +9,7 @@ const ANNOTATIONS = [
   'service.kubernetes.io/topology-aware-hints',
   'service.beta.kubernetes.io/load-balancer-source-ranges',
   'kubernetes.io/ingress.class',
+  'ingressclass.kubernetes.io/is-default-class',
   'nginx.ingress.kubernetes.io/service-upstream',
 ]
 

@@ -105,7 +105,8 @@ export interface Pod {
   readonly dnsPolicy: string
   readonly dnsConfig?: {nameservers?: string[]; searches?: string[]; options?: {name: string; value?: string}[]}
   readonly enableServiceLinks: boolean
-  readonly created?: string
+  /** When the container that has run longest was started; else when the pod was made. */
+  readonly started?: string
 }
 
 export interface NodeAddress {

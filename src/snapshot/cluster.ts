@@ -16,6 +16,7 @@ import type {
   ServicePort,
 } from '../model/kube.js'
 import type {Problem} from '../parse/problem.js'
+import {list, number, record, text, texts, type Json} from '../util/json.js'
 
 /** The files of `api/` and the name under which their objects are kept. */
 export const API_LISTS = [
@@ -38,16 +39,9 @@ export const API_LISTS = [
   'events',
   'configmaps',
   'servicecidrs',
+  'secrets',
 ] as const
 
-type Json = Record<string, unknown>
-const record = (value: unknown): Json =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {}
-const list = (value: unknown): Json[] => (Array.isArray(value) ? value.map(record) : [])
-const string = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined)
-const number = (value: unknown): number | undefined => (typeof value === 'number' ? value : undefined)
-const strings = (value: unknown): string[] =>
-  Array.isArray(value) ? value.filter((item): item is string => typeof item === 'string') : []
 const labelsOf = (value: unknown): Record<string, string> =>
   Object.fromEntries(
     Object.entries(record(value)).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
@@ -65,7 +59,7 @@ export function readCluster(read: (path: string) => string | undefined, problems
   const slices = raw['endpointslices']?.map(sliceOf).filter((slice) => slice !== undefined)
   const config = kubeProxyConfig(read, problems)
   return {
-    ...maybe('version', string(readJson('api/version.json', read, problems)?.['gitVersion'])),
+    ...maybe('version', text(readJson('api/version.json', read, problems)?.['gitVersion'])),
     namespaces: raw['namespaces']?.map(({metadata}) => ({name: metadata.name, labels: metadata.labels ?? {}})),
     services: (raw['services'] ?? []).map(serviceOf),
     slices: slices ?? endpoints ?? [],
@@ -100,7 +94,7 @@ function readList(
     return undefined
   }
   return list(json['items']).filter((item, at) => {
-    if (string(record(item['metadata'])['name']) !== undefined) return true
+    if (text(record(item['metadata'])['name']) !== undefined) return true
     problems.push({file: path, line: 0, message: `item ${at + 1} has no metadata.name`})
     return false
   }) as unknown as KubeObject[]
@@ -110,8 +104,8 @@ const protocolOf = (value: unknown): Protocol => (value === 'UDP' || value === '
 
 function serviceOf({metadata, spec: rawSpec, status}: KubeObject): Service {
   const spec = record(rawSpec)
-  const type = string(spec['type']) as Service['type'] | undefined
-  const ips = strings(spec['clusterIPs']).length > 0 ? strings(spec['clusterIPs']) : [string(spec['clusterIP']) ?? '']
+  const type = text(spec['type']) as Service['type'] | undefined
+  const ips = texts(spec['clusterIPs']).length > 0 ? texts(spec['clusterIPs']) : [text(spec['clusterIP']) ?? '']
   const namespace = metadata.namespace ?? 'default'
   const timeout = number(record(record(spec['sessionAffinityConfig'])['clientIP'])['timeoutSeconds'])
   const annotations = metadata.annotations ?? {}
@@ -122,37 +116,37 @@ function serviceOf({metadata, spec: rawSpec, status}: KubeObject): Service {
     type: type ?? 'ClusterIP',
     clusterIPs: ips.filter((ip) => ip !== '' && ip !== 'None'),
     headless: ips.includes('None'),
-    ...maybe('externalName', string(spec['externalName'])),
+    ...maybe('externalName', text(spec['externalName'])),
     ports: list(spec['ports']).map(servicePortOf),
     selector:
       spec['selector'] === undefined || spec['selector'] === null || Object.keys(record(spec['selector'])).length === 0
         ? undefined
         : labelsOf(spec['selector']),
-    externalIPs: strings(spec['externalIPs']),
+    externalIPs: texts(spec['externalIPs']),
     loadBalancer: type === 'LoadBalancer' ? list(record(record(status)['loadBalancer'])['ingress']).map(ingressOf) : [],
-    ...maybe('loadBalancerClass', string(spec['loadBalancerClass'])),
+    ...maybe('loadBalancerClass', text(spec['loadBalancerClass'])),
     sourceRanges: sourceRangesOf(spec, annotations),
     ...maybe('affinityTimeout', spec['sessionAffinity'] === 'ClientIP' ? (timeout ?? 10800) : undefined),
     externalTrafficPolicy: spec['externalTrafficPolicy'] === 'Local' ? 'Local' : 'Cluster',
     internalTrafficPolicy: spec['internalTrafficPolicy'] === 'Local' ? 'Local' : 'Cluster',
     ...maybe('healthCheckNodePort', number(spec['healthCheckNodePort']) || undefined),
     publishNotReadyAddresses: spec['publishNotReadyAddresses'] === true,
-    ipFamilies: strings(spec['ipFamilies']),
-    ...maybe('ipFamilyPolicy', string(spec['ipFamilyPolicy'])),
-    ...maybe('trafficDistribution', string(spec['trafficDistribution'])),
+    ipFamilies: texts(spec['ipFamilies']),
+    ...maybe('ipFamilyPolicy', text(spec['ipFamilyPolicy'])),
+    ...maybe('trafficDistribution', text(spec['trafficDistribution'])),
     ...maybe(
       'topologyMode',
       annotations['service.kubernetes.io/topology-mode'] ?? annotations['service.kubernetes.io/topology-aware-hints'],
     ),
     ...maybe('proxyName', metadata.labels?.['service.kubernetes.io/service-proxy-name']),
     labels: metadata.labels ?? {},
-    ...maybe('created', string((metadata as Json)['creationTimestamp'])),
+    ...maybe('created', text((metadata as Json)['creationTimestamp'])),
   }
 }
 
 /** The annotation is the old spelling of the field (kubernetes/pkg/api/v1/service). */
 function sourceRangesOf(spec: Json, annotations: Record<string, string>): string[] {
-  const field = strings(spec['loadBalancerSourceRanges'])
+  const field = texts(spec['loadBalancerSourceRanges'])
   if (field.length > 0) return field
   return (annotations['service.beta.kubernetes.io/load-balancer-source-ranges'] ?? '')
     .split(',')
@@ -163,7 +157,7 @@ function sourceRangesOf(spec: Json, annotations: Record<string, string>): string
 function servicePortOf(port: Json): ServicePort {
   const target = port['targetPort']
   return {
-    name: string(port['name']) ?? '',
+    name: text(port['name']) ?? '',
     protocol: protocolOf(port['protocol']),
     port: number(port['port']) ?? 0,
     targetPort: typeof target === 'string' || typeof target === 'number' ? target : (number(port['port']) ?? 0),
@@ -172,8 +166,8 @@ function servicePortOf(port: Json): ServicePort {
 }
 
 const ingressOf = (item: Json): LoadBalancerIngress => ({
-  ...maybe('ip', string(item['ip'])),
-  ...maybe('hostname', string(item['hostname'])),
+  ...maybe('ip', text(item['ip'])),
+  ...maybe('hostname', text(item['hostname'])),
   ipMode: item['ipMode'] === 'Proxy' ? 'Proxy' : 'VIP',
 })
 
@@ -195,7 +189,7 @@ function sliceOf({metadata, ...rest}: KubeObject): EndpointSlice | undefined {
 }
 
 const endpointPortOf = (port: Json): EndpointPort => ({
-  name: string(port['name']) ?? '',
+  name: text(port['name']) ?? '',
   port: number(port['port']),
   protocol: protocolOf(port['protocol']),
 })
@@ -206,7 +200,7 @@ function endpointsOf(endpoint: Json): Endpoint[] {
   const ready = conditions['ready'] !== false
   const target = record(endpoint['targetRef'])
   const hints = record(endpoint['hints'])
-  return strings(endpoint['addresses'])
+  return texts(endpoint['addresses'])
     .slice(0, 1)
     .map((address) => ({
       address,
@@ -215,18 +209,18 @@ function endpointsOf(endpoint: Json): Endpoint[] {
       terminating: conditions['terminating'] === true,
       ...maybe(
         'node',
-        string(endpoint['nodeName']) ??
-          string(record(endpoint['deprecatedTopology'] ?? endpoint['topology'])['kubernetes.io/hostname']),
+        text(endpoint['nodeName']) ??
+          text(record(endpoint['deprecatedTopology'] ?? endpoint['topology'])['kubernetes.io/hostname']),
       ),
       ...maybe('pod', podRef(target)),
-      ...maybe('hostname', string(endpoint['hostname'])),
-      zoneHints: list(hints['forZones']).flatMap(({name}) => string(name) ?? []),
-      nodeHints: list(hints['forNodes']).flatMap(({name}) => string(name) ?? []),
+      ...maybe('hostname', text(endpoint['hostname'])),
+      zoneHints: list(hints['forZones']).flatMap(({name}) => text(name) ?? []),
+      nodeHints: list(hints['forNodes']).flatMap(({name}) => text(name) ?? []),
     }))
 }
 
 const podRef = (target: Json): string | undefined =>
-  target['kind'] === 'Pod' ? `${string(target['namespace']) ?? 'default'}/${string(target['name']) ?? ''}` : undefined
+  target['kind'] === 'Pod' ? `${text(target['namespace']) ?? 'default'}/${text(target['name']) ?? ''}` : undefined
 
 /** Endpoints objects in the shape of slices: one for each subset and family. */
 function subsetsToSlices(objects: readonly KubeObject[]): EndpointSlice[] {
@@ -256,13 +250,13 @@ function subsetsToSlices(objects: readonly KubeObject[]): EndpointSlice[] {
 
 function subsetEndpoints(value: unknown, ready: boolean): Endpoint[] {
   return list(value).map((item) => ({
-    address: string(item['ip']) ?? '',
+    address: text(item['ip']) ?? '',
     ready,
     serving: ready,
     terminating: false,
-    ...maybe('node', string(item['nodeName'])),
+    ...maybe('node', text(item['nodeName'])),
     ...maybe('pod', podRef(record(item['targetRef']))),
-    ...maybe('hostname', string(item['hostname'])),
+    ...maybe('hostname', text(item['hostname'])),
     zoneHints: [],
     nodeHints: [],
   }))
@@ -272,34 +266,39 @@ function podOf({metadata, spec: rawSpec, status: rawStatus}: KubeObject): Pod {
   const spec = record(rawSpec)
   const status = record(rawStatus)
   const namespace = metadata.namespace ?? 'default'
-  const ips = list(status['podIPs']).flatMap(({ip}) => string(ip) ?? [])
+  const ips = list(status['podIPs']).flatMap(({ip}) => text(ip) ?? [])
   const ready = list(status['conditions']).some(({type, status: value}) => type === 'Ready' && value === 'True')
   return {
     namespace,
     name: metadata.name,
     id: `${namespace}/${metadata.name}`,
-    ips: ips.length > 0 ? ips : [string(status['podIP'])].filter((ip) => ip !== undefined),
-    ...maybe('node', string(spec['nodeName'])),
+    ips: ips.length > 0 ? ips : [text(status['podIP'])].filter((ip) => ip !== undefined),
+    ...maybe('node', text(spec['nodeName'])),
     hostNetwork: spec['hostNetwork'] === true,
-    phase: string(status['phase']) ?? 'Unknown',
+    phase: text(status['phase']) ?? 'Unknown',
     ready,
     ...maybe('notReadyReason', ready ? undefined : notReadyReason(status)),
-    terminating: string((metadata as Json)['deletionTimestamp']) !== undefined,
+    terminating: text((metadata as Json)['deletionTimestamp']) !== undefined,
     labels: metadata.labels ?? {},
     ports: [...list(spec['containers']), ...list(spec['initContainers'])].flatMap(({ports}) =>
       list(ports).map(containerPortOf),
     ),
-    ...maybe('hostname', string(spec['hostname'])),
-    ...maybe('subdomain', string(spec['subdomain'])),
-    dnsPolicy: string(spec['dnsPolicy']) ?? 'ClusterFirst',
+    ...maybe('hostname', text(spec['hostname'])),
+    ...maybe('subdomain', text(spec['subdomain'])),
+    dnsPolicy: text(spec['dnsPolicy']) ?? 'ClusterFirst',
     ...maybe('dnsConfig', spec['dnsConfig'] as Pod['dnsConfig']),
     enableServiceLinks: spec['enableServiceLinks'] !== false,
-    ...maybe('created', string((metadata as Json)['creationTimestamp'])),
+    ...maybe('started', startedAt(status) ?? text((metadata as Json)['creationTimestamp'])),
   }
 }
 
+const startedAt = (status: Json): string | undefined =>
+  list(status['containerStatuses'])
+    .flatMap(({state}) => text(record(record(state)['running'])['startedAt']) ?? [])
+    .sort((a, b) => Date.parse(a) - Date.parse(b))[0]
+
 const containerPortOf = (port: Json): ContainerPort => ({
-  name: string(port['name']) ?? '',
+  name: text(port['name']) ?? '',
   port: number(port['containerPort']) ?? 0,
   protocol: protocolOf(port['protocol']),
 })
@@ -310,31 +309,28 @@ function notReadyReason(status: Json): string {
     return typeof why === 'string' ? [`container ${String(name)}: ${why}`] : []
   })
   const condition = list(status['conditions']).find(({type, status: value}) => type === 'Ready' && value !== 'True')
-  const words = [
-    string(status['reason']),
-    ...waiting,
-    string(condition?.['reason']),
-    string(condition?.['message']),
-  ].filter((word) => word !== undefined)
-  return words.length > 0 ? words.join(', ') : `phase ${string(status['phase']) ?? 'Unknown'}`
+  const words = [text(status['reason']), ...waiting, text(condition?.['reason']), text(condition?.['message'])].filter(
+    (word) => word !== undefined,
+  )
+  return words.length > 0 ? words.join(', ') : `phase ${text(status['phase']) ?? 'Unknown'}`
 }
 
 function nodeOf({metadata, spec: rawSpec, status: rawStatus}: KubeObject): Node {
   const spec = record(rawSpec)
   const status = record(rawStatus)
-  const cidrs = strings(spec['podCIDRs'])
+  const cidrs = texts(spec['podCIDRs'])
   const ready = list(status['conditions']).find(({type}) => type === 'Ready')
   return {
     name: metadata.name,
     addresses: list(status['addresses']).map((item): NodeAddress => ({
-      type: string(item['type']) ?? '',
-      address: string(item['address']) ?? '',
+      type: text(item['type']) ?? '',
+      address: text(item['address']) ?? '',
     })),
-    podCIDRs: cidrs.length > 0 ? cidrs : [string(spec['podCIDR'])].filter((cidr) => cidr !== undefined),
+    podCIDRs: cidrs.length > 0 ? cidrs : [text(spec['podCIDR'])].filter((cidr) => cidr !== undefined),
     labels: metadata.labels ?? {},
     ready: ready === undefined || ready['status'] === 'True',
     unschedulable: spec['unschedulable'] === true,
-    ...maybe('kubeletVersion', string(record(status['nodeInfo'])['kubeletVersion'])),
+    ...maybe('kubeletVersion', text(record(status['nodeInfo'])['kubeletVersion'])),
   }
 }
 
@@ -343,13 +339,13 @@ function kubeProxyConfig(read: (path: string) => string | undefined, problems: P
   const json = readJson(path, read, problems)
   if (!json) return undefined
   const object = json['kind'] === 'List' || Array.isArray(json['items']) ? (list(json['items'])[0] ?? {}) : json
-  const text =
-    string(record(object['data'])['config.conf']) ??
-    string(record(object['data'])['config.yaml']) ??
-    string(record(object['data'])['kube-proxy-config.yaml'])
-  if (text === undefined) return undefined
+  const conf =
+    text(record(object['data'])['config.conf']) ??
+    text(record(object['data'])['config.yaml']) ??
+    text(record(object['data'])['kube-proxy-config.yaml'])
+  if (conf === undefined) return undefined
   try {
-    return configOf(record(parseYaml(text)))
+    return configOf(record(parseYaml(conf)))
   } catch (error) {
     problems.push({
       file: path,
@@ -361,17 +357,17 @@ function kubeProxyConfig(read: (path: string) => string | undefined, problems: P
 }
 
 function configOf(config: Json): KubeProxyConfig {
-  const mode = string(config['mode'])
+  const mode = text(config['mode'])
   const backend = record(config[mode === 'nftables' ? 'nftables' : 'iptables'])
   const ipvs = record(config['ipvs'])
   return {
     ...maybe('mode', mode || undefined),
-    clusterCIDRs: (string(config['clusterCIDR']) ?? '').split(',').filter(Boolean),
-    nodePortAddresses: strings(config['nodePortAddresses']),
+    clusterCIDRs: (text(config['clusterCIDR']) ?? '').split(',').filter(Boolean),
+    nodePortAddresses: texts(config['nodePortAddresses']),
     masqueradeAll: backend['masqueradeAll'] === true,
     localhostNodePorts: record(config['iptables'])['localhostNodePorts'] !== false,
-    ...maybe('detectLocalMode', string(config['detectLocalMode'])),
-    ...maybe('scheduler', string(ipvs['scheduler']) || undefined),
+    ...maybe('detectLocalMode', text(config['detectLocalMode'])),
+    ...maybe('scheduler', text(ipvs['scheduler']) || undefined),
     strictARP: ipvs['strictARP'] === true,
   }
 }

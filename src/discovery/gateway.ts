@@ -1,0 +1,176 @@
+import type {ClusterState, KubeObject} from '../model/kube.js'
+import {list, number, record, text, texts, type Json} from '../util/json.js'
+import {selects} from '../util/label-selector.js'
+
+/** Where one rule of a Gateway API route sends packets (HTTPRoute, TCPRoute, TLSRoute; GRPCRoute is HTTP as well). */
+export interface GatewayRoute {
+  /** `HTTPRoute namespace/name` */
+  readonly route: string
+  readonly hostnames: readonly string[]
+  /** Path matches in words, `/` where there is none; empty for TCP and TLS. */
+  readonly matches: readonly string[]
+  /** `namespace/name` */
+  readonly service: string
+  readonly port: number | undefined
+  /** Share of the rule's requests: weight over the sum of weights. */
+  readonly share: number
+  /** `namespace/name`, with the listener where one is named. */
+  readonly gateways: readonly string[]
+  /** Why nothing takes this way; empty when all is well. */
+  readonly problems: readonly string[]
+}
+
+const KINDS = {httproutes: 'HTTPRoute', tcproutes: 'TCPRoute', tlsroutes: 'TLSRoute'} as const
+/** Which routes a listener takes when it does not say (spec: Listener.protocol, allowedRoutes.kinds). */
+const BY_PROTOCOL: Readonly<Record<string, readonly string[]>> = {
+  HTTP: ['HTTPRoute'],
+  HTTPS: ['HTTPRoute'],
+  TLS: ['TLSRoute', 'TCPRoute'],
+  TCP: ['TCPRoute'],
+}
+
+type Kind = (typeof KINDS)[keyof typeof KINDS]
+
+/** All ways of Gateway API routes to Services. */
+export function gatewayRoutes(cluster: ClusterState): GatewayRoute[] {
+  return Object.entries(KINDS).flatMap(([resource, kind]) =>
+    (cluster.raw[resource] ?? []).flatMap((object) => routesOf(cluster, kind, object)),
+  )
+}
+
+function routesOf(cluster: ClusterState, kind: Kind, {metadata, spec: raw}: KubeObject): GatewayRoute[] {
+  const spec = record(raw)
+  const namespace = metadata.namespace ?? 'default'
+  const hostnames = texts(spec['hostnames'])
+  const parents = list(spec['parentRefs']).filter((parent) => (text(parent['kind']) ?? 'Gateway') === 'Gateway')
+  const attached = parents.map((parent) => attach(cluster, parent, {kind, namespace, hostnames}))
+  const problems = attached.some(({problem}) => problem === undefined)
+    ? []
+    : attached.length === 0
+      ? ['it has no parent Gateway']
+      : attached.flatMap(({problem}) => problem ?? [])
+  return list(spec['rules']).flatMap((rule) => {
+    const backends = list(rule['backendRefs']).filter((backend) => (text(backend['kind']) ?? 'Service') === 'Service')
+    const total = backends.reduce((sum, backend) => sum + (number(backend['weight']) ?? 1), 0)
+    return backends.map((backend): GatewayRoute => {
+      const service = `${text(backend['namespace']) ?? namespace}/${text(backend['name']) ?? ''}`
+      return {
+        route: `${kind} ${namespace}/${metadata.name}`,
+        hostnames,
+        matches: kind === 'HTTPRoute' ? matchesOf(rule) : [],
+        service,
+        port: number(backend['port']),
+        share: total === 0 ? 0 : (number(backend['weight']) ?? 1) / total,
+        gateways: attached.map(({gateway}) => gateway),
+        problems: [...problems, ...backendProblems(cluster, {kind, namespace, service, port: number(backend['port'])})],
+      }
+    })
+  })
+}
+
+function matchesOf(rule: Json): string[] {
+  const matches = list(rule['matches']).map((match) => {
+    const path = record(match['path'])
+    const method = text(match['method'])
+    const value = `${text(path['type']) === 'Exact' ? '= ' : text(path['type']) === 'RegularExpression' ? '~ ' : ''}${text(path['value']) ?? '/'}`
+    return method === undefined ? value : `${method} ${value}`
+  })
+  return matches.length > 0 ? matches : ['/']
+}
+
+interface RouteFacts {
+  readonly kind: Kind
+  readonly namespace: string
+  readonly hostnames: readonly string[]
+}
+
+/** Does one listener of the parent take the route? (GEP: Attaching routes to Gateways) */
+function attach(cluster: ClusterState, parent: Json, route: RouteFacts): {gateway: string; problem?: string} {
+  const namespace = text(parent['namespace']) ?? route.namespace
+  const section = text(parent['sectionName'])
+  const id = `${namespace}/${text(parent['name']) ?? ''}`
+  const gateway = section === undefined ? id : `${id} listener ${section}`
+  const found = cluster.raw['gateways']?.find(
+    ({metadata}) => metadata.name === parent['name'] && (metadata.namespace ?? 'default') === namespace,
+  )
+  if (!found) return {gateway, problem: `Gateway ${id} does not exist`}
+  const listeners = list(record(found.spec)['listeners']).filter(
+    (listener) =>
+      (section === undefined || listener['name'] === section) &&
+      (parent['port'] === undefined || listener['port'] === parent['port']),
+  )
+  if (listeners.length === 0)
+    return {gateway, problem: `Gateway ${id} has no listener ${section ?? `on port ${String(parent['port'])}`}`}
+  const refusals = listeners.map((listener) => refusal(cluster, listener, {...route, gatewayNamespace: namespace}))
+  return refusals.includes(undefined) ? {gateway} : {gateway, problem: `Gateway ${id}: ${refusals[0]}`}
+}
+
+function refusal(
+  cluster: ClusterState,
+  listener: Json,
+  {kind, namespace, hostnames, gatewayNamespace}: RouteFacts & {gatewayNamespace: string},
+): string | undefined {
+  const name = `listener ${text(listener['name']) ?? ''}`
+  const allowed = record(listener['allowedRoutes'])
+  const kinds = list(allowed['kinds']).flatMap((one) => text(one['kind']) ?? [])
+  if (!(kinds.length > 0 ? kinds : (BY_PROTOCOL[text(listener['protocol']) ?? ''] ?? [])).includes(kind))
+    return `${name} takes no ${kind}`
+  const from = record(allowed['namespaces'])
+  if (!takesNamespace(cluster, from, {namespace, gatewayNamespace}))
+    return `${name} takes no routes of namespace ${namespace}`
+  const host = text(listener['hostname'])
+  if (host !== undefined && hostnames.length > 0 && !hostnames.some((one) => hostsMeet(host, one)))
+    return `${name} is for ${host}, the route for ${hostnames.join(', ')}`
+  return undefined
+}
+
+function takesNamespace(
+  {namespaces}: ClusterState,
+  from: Json,
+  {namespace, gatewayNamespace}: {namespace: string; gatewayNamespace: string},
+): boolean {
+  const which = text(from['from']) ?? 'Same'
+  if (which === 'All') return true
+  if (which === 'Same') return namespace === gatewayNamespace
+  if (which !== 'Selector') return false
+  return selects(from['selector'], namespaces?.find(({name}) => name === namespace)?.labels ?? {})
+}
+
+/** Do two host names, either with a wildcard for one or more labels, have a name in common? */
+function hostsMeet(a: string, b: string): boolean {
+  const [one, two] = [a.toLowerCase(), b.toLowerCase()]
+  if (one === two) return true
+  const covers = (wild: string, name: string): boolean => wild.startsWith('*.') && name.endsWith(wild.slice(1))
+  return covers(one, two) || covers(two, one)
+}
+
+function backendProblems(
+  cluster: ClusterState,
+  {kind, namespace, service, port}: {kind: Kind; namespace: string; service: string; port: number | undefined},
+): string[] {
+  const found = cluster.services.find(({id}) => id === service)
+  if (!found) return [`backend Service ${service} does not exist`]
+  if (!found.ports.some((own) => own.port === port))
+    return [`backend Service ${service} has no port ${port ?? '(none named)'}`]
+  return found.namespace === namespace || isGranted(cluster, {kind, namespace}, found)
+    ? []
+    : [`no ReferenceGrant in namespace ${found.namespace} lets ${kind}s of ${namespace} use Service ${found.name}`]
+}
+
+/** A backend in another namespace needs a ReferenceGrant there. */
+function isGranted(
+  {raw}: ClusterState,
+  from: {kind: string; namespace: string},
+  to: {namespace: string; name: string},
+): boolean {
+  return (raw['referencegrants'] ?? [])
+    .filter(({metadata}) => metadata.namespace === to.namespace)
+    .some(
+      ({spec}) =>
+        list(record(spec)['from']).some((one) => one['kind'] === from.kind && one['namespace'] === from.namespace) &&
+        list(record(spec)['to']).some(
+          (one) =>
+            one['kind'] === 'Service' && (one['name'] === undefined || one['name'] === '' || one['name'] === to.name),
+        ),
+    )
+}
