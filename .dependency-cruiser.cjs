@@ -8,7 +8,7 @@ module.exports = {
   forbidden: [
     {name: 'no-cycles', severity: 'error', from: {path: '^src/(?!dataplane/|parse/)'}, to: {circular: true, viaOnly: {dependencyTypesNot: ['type-only']}}},
     only('model', 'model', []), only('util', 'util', []), only('parse', 'parse', []), only('snapshot', 'snapshot', ['parse']), only('discovery', 'discovery', ['snapshot']),
-    only('kube', 'kube', ['snapshot']), only('nodes', 'nodes', ['snapshot']), only('dataplane', 'dataplane', ['snapshot', 'parse']),
+    only('kube', 'kube', ['snapshot']), only('nodes', 'nodes', ['snapshot', 'discovery']), only('dataplane', 'dataplane', ['snapshot', 'parse']),
     only('intent', 'intent', ['snapshot']), only('checks', 'checks', ['snapshot', 'parse', 'dataplane', 'intent', 'discovery']),
     {name: 'report-reads-results', severity: 'error', comment: 'reporters read results only', from: {path: '^src/report/'}, to: {path: '^src/(parse|kube|nodes|dataplane|intent|cli|commands)/'}},
     {name: 'client-node-only-in-kube', severity: 'error', from: {pathNot: '^src/kube/'}, to: {path: 'node_modules/@kubernetes/'}},

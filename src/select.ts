@@ -1,5 +1,5 @@
-import {backendPort, findRoute, ingressName} from './discovery/ingress.js'
-import type {Service} from './model/kube.js'
+import {backendPort, findRoute, ingressName, type IngressRoute} from './discovery/ingress.js'
+import type {Service, ServicePort} from './model/kube.js'
 import {SvcTraceError} from './model/errors.js'
 import type {Snapshot} from './snapshot/snapshot.js'
 
@@ -51,12 +51,12 @@ export function findService({cluster, info}: Snapshot, text: string, wanted?: st
   throw notFound(cluster.services, text, namespace)
 }
 
-/** The Service that a word of the command line leads to: by its own name, or through an Ingress, which gives the port as well. */
+/** The Service that a word of the command line leads to: by its own name, or through an Ingress, whose route and port come with it. */
 export function findTarget(
   snapshot: Snapshot,
   word: string,
   flags: {namespace?: string | undefined; host?: string | undefined; path?: string | undefined},
-): {service: Service; port?: string} {
+): {service: Service; ingress?: {route: IngressRoute; port: ServicePort}} {
   const ingress = ingressName(word, flags.namespace ?? snapshot.info.namespace ?? 'default')
   if (!ingress) {
     if (flags.host !== undefined || flags.path !== undefined)
@@ -83,7 +83,7 @@ export function findTarget(
       `${what} leads to port ${route.port} of ${service.id}, which it does not have`,
       `kubectl describe ingress ${ingress.name} -n ${ingress.namespace}`,
     )
-  return {service, port: String(port.port)}
+  return {service, ingress: {route, port}}
 }
 
 const KINDS = new Set(['svc', 'service', 'services'])

@@ -4,7 +4,7 @@ import type {Finding, Incomplete} from './checks/finding.js'
 import {otherProxy, proxyFacts} from './checks/proxy.js'
 import {walk} from './dataplane/walk.js'
 import type {World} from './dataplane/world.js'
-import {allRoutes, type IngressRoute} from './discovery/ingress.js'
+import {discover, type Discovery} from './discovery/discover.js'
 import {endpointsOf, type ServiceEndpoint} from './intent/endpoints.js'
 import {frontendsOf, nodePortFrontends, servesFamily, type Frontend} from './intent/promise.js'
 import type {Service, ServicePort} from './model/kube.js'
@@ -22,6 +22,8 @@ export interface TraceOptions {
   /** Port number, node port or port name. */
   readonly port?: string
   readonly nodes?: readonly string[]
+  /** Past the Service's own addresses, straight to its endpoints, as some Ingress controllers send. */
+  readonly direct?: boolean
 }
 
 /** What one kind of packet meets on some nodes: the same way on all of them. */
@@ -49,8 +51,7 @@ export interface TraceResult {
   readonly findings: readonly Finding[]
   readonly incomplete: readonly Incomplete[]
   readonly problems: readonly Problem[]
-  /** The rules of Ingresses that lead to the Service. */
-  readonly ingresses: readonly IngressRoute[]
+  readonly discovery: Discovery
 }
 
 /** Traces one Service: every frontend from every kind of origin on every node, then what is wrong with it. */
@@ -68,7 +69,7 @@ export function trace(
     findings: checked.findings,
     incomplete: unique([...tracer.incomplete, ...checked.incomplete]),
     problems: checked.problems,
-    ingresses: allRoutes(snapshot.cluster).filter((route) => route.service === service.id),
+    discovery: discover(snapshot.cluster, service, clientOf(snapshot, options)),
     endpoints: service.ports.map((port) => ({
       port,
       endpoints: ([4, 6] as const).flatMap((family) =>
@@ -84,6 +85,14 @@ export function trace(
       }
     }),
   }
+}
+
+/** The pod that asks, when the trace starts at one. */
+function clientOf({cluster, nodes}: Snapshot, {from}: TraceOptions): Parameters<typeof discover>[2] {
+  const pod = from?.kind === 'pod' ? cluster.pods?.find(({id}) => id === from.pod) : undefined
+  const state = pod?.node === undefined ? undefined : nodes.get(pod.node)
+  const file = 'resolv.txt'
+  return pod && {pod, nodeResolvConf: state?.section(file).state === 'read' ? state.text(file) : undefined}
 }
 
 function unique(list: readonly Incomplete[]): Incomplete[] {
@@ -134,8 +143,12 @@ class Tracer {
       const proxy = proxyFacts(this.snapshot.cluster, this.snapshot.nodes.get(node)!)
       return [
         ...this.endpointFrontends(port),
-        ...frontendsOf(this.service, port),
-        ...nodePortFrontends(this.snapshot.cluster, this.service, {port, proxy}),
+        ...(this.options.direct
+          ? []
+          : [
+              ...frontendsOf(this.service, port),
+              ...nodePortFrontends(this.snapshot.cluster, this.service, {port, proxy}),
+            ]),
       ].map((frontend) => ({frontend, node}))
     })
     return all.filter(
@@ -148,7 +161,7 @@ class Tracer {
   }
 
   private endpointFrontends(port: ServicePort): (Omit<Frontend, 'kind'> & {kind: 'endpoint'})[] {
-    if (!this.service.headless) return []
+    if (!this.service.headless && !this.options.direct) return []
     return ([4, 6] as const).flatMap((family) =>
       endpointsOf(this.snapshot.cluster, this.service, {port, family})
         .filter(({ready}) => ready || this.service.publishNotReadyAddresses)

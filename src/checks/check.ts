@@ -6,6 +6,7 @@ import type {Snapshot} from '../snapshot/snapshot.js'
 import {checkService, checkServices, externalIpConflicts} from './api.js'
 import {findingsOf} from './causes.js'
 import {rankOf} from './codes.js'
+import {checkDns} from './dns.js'
 import {compareAll, type Comparison, type Mismatch} from './compare.js'
 import {SEVERITIES, type Finding, type Incomplete} from './finding.js'
 import {unseenPolicies} from './policy.js'
@@ -67,6 +68,7 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
     ...unseenPolicies(snapshot.cluster, comparison),
     ...nodes,
     ...conflicts,
+    ...checkDns(snapshot.cluster, states, services),
     ...api,
   ])
   return {

@@ -472,6 +472,23 @@ export const CODES = {
       'parentRefs against Gateways and their listeners (protocol, allowedRoutes, hostname), backendRefs against Services and ReferenceGrants.',
     fix: 'kubectl describe httproute NAME: its conditions name the same; correct parentRefs or backendRefs, or add a ReferenceGrant',
   },
+  'dns-server-fails': {
+    code: 'SVT330',
+    severity: 'error',
+    title: 'a DNS server of the cluster gives no answers',
+    meaning: 'Names resolve slowly or not at all; with several replicas every second or third lookup fails.',
+    found: 'With --ask-dns: the DNS Service and each of its replicas are asked over TCP from a node.',
+    fix: 'kubectl svc-trace kube-dns -n kube-system; kubectl -n kube-system logs -l k8s-app=kube-dns',
+  },
+  'dns-answer-wrong': {
+    code: 'SVT331',
+    severity: 'error',
+    title: 'the cluster DNS says something else than the API',
+    meaning: 'A record is missing or stale: clients get no address, or an old one.',
+    found:
+      'With --ask-dns: the answers of each server against the records that the Kubernetes DNS specification wants.',
+    fix: 'kubectl -n kube-system logs -l k8s-app=kube-dns (does it see the API?); kubectl -n kube-system rollout restart deployment coredns',
+  },
   'external-name-broken': {
     code: 'SVT332',
     severity: 'error',

@@ -50,7 +50,7 @@ export async function examine(flags: LiveFlags): Promise<Step[]> {
 /** Asks the API itself (SelfSubjectAccessReview); where that is not possible, the lists will tell. */
 async function permissions(api: Api): Promise<Step[]> {
   const steps: Step[] = []
-  for (const {name, group, optional} of RESOURCES) {
+  for (const {name, group, optional} of RESOURCES.filter(({spare}) => !spare)) {
     const review = {
       apiVersion: 'authorization.k8s.io/v1',
       kind: 'SelfSubjectAccessReview',
@@ -78,7 +78,12 @@ async function permissions(api: Api): Promise<Step[]> {
   }
   return steps.length > 0
     ? steps
-    : [{state: 'ok', what: `may list everything needed (${RESOURCES.length} kinds of objects)`}]
+    : [
+        {
+          state: 'ok',
+          what: `may list everything needed (${RESOURCES.filter(({spare}) => !spare).length} kinds of objects)`,
+        },
+      ]
 }
 
 async function nodes(list: Parameters<typeof nodeTargets>[0], flags: LiveFlags, signal: AbortSignal): Promise<Step[]> {

@@ -57,6 +57,10 @@ export const nodeFlags = {
     default: 'auto',
     helpGroup: 'NODES',
   }),
+  'ask-dns': Flags.boolean({
+    description: 'ask the cluster DNS servers too, over TCP from a node, and compare',
+    helpGroup: 'NODES',
+  }),
   parallel: Flags.integer({description: 'how many nodes to read at once', default: 16, helpGroup: 'NODES'}),
   'node-timeout': Flags.string({description: 'time limit for one node', default: '60s', helpGroup: 'NODES'}),
 }

@@ -6,6 +6,8 @@ import {collectNodes, type NodeResult} from '../nodes/collect.js'
 import {localTransport, opensshTransport} from '../nodes/processes.js'
 import {sshTransport} from '../nodes/ssh.js'
 import type {NodeTarget, Transport} from '../nodes/transport.js'
+import type {NodeState} from '../snapshot/node-state.js'
+import {formatAddress} from '../util/ip.js'
 import {snapshotFromFiles, type Snapshot, type SnapshotInfo} from '../snapshot/snapshot.js'
 import {duration} from './duration.js'
 import {interruption} from './interruption.js'
@@ -25,6 +27,7 @@ export interface LiveFlags extends ConnectionFlags {
   readonly parallel?: number | undefined
   readonly node?: readonly string[] | undefined
   readonly 'api-only'?: boolean | undefined
+  readonly 'ask-dns'?: boolean | undefined
 }
 
 /** Takes a snapshot of the live cluster: the API first, then its nodes. */
@@ -43,6 +46,7 @@ export async function collectFiles(flags: LiveFlags): Promise<Map<string, string
     const wanted = flags['api-only'] ? [] : nodeTargets(cluster.nodes, flags)
     const results = await readNodes(wanted, flags, stop)
     for (const {node, files: own} of results) for (const [file, text] of own) files.set(`nodes/${node}/${file}`, text)
+    if (flags['ask-dns']) await addDns(files, {wanted, results, flags, signal: stop})
     files.set(
       'snapshot.json',
       `${JSON.stringify(infoOf({cluster: cluster.nodes.map(({name}) => name), results, forbidden, via: flags.via ?? 'auto', namespace: connection.namespace}), undefined, 2)}\n`,
@@ -119,6 +123,43 @@ async function readNodes(targets: readonly NodeTarget[], flags: LiveFlags, signa
     line.end()
   }
 }
+
+/** More questions than this are not asked of one server. */
+const MOST_QUESTIONS = 5000
+
+/** Asks the cluster's DNS servers about every Service, from the first node that was read. */
+async function addDns(
+  files: Map<string, string>,
+  {
+    wanted,
+    results,
+    flags,
+    signal,
+  }: {
+    wanted: readonly NodeTarget[]
+    results: readonly NodeResult[]
+    flags: LiveFlags
+    signal: AbortSignal
+  },
+): Promise<void> {
+  const target = wanted.find(({node}) => results.some((result) => result.node === node && result.failure === undefined))
+  if (!target) return
+  const {cluster, nodes} = snapshotFromFiles(files)
+  const {askDns} = await import('../nodes/ask-dns.js')
+  const {questionsFor, serversOf} = await import('../discovery/dns-answers.js')
+  const asked = await askDns(transportFor(flags), target, {
+    servers: serversOf(cluster, devicesOf(nodes.get(target.node)!)),
+    questions: cluster.services.flatMap((service) => questionsFor(cluster, service)).slice(0, MOST_QUESTIONS),
+    signal,
+  })
+  files.set(`nodes/${target.node}/dns.json`, JSON.stringify({asked}))
+}
+
+const devicesOf = ({links, addresses}: NodeState): {name: string; addresses: string[]}[] =>
+  links.map(({name}) => ({
+    name,
+    addresses: addresses.filter(({device}) => device === name).map(({address}) => formatAddress(address)),
+  }))
 
 function infoOf({
   cluster,

@@ -7,8 +7,9 @@ import {traceOptions} from '../cli/trace-options.js'
 import {buildWorld} from '../engine.js'
 import {SvcTraceError} from '../model/errors.js'
 import {gateOf, type FailOn} from '../report/gate.js'
-import {formatTrace} from '../report/trace-formats.js'
-import {trace} from '../trace.js'
+import {formatIngressTrace, formatTrace} from '../report/trace-formats.js'
+import {traceIngress} from '../trace-ingress.js'
+import {trace, type TraceResult} from '../trace.js'
 
 export default class Trace extends Command {
   static override summary = 'Trace one Service: the way of a packet through the nodes’ real rules, and what is wrong.'
@@ -57,10 +58,16 @@ export default class Trace extends Command {
   async run(): Promise<void> {
     const {args, flags} = await this.parse(Trace)
     const snapshot = await getSnapshot(flags)
-    const {service, port} = findTarget(snapshot, args.name, flags)
+    const {service, ingress} = findTarget(snapshot, args.name, flags)
     refuseUnknownNodes(snapshot, flags.node)
     const world = buildWorld(snapshot)
-    const options = traceOptions({...flags, port: flags.port ?? port}, world, service)
+    const options = traceOptions(flags, world, service)
+    const screen = terminal(flags)
+    if (ingress) {
+      const way = traceIngress(snapshot, world, {...ingress, service, options})
+      process.stdout.write(await formatIngressTrace(way, flags.output, screen))
+      return this.leave([...(way.entry ? [way.entry] : []), way.backend], flags)
+    }
     const result = trace(snapshot, world, {service, options})
     if (result.paths.length === 0 && flags.to !== undefined)
       throw new SvcTraceError(
@@ -68,13 +75,19 @@ export default class Trace extends Command {
         `${service.id} has no frontend ${flags.to}`,
         'clusterIP, nodePort, externalIP, loadBalancerIP, localhost, or an address of the Service, with or without its port',
       )
-    process.stdout.write(await formatTrace(result, flags.output, terminal(flags)))
-    const open = result.paths.some(({parts}) =>
-      parts.some(({fates}) => fates.some(({outcome}) => outcome === 'unknown')),
+    process.stdout.write(await formatTrace(result, flags.output, screen))
+    this.leave([result], flags)
+  }
+
+  private leave(results: readonly TraceResult[], flags: {'fail-on': string; 'allow-incomplete': boolean}): void {
+    const open = results.some(
+      ({paths, incomplete}) =>
+        incomplete.length > 0 ||
+        paths.some(({parts}) => parts.some(({fates}) => fates.some(({outcome}) => outcome === 'unknown'))),
     )
-    process.exitCode = gateOf(result.findings, {
-      failOn: flags['fail-on'] as FailOn,
-      open: (open || result.incomplete.length > 0) && !flags['allow-incomplete'],
-    })
+    process.exitCode = gateOf(
+      results.flatMap(({findings}) => findings),
+      {failOn: flags['fail-on'] as FailOn, open: open && !flags['allow-incomplete']},
+    )
   }
 }

@@ -206,3 +206,24 @@ export const usesServiceAddress = ({raw}: ClusterState, {ingress}: IngressRoute)
       `${metadata.namespace ?? 'default'}/${metadata.name}` === ingress &&
       metadata.annotations?.['nginx.ingress.kubernetes.io/service-upstream'] === 'true',
   )
+
+/** A plain port that ingress-nginx passes on to a Service (its tcp-services and udp-services ConfigMaps). */
+export interface PlainPort {
+  readonly port: number
+  readonly protocol: 'TCP' | 'UDP'
+  /** `namespace/name` */
+  readonly service: string
+  readonly servicePort: string
+}
+
+/** `"9000": "default/echo:8080:PROXY:PROXY"` (ingress-nginx, "Exposing TCP and UDP services"). */
+export function plainPorts({raw}: ClusterState): PlainPort[] {
+  return (raw['configmaps'] ?? []).flatMap(({metadata, data}) => {
+    if (metadata.name !== 'tcp-services' && metadata.name !== 'udp-services') return []
+    return Object.entries(data ?? {}).flatMap(([port, target]): PlainPort[] => {
+      const [service, servicePort] = target.split(':')
+      if (!/^\d+$/.test(port) || !service?.includes('/') || servicePort === undefined) return []
+      return [{port: Number(port), protocol: metadata.name === 'tcp-services' ? 'TCP' : 'UDP', service, servicePort}]
+    })
+  })
+}

@@ -1,6 +1,7 @@
 import {readFileSync} from 'node:fs'
 import {Agent as HttpAgent, request as httpRequest, type IncomingMessage} from 'node:http'
 import {Agent as HttpsAgent, request as httpsRequest, type RequestOptions} from 'node:https'
+import {setTimeout as sleep} from 'node:timers/promises'
 import {KubeConfig} from '@kubernetes/client-node'
 import {SvcTraceError} from '../model/errors.js'
 import {execCredential, type Credential} from './exec-credential.js'
@@ -9,16 +10,20 @@ import type {Connection} from './kubeconfig.js'
 /** An answer that is not a success. */
 export class ApiFailure extends SvcTraceError {
   readonly status: number
+  /** Seconds that the server wants us to wait (Retry-After); 0: it does not say. */
+  readonly retryAfter: number
 
-  constructor(status: number, message: string) {
+  constructor(status: number, message: string, retryAfter = 0) {
     super(status === 403 ? 'Forbidden' : 'ApiError', `the API server says: ${message} (HTTP ${status})`)
     this.status = status
+    this.retryAfter = retryAfter
   }
 }
 
 /** A read-only client of one API server. */
 export interface Api {
-  readonly get: (path: string) => Promise<Record<string, unknown>>
+  /** `accept`: another form of the answer than plain JSON objects. */
+  readonly get: (path: string, accept?: string) => Promise<Record<string, unknown>>
   readonly post: (path: string, body: object) => Promise<Record<string, unknown>>
   readonly close: () => void
 }
@@ -35,11 +40,11 @@ export async function openApi(connection: Connection, options: ApiOptions): Prom
   const secure = url.protocol === 'https:'
   const {options: tls, headers} = await authenticate(connection)
   const agent = secure ? new HttpsAgent({keepAlive: true}) : new HttpAgent({keepAlive: true})
-  const call = (method: string, path: string, body?: object): Promise<Record<string, unknown>> =>
-    send({method, url, path, secure, agent, headers, options, tls, ...(body ? {body: JSON.stringify(body)} : {})})
+  const base = {url, secure, agent, options, tls}
   return {
-    get: (path) => retry(() => call('GET', path), options.signal),
-    post: (path, body) => call('POST', path, body),
+    get: (path, accept = 'application/json') =>
+      retry(() => send({...base, method: 'GET', path, headers: {...headers, Accept: accept}}), options.signal),
+    post: (path, body) => send({...base, method: 'POST', path, headers, body: JSON.stringify(body)}),
     close: () => agent.destroy(),
   }
 }
@@ -180,7 +185,7 @@ function send({method, url, path, secure, agent, headers, options, tls, body}: C
             {
               text: Buffer.concat(chunks).toString('utf8'),
               server: url.origin,
-              retryAfter: Number(response.headers['retry-after'] ?? 0),
+              retryAfter: Number(response.headers['retry-after']) || 0,
             },
             {resolve, reject},
           ),
@@ -199,7 +204,7 @@ interface Settle {
 
 function answer(
   status: number,
-  {text, server}: {text: string; server: string; retryAfter: number},
+  {text, server, retryAfter}: {text: string; server: string; retryAfter: number},
   {resolve, reject}: Settle,
 ): void {
   let body: Record<string, unknown> = {}
@@ -225,7 +230,7 @@ function answer(
         'is the token or certificate of this context still valid? kubectl auth whoami',
       ),
     )
-  reject(new ApiFailure(status, message || `HTTP ${status}`))
+  reject(new ApiFailure(status, message || `HTTP ${status}`, retryAfter))
 }
 
 function unreachable(error: Error & {code?: string}, server: string, {signal}: ApiOptions): SvcTraceError {
@@ -247,6 +252,8 @@ function unreachable(error: Error & {code?: string}, server: string, {signal}: A
 }
 
 const RETRIES = 3
+/** Seconds that we wait at most when the server asks us to. */
+const LONGEST_WAIT = 10
 
 type Respond = (response: IncomingMessage) => void
 
@@ -279,7 +286,8 @@ async function retry(
         attempt < RETRIES &&
         !signal.aborted
       if (!again) throw error
-      await new Promise((resolve) => setTimeout(resolve, 200 * 2 ** attempt))
+      const wait = error.retryAfter > 0 ? Math.min(error.retryAfter, LONGEST_WAIT) * 1000 : 200 * 2 ** attempt
+      await sleep(wait, undefined, {signal}).catch(() => undefined)
     }
   }
 }

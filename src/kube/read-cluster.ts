@@ -10,6 +10,11 @@ interface Resource {
   readonly namespaced: boolean
   /** Not there on every cluster: a 404 is no loss. */
   readonly optional: boolean
+  /** Not needed to judge packets: a refusal (403) is no loss either, and is not asked for in every namespace. */
+  readonly spare?: boolean
+  readonly query?: string
+  /** Only the metadata is asked for (PartialObjectMetadataList), so that nothing else leaves the API server. */
+  readonly namesOnly?: boolean
 }
 
 const core = (name: string, namespaced = true): Resource => ({name, group: '/api/v1', namespaced, optional: false})
@@ -20,7 +25,9 @@ const extra = (name: string, group: string, namespaced = true): Resource => ({
   optional: true,
 })
 
-/** What a snapshot holds of the API. Secrets are not among it. */
+const GATEWAY = 'gateway.networking.k8s.io/v1'
+
+/** What a snapshot holds of the API. Of Secrets only the names, where their metadata may be listed. */
 export const RESOURCES: readonly Resource[] = [
   core('namespaces', false),
   core('nodes', false),
@@ -32,6 +39,13 @@ export const RESOURCES: readonly Resource[] = [
   extra('ingressclasses', 'networking.k8s.io/v1', false),
   extra('networkpolicies', 'networking.k8s.io/v1'),
   extra('servicecidrs', 'networking.k8s.io/v1', false),
+  {...extra('gateways', GATEWAY), spare: true},
+  {...extra('httproutes', GATEWAY), spare: true},
+  {...extra('tcproutes', `${GATEWAY}alpha2`), spare: true},
+  {...extra('tlsroutes', `${GATEWAY}alpha2`), spare: true},
+  {...extra('referencegrants', `${GATEWAY}beta1`), spare: true},
+  {...core('events'), spare: true, query: 'fieldSelector=involvedObject.kind%3DService%2Ctype%3DWarning'},
+  {...core('secrets'), spare: true, namesOnly: true},
 ]
 
 export interface ReadCluster {
@@ -48,11 +62,13 @@ export async function readClusterFiles(api: Api, namespace: string): Promise<Rea
   const forbidden: Record<string, string> = {}
   files.set('api/version.json', JSON.stringify(await api.get('/version')))
   for (const resource of RESOURCES) {
+    if (resource.name === 'secrets' && !files.get('api/ingresses.json')?.includes('"secretName"')) continue
     const list = await readResource(api, resource, {namespace, forbidden})
     if (list) files.set(`api/${resource.name}.json`, JSON.stringify(list))
   }
   const config = await readProxyConfig(api, forbidden)
   if (config) files.set('api/configmap-kube-proxy.json', JSON.stringify(config))
+  files.set('api/configmaps.json', JSON.stringify({kind: 'ConfigMapList', items: await readConfigMaps(api)}))
   if (!files.has('api/services.json'))
     throw new SvcTraceError(
       'Forbidden',
@@ -71,7 +87,7 @@ async function readResource(
     return await readPages(api, resource, `${resource.group}/${resource.name}`)
   } catch (error) {
     if (!(error instanceof ApiFailure)) throw error
-    if (error.status === 404 && resource.optional) return undefined
+    if ((error.status === 404 && resource.optional) || (error.status === 403 && resource.spare)) return undefined
     if (error.status !== 403)
       throw new SvcTraceError('ApiError', `listing ${resource.name}: ${error.message}`, undefined, {cause: error})
   }
@@ -105,14 +121,22 @@ function refuse(name: string, forbidden: Record<string, string>, message: string
   return undefined
 }
 
-async function readPages(api: Api, {name}: Resource, path: string): Promise<Json> {
+/** The answer when only metadata is wanted; a server that sends whole objects all the same is not listened to. */
+const NAMES_ONLY = 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1'
+
+async function readPages(api: Api, {name, query, namesOnly}: Resource, path: string): Promise<Json> {
   const items: Json[] = []
   let next = ''
   let first: Json | undefined
   for (let restarts = 0; ;) {
     let page: Json
     try {
-      page = await api.get(`${path}?limit=${PAGE}${next === '' ? '' : `&continue=${encodeURIComponent(next)}`}`)
+      const parts = [
+        `limit=${PAGE}`,
+        ...(query ? [query] : []),
+        ...(next === '' ? [] : [`continue=${encodeURIComponent(next)}`]),
+      ]
+      page = await api.get(`${path}?${parts.join('&')}`, namesOnly ? NAMES_ONLY : undefined)
     } catch (error) {
       // 410: the list is too old to go on with; begin again
       if (!(error instanceof ApiFailure && error.status === 410 && restarts++ < 3)) throw error
@@ -121,6 +145,8 @@ async function readPages(api: Api, {name}: Resource, path: string): Promise<Json
       continue
     }
     first ??= page
+    if (namesOnly && page['kind'] !== 'PartialObjectMetadataList')
+      throw new ApiFailure(403, `the server does not list the metadata of ${name} alone`)
     items.push(...((page['items'] as Json[] | undefined) ?? []).map((item) => trimObject(name, item)))
     next = String((page['metadata'] as Json | undefined)?.['continue'] ?? '')
     if (next === '') return {apiVersion: first['apiVersion'], kind: first['kind'], metadata: {}, items}
@@ -139,4 +165,25 @@ async function readProxyConfig(api: Api, forbidden: Record<string, string>): Pro
     else if (error.status !== 404) forbidden['configmaps'] = error.message
     return undefined
   }
+}
+
+/** ConfigMaps that say how names and plain ports lead to Services: CoreDNS' zone, ingress-nginx' tcp and udp ports. */
+const CONFIG_MAPS = [
+  ['kube-system', 'coredns'],
+  ['ingress-nginx', 'tcp-services'],
+  ['ingress-nginx', 'udp-services'],
+] as const
+
+async function readConfigMaps(api: Api): Promise<Json[]> {
+  const found: Json[] = []
+  for (const [namespace, name] of CONFIG_MAPS) {
+    try {
+      const object = await api.get(`/api/v1/namespaces/${namespace}/configmaps/${name}`)
+      found.push(trimObject('configmaps', object))
+    } catch (error) {
+      // without them only names are less certain
+      if (!(error instanceof ApiFailure)) throw error
+    }
+  }
+  return found
 }

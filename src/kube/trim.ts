@@ -29,7 +29,23 @@ export function trimObject(resource: string, object: Json): Json {
       spec: pick(record(object['spec']), ['podCIDR', 'podCIDRs', 'unschedulable', 'taints']),
       status: trimNodeStatus(record(object['status'])),
     }
+  if (resource === 'secrets') return {metadata: pick(record(metadata), ['name', 'namespace'])}
+  if (resource === 'configmaps') return {metadata: trimmed.metadata, data: trimConfigMap(record(object['data']))}
+  if (resource === 'events')
+    return {
+      metadata: pick(record(metadata), ['name', 'namespace']),
+      ...pick(object, ['involvedObject', 'type', 'reason', 'message', 'lastTimestamp', 'count']),
+    }
   return trimmed
+}
+
+/** CoreDNS' Corefile may hold anything: only the line that names the zones; of the others, `PORT: SERVICE` lines. */
+function trimConfigMap(data: Json): Json {
+  const zones = /^\s*kubernetes\s+[^{\n]+/m.exec(typeof data['Corefile'] === 'string' ? data['Corefile'] : '')
+  return {
+    ...(zones ? {Corefile: zones[0]} : {}),
+    ...Object.fromEntries(Object.entries(data).filter(([key]) => /^\d+$/.test(key))),
+  }
 }
 
 function trimMetadata(metadata: Json): Json {

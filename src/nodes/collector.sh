@@ -79,6 +79,13 @@ sysctls() {
   $ROOT sysctl -a 2>/dev/null | grep -E '^net\.(ipv4\.(conf|ip_forward|ip_local|ip_nonlocal_bind|vs|fib_multipath)|ipv6\.conf\.[^.]+\.(forwarding|disable_ipv6)|bridge|netfilter\.nf_conntrack_(max|count|buckets|tcp_be_liberal|tcp_loose))'
 }
 
+# What kubelet hands to pods that use the node's own DNS: systemd-resolved's real servers, not its stub.
+resolv_conf() {
+  for file in /run/systemd/resolve/resolv.conf /etc/resolv.conf; do
+    if [ -r "$file" ]; then cat "$file"; return; fi
+  done
+}
+
 echo "@svc-trace 1" >&4
 section iptables-save.txt iptables-save -c
 section ip6tables-save.txt ip6tables-save -c
@@ -109,4 +116,5 @@ plain proxymode.txt get http://127.0.0.1:10249/proxyMode
 plain healthz.txt get http://127.0.0.1:10256/healthz
 plain kube-proxy-version.txt proxy_version
 plain backend.txt backends
+plain resolv.txt resolv_conf
 echo "@done" >&4

@@ -1,4 +1,6 @@
 import {spawn} from 'node:child_process'
+import {connect} from 'node:net'
+import {Duplex} from 'node:stream'
 import {NodeUnreachable, type Transport} from './transport.js'
 import type {SshOptions} from './ssh-settings.js'
 
@@ -7,27 +9,38 @@ export function opensshTransport(options: SshOptions): Transport {
   return {
     name: 'openssh',
     run: ({host}, script, signal) => {
-      const args = [
-        '-T',
-        '-o',
-        'BatchMode=yes',
-        '-o',
-        `ConnectTimeout=${Math.max(1, Math.round(options.connectTimeout / 1000))}`,
-        '-o',
-        'StrictHostKeyChecking=yes',
-        ...(options.config ? ['-F', options.config] : []),
-        ...(options.user ? ['-l', options.user] : []),
-        ...(options.port ? ['-p', String(options.port)] : []),
-        ...(options.identity ? ['-i', options.identity] : []),
-        ...(options.knownHosts ? ['-o', `UserKnownHostsFile=${options.knownHosts}`] : []),
-        '--',
-        host,
-        '/bin/sh -s',
-      ]
+      const args = [...sshArguments(options), '--', host, '/bin/sh -s']
       return feed('ssh', args, {script, signal, explain: (said) => classify(host, said)})
+    },
+    tunnel: ({host}, to, signal) => {
+      const child = spawn('ssh', [...sshArguments(options), '-W', `${bracketed(to.host)}:${to.port}`, '--', host], {
+        stdio: ['pipe', 'pipe', 'ignore'],
+        signal,
+        killSignal: 'SIGKILL',
+      })
+      const stream = Duplex.from({readable: child.stdout, writable: child.stdin})
+      child.on('error', (error) => stream.destroy(error))
+      return Promise.resolve({stream, close: () => child.kill('SIGKILL')})
     },
   }
 }
+
+const bracketed = (host: string): string => (host.includes(':') ? `[${host}]` : host)
+
+const sshArguments = (options: SshOptions): string[] => [
+  '-T',
+  '-o',
+  'BatchMode=yes',
+  '-o',
+  `ConnectTimeout=${Math.max(1, Math.round(options.connectTimeout / 1000))}`,
+  '-o',
+  'StrictHostKeyChecking=yes',
+  ...(options.config ? ['-F', options.config] : []),
+  ...(options.user ? ['-l', options.user] : []),
+  ...(options.port ? ['-p', String(options.port)] : []),
+  ...(options.identity ? ['-i', options.identity] : []),
+  ...(options.knownHosts ? ['-o', `UserKnownHostsFile=${options.knownHosts}`] : []),
+]
 
 /** On the node itself. */
 export function localTransport(): Transport {
@@ -38,6 +51,12 @@ export function localTransport(): Transport {
         script,
         signal,
         explain: (said) => new NodeUnreachable(`the collector failed here: ${said}`),
+      }),
+    tunnel: (_target, {host, port}, signal) =>
+      new Promise((resolve, reject) => {
+        const socket = connect({host, port, signal})
+        socket.once('error', (error) => reject(new NodeUnreachable(`cannot reach ${host}:${port}: ${error.message}`)))
+        socket.once('connect', () => resolve({stream: socket, close: () => socket.destroy()}))
       }),
   }
 }

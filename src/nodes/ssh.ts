@@ -7,21 +7,41 @@ import {sshSettings, type SshOptions, type SshSettings} from './ssh-settings.js'
 
 /** Reads nodes with ssh2, with the settings that `ssh` itself would use and a strict look at host keys. */
 export function sshTransport(options: SshOptions): Transport {
+  const open = async (host: string, signal: AbortSignal): Promise<{client: SshClient; close: () => void}> => {
+    const settings = await sshSettings(host, options)
+    if (settings.proxyCommand)
+      throw new NodeUnreachable(
+        `~/.ssh/config wants a ProxyCommand for ${host}`,
+        'use --via openssh, which runs the system’s own ssh',
+      )
+    const chain: SshClient[] = []
+    const close = (): void => {
+      for (const client of chain.reverse()) client.end()
+    }
+    try {
+      return {client: await connectThrough(settings, options, {chain, signal}), close}
+    } catch (error) {
+      close()
+      throw error
+    }
+  }
   return {
     name: 'ssh',
     run: async (target, script, signal) => {
-      const settings = await sshSettings(target.host, options)
-      if (settings.proxyCommand)
-        throw new NodeUnreachable(
-          `~/.ssh/config wants a ProxyCommand for ${target.host}`,
-          'use --via openssh, which runs the system’s own ssh',
-        )
-      const chain: SshClient[] = []
+      const {client, close} = await open(target.host, signal)
       try {
-        const client = await connectThrough(settings, options, {chain, signal})
         return await execute(client, script, signal)
       } finally {
-        for (const client of chain.reverse()) client.end()
+        close()
+      }
+    },
+    tunnel: async (target, {host, port}, signal) => {
+      const {client, close} = await open(target.host, signal)
+      try {
+        return {stream: await forward(client, {host, port}, 'the node'), close}
+      } catch (error) {
+        close()
+        throw error
       }
     },
   }
@@ -53,12 +73,14 @@ async function connectThrough(
   return client
 }
 
-function forward(client: SshClient, {host, port}: SshSettings): Promise<Duplex> {
+function forward(
+  client: SshClient,
+  {host, port}: {readonly host: string; readonly port: number},
+  who = 'the jump host',
+): Promise<Duplex> {
   return new Promise((resolve, reject) =>
     client.forwardOut('127.0.0.1', 0, host, port, (error, channel) =>
-      error
-        ? reject(new NodeUnreachable(`the jump host cannot reach ${host}:${port}: ${error.message}`))
-        : resolve(channel),
+      error ? reject(new NodeUnreachable(`${who} cannot reach ${host}:${port}: ${error.message}`)) : resolve(channel),
     ),
   )
 }

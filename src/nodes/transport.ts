@@ -1,3 +1,5 @@
+import type {Duplex} from 'node:stream'
+
 /** A node as a transport addresses it. */
 export interface NodeTarget {
   readonly node: string
@@ -8,6 +10,18 @@ export interface NodeTarget {
 export interface Transport {
   readonly name: string
   readonly run: (target: NodeTarget, script: string, signal: AbortSignal) => Promise<string>
+  /** Opens a TCP connection from the node to somewhere; not every way can. */
+  readonly tunnel?: (
+    target: NodeTarget,
+    to: {readonly host: string; readonly port: number},
+    signal: AbortSignal,
+  ) => Promise<Tunnel>
+}
+
+export interface Tunnel {
+  readonly stream: Duplex
+  /** Closes the stream and what carries it. */
+  readonly close: () => void
 }
 
 /** A node could not be read, or not to its end. It costs that node only. */

@@ -1,19 +1,30 @@
+import type {IngressTrace} from '../trace-ingress.js'
 import type {TraceResult} from '../trace.js'
 
+interface Screen {
+  readonly color: boolean
+  readonly width: number
+}
+
 /** Prints a trace in one of its forms. */
-export async function formatTrace(
-  result: TraceResult,
-  format: string,
-  screen: {color: boolean; width: number},
-): Promise<string> {
+export async function formatTrace(result: TraceResult, format: string, screen: Screen): Promise<string> {
   if (format === 'name') return `service/${result.service.name}\n`
-  if (format === 'json' || format === 'yaml') {
-    const {traceReport} = await import('./trace-report.js')
-    const report = traceReport(result)
-    return format === 'json'
-      ? `${JSON.stringify(report, undefined, 2)}\n`
-      : (await import('js-yaml')).dump(JSON.parse(JSON.stringify(report)), {lineWidth: -1, noRefs: true})
-  }
+  if (format === 'json' || format === 'yaml')
+    return data((await import('./trace-report.js')).traceReport(result), format)
   const {traceText} = await import('./trace-text.js')
   return traceText(result, {...screen, wide: format === 'wide'})
+}
+
+/** The same for the way through an Ingress. */
+export async function formatIngressTrace(result: IngressTrace, format: string, screen: Screen): Promise<string> {
+  if (format === 'name') return `service/${result.backend.service.name}\n`
+  const {ingressReport, ingressTraceText} = await import('./ingress-trace.js')
+  if (format === 'json' || format === 'yaml') return data(ingressReport(result), format)
+  return ingressTraceText(result, {...screen, wide: format === 'wide'})
+}
+
+async function data(report: object, format: 'json' | 'yaml'): Promise<string> {
+  return format === 'json'
+    ? `${JSON.stringify(report, undefined, 2)}\n`
+    : (await import('js-yaml')).dump(JSON.parse(JSON.stringify(report)), {lineWidth: -1, noRefs: true})
 }

@@ -11,7 +11,7 @@ export function traceReport({
   findings,
   incomplete,
   problems,
-  ingresses,
+  discovery,
 }: TraceResult): object {
   return {
     apiVersion: 'svc-trace/v1',
@@ -45,7 +45,7 @@ export function traceReport({
     })),
     findings,
     incomplete,
-    ingresses,
+    discovery,
     problems: problems.map(({file, line, message, text}) => ({
       source: file,
       line,

@@ -4,6 +4,7 @@ import {formatAddress, formatEndpoint, formatRange} from '../util/ip.js'
 import {plural, safeLine} from '../util/text.js'
 import {explainChain} from './chain-names.js'
 import {findingText} from './check-text.js'
+import {balancerText, cnameText, discoveryText, gatewayText, ingressText} from './discovery-text.js'
 import {paint, wrap, type Paint} from './paint.js'
 
 interface Options {
@@ -12,7 +13,7 @@ interface Options {
   readonly wide: boolean
 }
 
-interface Style extends Omit<Options, 'color'> {
+export interface Style extends Omit<Options, 'color'> {
   readonly ink: Paint
 }
 
@@ -23,6 +24,7 @@ export function traceText(result: TraceResult, {color, width, wide}: Options): s
   return [
     answer(result, style),
     head(result, style),
+    discoveryText(result.discovery, style),
     ...findings.map((finding) => `\n${findingText(finding, style)}`),
     ...result.paths.map((path) => `\n${pathText(path, style)}`),
     openText(result, style),
@@ -63,7 +65,7 @@ function noWays(type: string, headless: boolean): string {
 const worst = (paths: readonly TracedPath[]): 'dropped' | 'unknown' =>
   paths.some(({outcome}) => outcome !== 'unknown') ? 'dropped' : 'unknown'
 
-function head({service, endpoints, proxies, ingresses}: TraceResult, {width}: Style): string {
+function head({service, endpoints, proxies, discovery}: TraceResult, {width}: Style): string {
   const ports = service.ports.map(
     ({name, port, protocol, nodePort, targetPort}) =>
       `${name ? `${name} ` : ''}${port}/${protocol} → ${targetPort}${nodePort ? ` (NodePort ${nodePort})` : ''}`,
@@ -87,13 +89,21 @@ function head({service, endpoints, proxies, ingresses}: TraceResult, {width}: St
     ])
   const rows: [string, string][] = [
     ['type', [service.headless ? 'headless' : service.type, ...policies].join(', ')],
-    ['addresses', addresses.join(', ') || (service.externalName ?? 'none')],
+    ['addresses', service.type === 'ExternalName' ? '' : addresses.join(', ') || 'none'],
     ['ports', ports.join(', ')],
     ['endpoints', `${all.filter(({ready}) => ready).length} of ${all.length} ready`],
+    ['names', discovery.names.map(({name}) => name).join(', ')],
+    ['written by', discovery.writers.join(', ')],
+    ['balancer', discovery.balancer ? balancerText(discovery.balancer) : ''],
+    ['leads to', discovery.cname ? cnameText(discovery.cname) : ''],
+    ['ingresses', discovery.ingresses.map(ingressText).join(', ')],
     [
-      'ingresses',
-      ingresses.map(({ingress, host, path, port}) => `${ingress} ${host || '*'}${path} → ${port}`).join(', '),
+      'ports of',
+      discovery.plainPorts
+        .map(({port, protocol, servicePort}) => `ingress-nginx ${port}/${protocol} → ${servicePort}`)
+        .join(', '),
     ],
+    ['routes', discovery.gatewayRoutes.map(gatewayText).join(', ')],
     ['kube-proxy', [...modes].map(([mode, nodes]) => `${mode} on ${nodes.join(', ')}`).join('; ')],
   ]
   return rows

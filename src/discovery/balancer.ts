@@ -1,0 +1,57 @@
+import type {ClusterState, Service} from '../model/kube.js'
+import {record, text} from '../util/json.js'
+
+/** What a load balancer in front of a Service of type LoadBalancer has to go by. */
+export interface Balancer {
+  /** Addresses and host names; empty while it is pending. */
+  readonly addresses: readonly string[]
+  readonly healthCheckNodePort?: number
+  /** Nodes that pass its health check: those with a ready endpoint under policy Local, else all that are ready. */
+  readonly nodes: readonly string[]
+  readonly failing: readonly string[]
+  /** The latest warnings about the Service, newest first: why it has no address. */
+  readonly events: readonly string[]
+}
+
+const FEW = 3
+/** Nodes with this label get no traffic from cloud load balancers (KEP-1143). */
+const EXCLUDED = 'node.kubernetes.io/exclude-from-external-load-balancers'
+
+export function balancerOf(cluster: ClusterState, service: Service): Balancer | undefined {
+  if (service.type !== 'LoadBalancer') return undefined
+  const withEndpoint = new Set(
+    cluster.slices
+      .filter((slice) => slice.service === service.id)
+      .flatMap(({endpoints}) => endpoints.filter(({ready}) => ready).flatMap(({node}) => node ?? [])),
+  )
+  const able = cluster.nodes.filter(({ready, labels}) => ready && !(EXCLUDED in labels)).map(({name}) => name)
+  const local = service.externalTrafficPolicy === 'Local'
+  return {
+    addresses: service.loadBalancer.flatMap(({ip, hostname}) => ip ?? hostname ?? []),
+    ...(service.healthCheckNodePort === undefined ? {} : {healthCheckNodePort: service.healthCheckNodePort}),
+    nodes: local ? able.filter((name) => withEndpoint.has(name)) : able,
+    failing: local ? able.filter((name) => !withEndpoint.has(name)) : [],
+    events: eventsOf(cluster, service),
+  }
+}
+
+function eventsOf({raw}: ClusterState, {namespace, name}: Service): string[] {
+  return (raw['events'] ?? [])
+    .map((event) => record(event))
+    .filter(({type, involvedObject}) => {
+      const about = record(involvedObject)
+      return (
+        type === 'Warning' && about['kind'] === 'Service' && about['name'] === name && about['namespace'] === namespace
+      )
+    })
+    .sort((a, b) => (text(b['lastTimestamp']) ?? '').localeCompare(text(a['lastTimestamp']) ?? ''))
+    .slice(0, FEW)
+    .map(({reason, message}) => `${text(reason) ?? ''}: ${text(message) ?? ''}`)
+}
+
+/** Who writes the endpoints of a Service without a selector. */
+export function endpointWriters({slices}: ClusterState, service: Service): string[] {
+  if (service.selector !== undefined || service.type === 'ExternalName') return []
+  const own = slices.filter((slice) => slice.service === service.id)
+  return [...new Set(own.map(({managedBy, name}) => `${managedBy ?? 'by hand'} (${name})`))]
+}

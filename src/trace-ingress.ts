@@ -1,0 +1,83 @@
+import type {World} from './dataplane/world.js'
+import {classOf, controllerService, usesServiceAddress, type IngressRoute} from './discovery/ingress.js'
+import {endpointsOf} from './intent/endpoints.js'
+import type {Service, ServicePort} from './model/kube.js'
+import type {Snapshot} from './snapshot/snapshot.js'
+import {trace, type TraceOptions, type TraceResult} from './trace.js'
+
+/** The whole way of a request through an Ingress: to its controller, and from there to the backend. */
+export interface IngressTrace {
+  readonly route: IngressRoute
+  readonly className?: string
+  readonly controllerName?: string
+  /** How clients outside reach the controller; undefined when its Service was not found. */
+  readonly entry?: TraceResult
+  readonly backend: TraceResult
+  /** `pod`: from a controller pod straight to the endpoints; `service`: to the Service's own addresses. */
+  readonly how: 'pod' | 'service'
+  readonly notes: readonly string[]
+}
+
+/** Controllers that watch endpoints and send to them, past the Service (ingress-nginx, "Service Upstream"). */
+const PAST_SERVICES = /(^|\/)ingress-nginx$/
+
+/** Traces a route of an Ingress; `from` of the options is where the client of the Ingress is. */
+export function traceIngress(
+  snapshot: Snapshot,
+  world: World,
+  {route, service, port, options}: {route: IngressRoute; service: Service; port: ServicePort; options: TraceOptions},
+): IngressTrace {
+  const {cluster} = snapshot
+  const {name, controller, problem} = classOf(cluster, route)
+  const own = controllerService(cluster, route)
+  const client = own && controllerPod(snapshot, own)
+  const past = PAST_SERVICES.test(controller ?? '') && !usesServiceAddress(cluster, route)
+  const {to: _to, from: _from, ...shared} = options
+  const backend = trace(snapshot, world, {
+    service,
+    options: {
+      ...options,
+      port: String(port.port),
+      direct: past,
+      ...(client === undefined || options.from ? {} : {from: {kind: 'pod', pod: client}}),
+    },
+  })
+  return {
+    route,
+    ...(name === undefined ? {} : {className: name}),
+    ...(controller === undefined ? {} : {controllerName: controller}),
+    ...(own ? {entry: trace(snapshot, world, {service: own, options: entryOptions(own, route, shared)})} : {}),
+    backend,
+    how: past ? 'pod' : 'service',
+    notes: [
+      ...(problem === undefined ? [] : [`no controller takes it: ${problem}`]),
+      ...(own
+        ? []
+        : ['the Service of its controller was not found (neither by the address in its status nor by labels)']),
+      ...(past ? ['ingress-nginx sends to the endpoints itself, past the Service'] : []),
+    ],
+  }
+}
+
+/** From outside, to the port that the request comes in by: 443 with TLS, else 80. */
+function entryOptions(
+  own: Service,
+  {tlsSecret}: IngressRoute,
+  shared: Omit<TraceOptions, 'from' | 'to'>,
+): TraceOptions {
+  const wanted = tlsSecret === undefined ? 80 : 443
+  const {port: _port, ...rest} = shared
+  return {
+    ...rest,
+    from: {kind: 'external', ranges: 'any'},
+    ...(own.ports.some(({port}) => port === wanted) ? {port: String(wanted)} : {}),
+  }
+}
+
+/** A pod that the controller runs in. */
+function controllerPod({cluster}: Snapshot, service: Service): string | undefined {
+  const all = service.ports.flatMap((port) =>
+    ([4, 6] as const).flatMap((family) => endpointsOf(cluster, service, {port, family})),
+  )
+  return all.find(({ready, pod}) => ready && pod !== undefined)?.pod
+}
