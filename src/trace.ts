@@ -5,6 +5,7 @@ import {otherProxy, proxyFacts} from './checks/proxy.js'
 import {walk} from './dataplane/walk.js'
 import type {World} from './dataplane/world.js'
 import {discover, type Discovery} from './discovery/discover.js'
+import {dnsService} from './discovery/dns.js'
 import {endpointsOf, type ServiceEndpoint} from './intent/endpoints.js'
 import {frontendsOf, nodePortFrontends, servesFamily, type Frontend} from './intent/promise.js'
 import type {Service, ServicePort} from './model/kube.js'
@@ -52,6 +53,8 @@ export interface TraceResult {
   readonly incomplete: readonly Incomplete[]
   readonly problems: readonly Problem[]
   readonly discovery: Discovery
+  /** The way to the cluster DNS, where it was asked and a server of it fails. */
+  readonly dns?: TraceResult
 }
 
 /** Traces one Service: every frontend from every kind of origin on every node, then what is wrong with it. */
@@ -63,8 +66,10 @@ export function trace(
   const tracer = new Tracer(snapshot, world, {service, options})
   const paths = tracer.paths()
   const checked = check(snapshot, world, {services: [service], ...(options.nodes ? {nodes: options.nodes} : {})})
+  const dns = checked.findings.some(({name}) => name === 'dns-server-fails') ? dnsService(snapshot.cluster) : undefined
   return {
     service,
+    ...(dns && dns !== service ? {dns: trace(snapshot, world, {service: dns, options: {port: '53'}})} : {}),
     paths,
     findings: checked.findings,
     incomplete: unique([...tracer.incomplete, ...checked.incomplete]),

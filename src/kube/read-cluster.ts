@@ -10,7 +10,7 @@ interface Resource {
   readonly namespaced: boolean
   /** Not there on every cluster: a 404 is no loss. */
   readonly optional: boolean
-  /** Not needed to judge packets: a refusal (403) is no loss either, and is not asked for in every namespace. */
+  /** Not needed to judge packets: whatever the API says, it is no loss. */
   readonly spare?: boolean
   readonly query?: string
   /** Only the metadata is asked for (PartialObjectMetadataList), so that nothing else leaves the API server. */
@@ -87,7 +87,7 @@ async function readResource(
     return await readPages(api, resource, `${resource.group}/${resource.name}`)
   } catch (error) {
     if (!(error instanceof ApiFailure)) throw error
-    if ((error.status === 404 && resource.optional) || (error.status === 403 && resource.spare)) return undefined
+    if (resource.spare || (error.status === 404 && resource.optional)) return undefined
     if (error.status !== 403)
       throw new SvcTraceError('ApiError', `listing ${resource.name}: ${error.message}`, undefined, {cause: error})
   }

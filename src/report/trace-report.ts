@@ -12,6 +12,7 @@ export function traceReport({
   incomplete,
   problems,
   discovery,
+  dns,
 }: TraceResult): object {
   return {
     apiVersion: 'svc-trace/v1',
@@ -46,6 +47,7 @@ export function traceReport({
     findings,
     incomplete,
     discovery,
+    ...(dns ? {dns: traceReport(dns)} : {}),
     problems: problems.map(({file, line, message, text}) => ({
       source: file,
       line,

@@ -28,6 +28,12 @@ export function traceText(result: TraceResult, {color, width, wide}: Options): s
     ...findings.map((finding) => `\n${findingText(finding, style)}`),
     ...result.paths.map((path) => `\n${pathText(path, style)}`),
     openText(result, style),
+    ...(result.dns
+      ? [
+          `\n${style.ink.bold(`── the cluster DNS: ${safeLine(result.dns.service.id)}`)}\n`,
+          traceText(result.dns, {color, width, wide}),
+        ]
+      : []),
   ].join('')
 }
 
