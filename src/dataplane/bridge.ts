@@ -100,14 +100,14 @@ export class Bridge {
 
   /**
    * On the bridge FORWARD and POSTROUTING see it. A plain frame needs no ip_forward; a translated one is routed first,
-   * and that lookup fails without it (br_nf_pre_routing_finish).
+   * and in IPv4 that lookup fails without it (br_nf_pre_routing_finish; not so in br_nf_pre_routing_finish_ipv6).
    */
   private forward(
     machine: Machine,
     packet: Packet,
     {device, pod, translated}: BridgeWay & {translated: boolean},
   ): Result {
-    if (translated && machine.forwards(packet.family, device) === false)
+    if (translated && packet.family === 4 && machine.forwards(4, device) === false)
       return this.journey.stack.notForwarded(machine, packet)
     packet.oif = device
     packet.physout = UNKNOWN_DEVICE

@@ -1,7 +1,7 @@
 import {table} from '../util/table.js'
 import type {IptablesRule, RuleMatch, RuleOption} from '../parse/iptables.js'
 import {maskLength, parseAddress, parseRange, prefixRange, type Range} from '../util/ip.js'
-import {CLIENT, protocolNumber, UNKNOWN_DEVICE, type Packet, type Tuple} from './packet.js'
+import {CLIENT, protocolNumber, UNKNOWN_DEVICE, type Packet, type Party, type Tuple} from './packet.js'
 import type {Walker} from './walker.js'
 
 /** Does the packet meet the condition? May ask the walker about what no dump tells. */
@@ -191,12 +191,38 @@ const addressType =
       ?.options.find(({name}) => name.startsWith('limit-iface'))?.name
     return (walker) => {
       const party = pick(walker.packet)
+      if (walker.packet.family === 6) return hasTypeV6(walker, party, {wanted, limit})
       const type = walker.machine.router(walker.packet.family).addressType(walker.chooser, party)
       if (limit === undefined || type !== 'local') return wanted.includes(type)
       const device = limit === 'limit-iface-in' ? walker.packet.iif : walker.packet.oif
       return wanted.includes(party !== CLIENT && walker.machine.deviceHas(device, party) ? 'local' : 'unicast')
     }
   }
+
+const ROUTED_TYPES = new Set(['local', 'anycast', 'prohibit', 'unreachable'])
+
+/**
+ * In IPv6 unicast and multicast are told by the address itself, a node's own included, and all that is asked for must
+ * hold; only the rest is looked up in the routes (net/netfilter/xt_addrtype.c, match_type6).
+ */
+function hasTypeV6(
+  walker: Walker,
+  party: Party,
+  {wanted, limit}: {wanted: readonly string[]; limit: string | undefined},
+): boolean {
+  const {machine, packet, chooser} = walker
+  const router = machine.router(6)
+  const type = router.addressType(chooser, party)
+  if (wanted.includes('multicast') && type !== 'multicast') return false
+  if (wanted.includes('unicast') && (type === 'multicast' || party === 0n)) return false
+  if (wanted.includes('unspec') && party !== 0n) return false
+  if (!wanted.some((one) => ROUTED_TYPES.has(one))) return true
+  const device = limit === 'limit-iface-in' ? packet.iif : packet.oif
+  if (type === 'local' && (limit === undefined || (party !== CLIENT && machine.deviceHas(device, party))))
+    return wanted.includes('local')
+  const route = router.lookup(chooser, {dst: party, src: undefined, mark: 0, iif: 'lo'})
+  return route.type !== 'unicast' && route.type !== 'local' && wanted.includes('unreachable')
+}
 
 const multiport =
   (pick: (packet: Packet) => number[]): OptionTest =>
@@ -417,16 +443,26 @@ export function matchTest(match: RuleMatch, context: MatchContext): Test | Unmod
   if (!module) return {unmodelled: `-m ${match.module}`}
   if (typeof module === 'function') return module(match.options, context)
   const tests: Test[] = []
+  const ofConnection: Test[] = []
   for (const {name, not, values} of match.options) {
     const build = Object.hasOwn(module, name) ? module[name] : undefined
     if (!build) return {unmodelled: `-m ${match.module} --${name}`}
     const test = build(values, context)
     if (test === undefined) continue
     if ('unmodelled' in test) return test
-    tests.push(not ? (walker) => !test(walker) : test)
+    const list =
+      (match.module === 'conntrack' && name !== 'ctstate') || match.module === 'connmark' ? ofConnection : tests
+    list.push(not ? (walker) => !test(walker) : test)
   }
+  if (ofConnection.length > 0) tests.push(connectionTest(ofConnection, tests.length > 0))
   return tests.length === 0 ? always : tests.length === 1 ? tests[0]! : (walker) => tests.every((test) => test(walker))
 }
+
+/** A packet without a connection passes by its state alone, whatever else is asked, inverted or not (conntrack_mt, connmark_mt). */
+const connectionTest =
+  (tests: readonly Test[], asksState: boolean): Test =>
+  (walker) =>
+    walker.packet.connection === undefined ? asksState : tests.every((test) => test(walker))
 
 /** The conditions that stand before any `-m`: addresses, protocol, devices, fragments. */
 export function basicTests(rule: IptablesRule, where: string): (Test | Unmodelled)[] {

@@ -121,6 +121,11 @@ export class Journey {
     const tuple = answerTo(request)
     if (!arrival.listening && request.protocol === 'UDP')
       return this.noticeBack(arrival.machine, request, {notice: 'icmp', attached: false})
+    if (!arrival.listening && request.src === 1n && request.dst !== 1n)
+      return dropped(
+        'no-listener',
+        `nothing listens on ${endpointText(request.dst, request.dport)} of ${arrival.machine.name}, and the kernel has no way for a reset to [::1] by another device than lo (tcp_v6_send_response)`,
+      )
     const reply = this.newPacket({...tuple, reply: true, ...(arrival.listening ? {} : {tcpFlags: RESET})})
     this.stack.enter(arrival.machine, reply)
     this.walker.hop(

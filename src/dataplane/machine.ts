@@ -3,9 +3,10 @@ import type {Link, LocalAddress, Route} from '../parse/iproute.js'
 import type {VirtualServer} from '../parse/ipvs.js'
 import type {Socket} from '../parse/system.js'
 import type {NodeState, Section} from '../snapshot/node-state.js'
-import {formatAddress, inRange, isLoopback, prefixRange, type Address, type Family, type Range} from '../util/ip.js'
+import {formatAddress, familyOf, isLoopback, prefixRange, type Address, type Family, type Range} from '../util/ip.js'
 import type {Chooser} from './explore.js'
 import {findGaps, type Gap} from './gaps.js'
+import {selectV4, selectV6} from './source-address.js'
 import {IPTABLES_HOOKS, TableProgram} from './iptables-program.js'
 import {Ipsets} from './ipset.js'
 import {masquerade} from './nat.js'
@@ -152,8 +153,8 @@ export class Machine {
   }
 
   /**
-   * The address that MASQUERADE takes: of the outgoing device, in the next hop's network if there is one there, else the
-   * first; a device without a global address borrows from the others (net/ipv4/devinet.c, inet_select_addr).
+   * The address that MASQUERADE takes: a device without a global IPv4 address borrows from the others
+   * (net/ipv4/devinet.c, inet_select_addr; net/netfilter/nf_nat_masquerade.c).
    */
   masqueradeAddress(packet: Packet, chooser: Chooser): Address | undefined {
     if (packet.oif === UNKNOWN_DEVICE)
@@ -168,27 +169,22 @@ export class Machine {
       iif: 'lo',
     })
     const hop = route.gateway ?? packet.dst
-    if (own.length > 0) return this.selectAddress(own, packet.family, hop === 'client' ? undefined : hop)
+    if (packet.family === 6)
+      return selectV6(this.state.addresses, {device: packet.oif, dst: packet.dst === 'client' ? undefined : packet.dst})
+    if (own.length > 0) return selectV4(own, hop === 'client' ? undefined : hop)
     const others = this.state.links.flatMap(({name}) => this.global(name, packet.family))
     return others[0]?.address
   }
 
-  private selectAddress(own: readonly LocalAddress[], family: Family, hop: Address | undefined): Address {
-    const near =
-      hop === undefined ? undefined : own.find(({address, length}) => inRange(hop, prefixRange(address, length)))
-    if (near) return near.address
-    if (family === 6 && hop !== undefined)
-      return [...own].sort((a, b) => commonBits(b.address, hop) - commonBits(a.address, hop))[0]!.address
-    return own[0]!.address
-  }
-
-  /** The source of the node's own packets that leave by a device (inet_select_addr, RFC 6724 for IPv6). */
-  sourceAddress(device: string, family: Family, hop: Address): Address | undefined {
+  /** The source of the node's own packets that leave by a device; `hop`: the next hop, or the destination on the wire. */
+  sourceAddress(device: string, {dst, hop}: {dst: Address; hop: Address}): Address | undefined {
+    const family = familyOf(dst)
+    const fallback = this.hints.addresses.find((address) => familyOf(address) === family)
+    if (family === 6) return selectV6(this.state.addresses, {device, dst}) ?? fallback
     const own = this.global(device, family).filter(({secondary}) => !secondary)
-    if (own.length > 0) return this.selectAddress(own, family, hop)
+    if (own.length > 0) return selectV4(own, hop)
     const others = this.state.links.flatMap(({name}) => this.global(name, family))
-    if (others[0]) return others[0].address
-    return this.hints.addresses.find((address) => typeof address === (family === 4 ? 'number' : 'bigint'))
+    return others[0]?.address ?? fallback
   }
 
   /** A number; undefined when the snapshot does not hold it. */
@@ -413,9 +409,4 @@ function makeRoute({
     text: `local ${formatAddress(range.lo)} dev ${device}`,
     ...(source === undefined ? {} : {source}),
   }
-}
-
-function commonBits(a: Address, b: Address): number {
-  const difference = BigInt(a) ^ BigInt(b)
-  return difference === 0n ? 128 : 128 - difference.toString(2).length
 }

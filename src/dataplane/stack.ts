@@ -97,7 +97,7 @@ export class Stack {
     if (route.source !== undefined) return route.source
     if (dst === CLIENT) return undefined
     if (route.type === 'local') return isLoopback(dst) ? (family === 4 ? 0x7f000001 : 1n) : dst
-    return machine.sourceAddress(route.device, family, route.gateway ?? dst)
+    return machine.sourceAddress(route.device, {dst, hop: route.gateway ?? dst})
   }
 
   enter(machine: Machine, packet: Packet): void {

@@ -9,7 +9,14 @@ const OUTCOME = {ok: 'delivered', refused: 'refused', timeout: 'dropped', bind: 
 export function predict(world: World, {id, from, proto, src, sport, dst, dport}: Shot): SimulateLine {
   const origin = from === 'client' ? {external: src} : from === 'router' ? {node: NODE} : {pod: `default/${from}`}
   try {
-    return simulate(world, {id, from: origin, enter: NODE, to: `${dst}:${dport}`, proto, sport})
+    return simulate(world, {
+      id,
+      from: origin,
+      enter: NODE,
+      to: dst.includes(':') ? `[${dst}]:${dport}` : `${dst}:${dport}`,
+      proto,
+      sport,
+    })
   } catch (error) {
     return {id, error: (error as Error).stack ?? String(error)}
   }

@@ -5,6 +5,7 @@ import type {SimulateAnswer, SimulateLine} from '../../src/simulate.js'
 import {snapshotFromFiles} from '../../src/snapshot/snapshot.js'
 import {freshPort, packets, ruleset} from './generate.js'
 import {Dice} from './grammar.js'
+import {partToV6, shotToV6} from './ipv6.js'
 import {judge, predict} from './judge.js'
 import {Lab, obstacle, type Part, type Seen, type Shot} from './lab.js'
 
@@ -55,6 +56,12 @@ async function play(lab: Lab, rules: readonly Part[], shots: readonly Shot[]): P
   return {shots: final, seen, answers}
 }
 
+/** Every third ruleset and its packets are IPv6. */
+const inV6 = ({rules, shots}: {rules: readonly Part[]; shots: readonly Shot[]}): {rules: Part[]; shots: Shot[]} => ({
+  rules: rules.flatMap((part) => partToV6(part) ?? []),
+  shots: shots.map(shotToV6),
+})
+
 const show = (rules: readonly Part[]): string => rules.map(({tool, text}) => `--- ${tool}\n${text.trim()}`).join('\n')
 const brief = (answer: SimulateLine): string =>
   'error' in answer
@@ -102,8 +109,9 @@ describe('the kernel as oracle', function () {
     console.log(`kernel: SEED=${SEED}`)
     for (let at = 0; MINUTES > 0 ? Date.now() - begin < MINUTES * 60_000 : at < CASES; at++) {
       const dice = new Dice(SEED + at)
-      const rules = ruleset(dice)
-      const round = await play(lab!, rules, packets(dice, PACKETS))
+      const four = {rules: ruleset(dice), shots: packets(dice, PACKETS)}
+      const {rules, shots} = (SEED + at) % 3 === 0 ? inV6(four) : four
+      const round = await play(lab!, rules, shots)
       count.rulesets++
       if (typeof round === 'string') {
         count.unloaded++

@@ -1,11 +1,14 @@
 import {spawn, spawnSync, type ChildProcess} from 'node:child_process'
 import {existsSync} from 'node:fs'
 import {createInterface} from 'node:readline'
+import {toV6} from './ipv6.js'
 
 /** What is loaded into the router, in order: the tool and its input. `sh` lines are for routes, rules and sysctls. */
 export interface Part {
   readonly tool: 'ipset' | 'iptables-legacy' | 'iptables-nft' | 'nft' | 'sh'
   readonly text: string
+  /** For iptables: ip6tables. */
+  readonly family?: 6
 }
 
 export interface Shot {
@@ -69,32 +72,74 @@ function sweep(): void {
     if (!existsSync(`/proc/${pid}`)) sh(`ip netns del ${name}`)
 }
 
-const wire = (host: string, device: string, address: string, gateway: string): string => `
+/** Made-up hardware addresses, so that neighbours can be written down: nothing has to ask for them, past the rules. */
+const MACS: Readonly<Record<string, string>> = Object.fromEntries(
+  ['client', 's1', 's2', 's3', 'eth0', 'cni0', 'eth2'].map((name, at) => [name, `02:00:00:00:01:0${at + 1}`]),
+)
+
+/** A cable from a host to the router, by IPv4 and IPv6. */
+function wire(host: string, device: string, [address, gateway]: readonly [string, string]): string {
+  const face = device.startsWith('port') ? 'cni0' : device
+  const inner = `ip -n ${LAB}-router`
+  const outer = `ip -n ${LAB}-${host}`
+  return `
 ip link add ${device} netns ${LAB}-router type veth peer name eth0 netns ${LAB}-${host}
-ip -n ${LAB}-${host} addr add ${address}/24 dev eth0
-ip -n ${LAB}-${host} link set eth0 up
-ip -n ${LAB}-router ${device.startsWith('port') ? `link set ${device} master cni0` : `addr add ${gateway}/24 dev ${device}`}
-ip -n ${LAB}-router link set ${device} up
-ip -n ${LAB}-${host} route add default via ${gateway}`
+${outer} link set eth0 address ${MACS[host]}
+${outer} addr add ${address}/24 dev eth0
+${outer} addr add ${toV6(address)}/120 dev eth0 nodad
+${outer} link set eth0 up
+${face === device ? `${inner} link set ${device} address ${MACS[device]}; ${inner} addr add ${gateway}/24 dev ${device}; ${inner} addr add ${toV6(gateway)}/120 dev ${device} nodad` : `${inner} link set ${device} master cni0`}
+${inner} link set ${device} up
+${inner} neigh replace ${toV6(address)} lladdr ${MACS[host]} dev ${face} nud permanent
+${outer} neigh replace ${toV6(gateway)} lladdr ${MACS[face]} dev eth0 nud permanent
+${outer} route add default via ${gateway}
+${outer} -6 route add default via ${toV6(gateway)}`
+}
+
+const neighbour = (host: string, address: string, mac: string, device = 'eth0'): string =>
+  `ip -n ${LAB}-${host} neigh replace ${toV6(address)} lladdr ${mac} dev ${device} nud permanent`
+
+const SYSCTLS = [
+  ...['all', 'default'].flatMap((name) => [
+    ...['disable_ipv6=0', 'accept_ra=0', 'accept_dad=0', 'addr_gen_mode=1'].map(
+      (value) => `net.ipv6.conf.${name}.${value}`,
+    ),
+    ...['accept_redirects=0', 'send_redirects=0', 'rp_filter=0'].map((value) => `net.ipv4.conf.${name}.${value}`),
+  ]),
+  'net.ipv4.icmp_ratemask=0',
+  'net.ipv4.icmp_ratelimit=0',
+  'net.ipv6.icmp.ratelimit=0',
+].join(' ')
 
 const BUILD = `set -e
-${HOSTS.map((host) => `ip netns add ${LAB}-${host}; ip -n ${LAB}-${host} link set lo up`).join('\n')}
-${HOSTS.map((host) => `ip netns exec ${LAB}-${host} sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv4.icmp_ratemask=0 net.ipv4.icmp_ratelimit=0 net.ipv4.conf.all.accept_redirects=0 net.ipv4.conf.default.accept_redirects=0 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0`).join('\n')}
-${wire('client', 'eth0', CLIENTS[0]!, ROUTER[0]!)}
-ip -n ${LAB}-router link add cni0 type bridge
+${HOSTS.map((host) => `ip netns add ${LAB}-${host}; ip netns exec ${LAB}-${host} sysctl -qw ${SYSCTLS}; ip -n ${LAB}-${host} link set lo up`).join('\n')}
+${wire('client', 'eth0', [CLIENTS[0]!, ROUTER[0]!])}
+ip -n ${LAB}-router link add cni0 address ${MACS['cni0']} type bridge
 ip -n ${LAB}-router addr add ${ROUTER[2]}/24 dev cni0
+ip -n ${LAB}-router addr add ${toV6(ROUTER[2]!)}/120 dev cni0 nodad
 ip -n ${LAB}-router link set cni0 up
-${wire('s1', 'port1', PODS[0]!, ROUTER[2]!)}
-${wire('s2', 'eth2', PODS[1]!, ROUTER[3]!)}
-${wire('s3', 'port3', PODS[2]!, ROUTER[2]!)}
+${wire('s1', 'port1', [PODS[0]!, ROUTER[2]!])}
+${wire('s2', 'eth2', [PODS[1]!, ROUTER[3]!])}
+${wire('s3', 'port3', [PODS[2]!, ROUTER[2]!])}
+${neighbour('s1', PODS[2]!, MACS['s3']!)}
+${neighbour('s3', PODS[0]!, MACS['s1']!)}
 for extra in ${CLIENTS.slice(1).join(' ')}; do ip -n ${LAB}-client addr add $extra/24 dev eth0; done
+for extra in ${CLIENTS.slice(1).map(toV6).join(' ')}; do ip -n ${LAB}-client addr add $extra/120 dev eth0 nodad; done
+${CLIENTS.slice(1)
+  .map((address) => neighbour('router', address, MACS['client']!))
+  .join('\n')}
 ip -n ${LAB}-router addr add ${ROUTER[1]}/24 dev eth0
+ip -n ${LAB}-router addr add ${toV6(ROUTER[1]!)}/120 dev eth0 nodad
+${neighbour('client', ROUTER[1]!, MACS['eth0']!)}
 ip link add wan0 netns ${LAB}-router type veth peer name sink0 netns ${LAB}-client
 ip -n ${LAB}-client link set sink0 up
 ip -n ${LAB}-router addr add ${ROUTER[4]}/24 dev wan0
+ip -n ${LAB}-router addr add ${toV6(ROUTER[4]!)}/120 dev wan0 nodad
 ip -n ${LAB}-router link set wan0 up
 ip -n ${LAB}-router neigh add 10.77.9.254 lladdr 02:00:00:00:00:fe dev wan0 nud permanent
-ip -n ${LAB}-router route add default via 10.77.9.254`
+${neighbour('router', '10.77.9.254', '02:00:00:00:00:fe', 'wan0')}
+ip -n ${LAB}-router route add default via 10.77.9.254
+ip -n ${LAB}-router -6 route add default via ${toV6('10.77.9.254')}`
 
 const EMPTY = Object.entries({
   raw: ['PREROUTING', 'OUTPUT'],
@@ -109,24 +154,32 @@ const EMPTY = Object.entries({
 const RESET = `nft flush ruleset
 iptables-legacy-restore <<'X'
 ${EMPTY}X
+ip6tables-legacy-restore <<'X'
+${EMPTY}X
 ipset flush; for try in 1 2 3 4; do ipset destroy 2>/dev/null && break; sleep 0.05; done
 conntrack -F 2>/dev/null
-ip rule flush; ip rule add pref 32766 table main; ip route flush table 100 2>/dev/null
-sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.route_localnet=0 net.ipv4.conf.all.rp_filter=0 net.bridge.bridge-nf-call-iptables=1
+for family in -4 -6; do ip $family rule flush; ip $family rule add pref 32766 table main; ip $family route flush table 100 2>/dev/null; done
+sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.route_localnet=0 net.ipv4.conf.all.rp_filter=0 net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1 net.ipv6.conf.all.forwarding=1
 for port in 1 3; do ip link set port$port type bridge_slave hairpin on; done
-for extra in blackhole unreachable prohibit; do ip route flush type $extra; done; true`
+for extra in blackhole unreachable prohibit; do ip route flush type $extra; ip -6 route flush type $extra; done; true`
 
-const COMMANDS: Readonly<Record<Part['tool'], string>> = {
-  ipset: 'ipset restore',
-  'iptables-legacy': 'iptables-legacy-restore',
-  'iptables-nft': 'iptables-nft-restore',
-  nft: 'nft -f -',
-  sh: 'sh -e',
+function commandOf({tool, family}: Part): string {
+  const ip = family === 6 ? 'ip6' : 'ip'
+  const commands: Readonly<Record<Part['tool'], string>> = {
+    ipset: 'ipset restore',
+    'iptables-legacy': `${ip}tables-legacy-restore`,
+    'iptables-nft': `${ip}tables-nft-restore`,
+    nft: 'nft -f -',
+    sh: 'sh -e',
+  }
+  return commands[tool]
 }
 
 const DUMPS: Readonly<Record<string, string>> = {
   'iptables-legacy-save.txt': 'iptables-legacy-save',
   'iptables-nft-save.txt': 'iptables-nft-save -c',
+  'ip6tables-legacy-save.txt': 'ip6tables-legacy-save',
+  'ip6tables-nft-save.txt': 'ip6tables-nft-save -c',
   'ipset-save.txt': 'ipset save',
   'nft.json': 'nft -j list ruleset',
   'nft.txt': 'nft list ruleset',
@@ -134,7 +187,9 @@ const DUMPS: Readonly<Record<string, string>> = {
   'ip-link.json': 'ip -d -j link show',
   'ip-route.json': 'ip -4 -j route show table all',
   'ip-rule.json': 'ip -4 -j rule show',
-  'sysctl.txt': "sysctl -ar '^net.(ipv4.(ip_forward|conf)|bridge)' 2>/dev/null",
+  'ip-route6.json': 'ip -6 -j route show table all',
+  'ip-rule6.json': 'ip -6 -j rule show',
+  'sysctl.txt': "sysctl -ar '^net.(ipv4.(ip_forward|conf)|ipv6.conf.[^.]*.forwarding|bridge)' 2>/dev/null",
   'ss.txt': 'ss -H -lntup',
 }
 
@@ -153,8 +208,8 @@ export const apiOf = (vips: readonly string[]): [string, string][] => [
     list([
       {
         metadata: {name: NODE},
-        spec: {podCIDR: '10.77.2.0/23', podCIDRs: ['10.77.2.0/23']},
-        status: {addresses: [{type: 'InternalIP', address: ROUTER[0]}]},
+        spec: {podCIDR: '10.77.2.0/23', podCIDRs: ['10.77.2.0/23', `${toV6('10.77.2.0')}/119`]},
+        status: {addresses: [ROUTER[0]!, toV6(ROUTER[0]!)].map((address) => ({type: 'InternalIP', address}))},
       },
     ]),
   ],
@@ -164,7 +219,7 @@ export const apiOf = (vips: readonly string[]): [string, string][] => [
       PODS.map((ip, at) => ({
         metadata: meta(`s${at + 1}`),
         spec: {nodeName: NODE, containers: []},
-        status: {phase: 'Running', podIP: ip, podIPs: [{ip}]},
+        status: {phase: 'Running', podIP: ip, podIPs: [{ip}, {ip: toV6(ip)}]},
       })),
     ),
   ],
@@ -173,7 +228,7 @@ export const apiOf = (vips: readonly string[]): [string, string][] => [
     list(
       vips.map((ip, at) => ({
         metadata: meta(`v${at}`),
-        spec: {type: 'ClusterIP', clusterIP: ip, clusterIPs: [ip], ports: [{port: 80, protocol: 'TCP'}]},
+        spec: {type: 'ClusterIP', clusterIP: ip, clusterIPs: [ip, toV6(ip)], ports: [{port: 80, protocol: 'TCP'}]},
       })),
     ),
   ],
@@ -211,8 +266,11 @@ class Probe {
   }
 }
 
+/** By both families. */
 const serves = (addresses: readonly string[], ports: readonly number[]): string[] =>
-  addresses.flatMap((address) => ports.flatMap((port) => [`tcp:${address}:${port}`, `udp:${address}:${port}`]))
+  addresses
+    .flatMap((address) => [address, toV6(address)])
+    .flatMap((address) => ports.flatMap((port) => [`tcp:${address}:${port}`, `udp:${address}:${port}`]))
 
 /** A router with a client on one side and two servers on the other, each in a network namespace of its own. */
 export class Lab {
@@ -229,7 +287,7 @@ export class Lab {
     lab.probes.set(
       'router',
       new Probe('router', [
-        ...PORTS.slice(-2).map((port) => `tcp:0.0.0.0:${port}`),
+        ...PORTS.slice(-2).flatMap((port) => [`tcp:0.0.0.0:${port}`, `tcp::::${port}`]),
         ...serves([...ROUTER, '127.0.0.1'], PORTS.slice(-2)).filter((spec) => spec.startsWith('udp')),
       ]),
     )
@@ -239,7 +297,7 @@ export class Lab {
 
   /** Replaces the router's rules; what the tools said, if one failed. */
   load(parts: readonly Part[]): string | undefined {
-    const script = parts.map(({tool, text}) => `${COMMANDS[tool]} <<'X' || exit 9\n${text}\nX`)
+    const script = parts.map((part) => `${commandOf(part)} <<'X' || exit 9\n${part.text}\nX`)
     const {status, stderr} = sh([RESET, ...script].join('\n'), NODE)
     return status === 9 ? stderr : undefined
   }

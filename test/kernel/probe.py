@@ -5,20 +5,31 @@ stdin: {"packets": [{"id", "proto", "src", "sport", "dst", "dport"}], "timeout":
 """
 import errno, json, os, selectors, socket, struct, sys, time
 
-IP_RECVERR, SYN_SENT, CLOSE = 11, 2, 7
+IP_RECVERR, IPV6_RECVERR, SYN_SENT, CLOSE = 11, 25, 2, 7
 loop = selectors.DefaultSelector()
 accepted = {}
 
 
 def text(local, peer):
-    return ('%s:%d %s' % (local[0], local[1], peer[0])).encode()
+    host = '[%s]' % local[0] if ':' in local[0] else local[0]
+    return ('%s:%d %s' % (host, local[1], peer[0])).encode()
+
+
+def make(proto, address):
+    """A socket of the address's family; IPv6 ones take no IPv4."""
+    kind = socket.SOCK_STREAM if proto == 'tcp' else socket.SOCK_DGRAM
+    sock = socket.socket(socket.AF_INET6 if ':' in address else socket.AF_INET, kind)
+    if ':' in address:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setblocking(False)
+    return sock
 
 
 def serve(spec):
-    proto, address, port = spec.split(':')
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM if proto == 'tcp' else socket.SOCK_DGRAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setblocking(False)
+    proto, place = spec.split(':', 1)
+    address, port = place.rsplit(':', 1)
+    sock = make(proto, address)
     sock.bind((address, int(port)))
     if proto == 'tcp':
         sock.listen(1024)
@@ -56,10 +67,11 @@ class Attempt:
     def __init__(self, packet, done):
         self.packet, self.done, self.open, self.connected = packet, done, True, False
         self.tcp = packet['proto'] == 'TCP'
-        self.sock = sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM if self.tcp else socket.SOCK_DGRAM)
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+        self.sock = sock = make(packet['proto'].lower(), packet['dst'])
+        if ':' in packet['dst']:
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
         if self.tcp:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
         try:

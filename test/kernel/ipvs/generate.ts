@@ -24,22 +24,7 @@ const PORT_WORDS = [80, 443, 9999]
 const vipsOf = (at: number): string[] => [1, 2, 3].map((last) => `10.96.${at % 250}.${last}`)
 const markOf = (at: number): number => 0x10000 * (1 + (at % 60000))
 
-const SCHEDULERS = [
-  'rr',
-  'rr',
-  'rr',
-  'wrr',
-  'lc',
-  'wlc',
-  'sh',
-  'sed',
-  'nq',
-  'dh',
-  'mh',
-  'fo',
-  'lblc',
-  'lblcr',
-] as const
+const SCHEDULERS = ['rr', 'rr', 'rr', 'wrr', 'lc', 'wlc', 'sh', 'sed', 'nq', 'dh', 'mh', 'fo', 'lblc', 'lblcr'] as const
 
 /** Takes everything away; what follows fails at once if one line does. */
 export const RESET = `ipvsadm -C

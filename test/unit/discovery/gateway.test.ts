@@ -454,7 +454,7 @@ describe('Gateway API: which listener takes a route', () => {
       else expect(found[0]!.problems).not.to.deep.equal([])
     })
 
-  it('ParentReference: gateways are those that take it', () => {
+  it('ParentReference: gateways are the parents by namespace and name', () => {
     const [found] = routes({gateways: [gateway([listener()])], httproutes: [http()]})
     expect(found!.gateways).to.have.length(1)
     expect(found!.gateways[0]).to.contain('d/gw')
@@ -587,15 +587,15 @@ describe('Gateway API: what a route sends where', () => {
     expect(routes({gateways: GATEWAYS, httproutes: [http({rules: undefined})]})).to.deep.equal([])
   })
 
-  it('BackendObjectReference.kind: what is no Service is not taken for a Service', () => {
-    for (const reference of [
-      {group: 'multicluster.x-k8s.io', kind: 'ServiceImport'},
-      {group: 'example.com', kind: 'Service'},
-    ]) {
+  const STRANGE: [section: string, reference: object][] = [
+    ['kind: another', {group: 'multicluster.x-k8s.io', kind: 'ServiceImport'}],
+    ['group: the Service of another API', {group: 'example.com', kind: 'Service'}],
+  ]
+  for (const [section, reference] of STRANGE)
+    it(`BackendObjectReference.${section} is not the Service of that name`, () => {
       const found = routes({gateways: GATEWAYS, httproutes: [http({rules: [{backendRefs: [backend(reference)]}]})]})
       expect(found.filter(({service: id, problems}) => id === 'd/web' && problems.length === 0)).to.deep.equal([])
-    }
-  })
+    })
 
   it('BackendObjectReference.kind: what is no Service has its part of the weights', () => {
     const backendRefs = [backend(), backend({group: 'example.com', kind: 'Bucket', name: 'b', weight: 3})]
