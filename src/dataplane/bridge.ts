@@ -4,7 +4,7 @@ import type {Journey} from './journey.js'
 import type {Machine} from './machine.js'
 import {endpointText} from './nat.js'
 import {CLIENT, UNKNOWN_DEVICE, type Packet} from './packet.js'
-import type {Walker} from './walker.js'
+import type {End, Walker} from './walker.js'
 import type {PodPlace, World} from './world.js'
 
 /** The bridge that a packet is on, and the pod whose port it came in by. */
@@ -73,7 +73,7 @@ export class Bridge {
         'route',
         `bridged on ${device} of ${machine.name}, past iptables and conntrack (bridge-nf-call-iptables is not 1)`,
       )
-      return this.deliver(machine, packet, way)
+      return this.hairpinOff(machine, packet, way) ?? this.deliver(machine, packet, way)
     }
     const before = packet.dst
     const stopped = this.prerouting(machine, packet, device)
@@ -109,6 +109,8 @@ export class Bridge {
   ): Result {
     if (translated && packet.family === 4 && machine.forwards(4, device) === false)
       return this.journey.stack.notForwarded(machine, packet)
+    const off = this.hairpinOff(machine, packet, {device, pod})
+    if (off) return off
     packet.oif = device
     packet.physout = UNKNOWN_DEVICE
     this.walker.hop('route', `stays on bridge ${device}`)
@@ -119,19 +121,26 @@ export class Bridge {
     )
   }
 
-  private deliver(machine: Machine, packet: Packet, {device, pod}: BridgeWay): Result {
+  /** A frame is not even considered for the port that it came by, unless hairpin mode is on (br_forward.c, should_deliver). */
+  private hairpinOff(machine: Machine, packet: Packet, {device, pod}: BridgeWay): End | undefined {
+    const ports = machine.state.links.filter(({master}) => master === device)
+    return this.journey.world.podAt(packet.dst as Address) === pod &&
+      ports.length > 0 &&
+      ports.every(({hairpin}) => hairpin === false)
+      ? dropped(
+          'hairpin-mode',
+          `bridge ${device} of ${machine.name} does not send a frame back by the port it came from (hairpin mode is off)`,
+        )
+      : undefined
+  }
+
+  private deliver(machine: Machine, packet: Packet, {device}: BridgeWay): Result {
     this.journey.stack.enter(machine, packet)
     const target = this.world.podAt(packet.dst as Address)
     if (!target || target.node !== machine.name)
       return dropped(
         'nobody',
         `nobody has the address ${endpointText(packet.dst, undefined)} on bridge ${device} of ${machine.name}`,
-      )
-    const ports = machine.state.links.filter(({master}) => master === device)
-    if (target === pod && ports.length > 0 && ports.every(({hairpin}) => hairpin === false))
-      return dropped(
-        'hairpin-mode',
-        `bridge ${device} of ${machine.name} does not send a frame back by the port it came from (hairpin mode is off)`,
       )
     return this.journey.wire.toPod(machine, target, packet)
   }
