@@ -1,7 +1,13 @@
 import type {World} from './dataplane/world.js'
-import {classOf, controllerService, usesServiceAddress, type IngressRoute} from './discovery/ingress.js'
+import {
+  classOf,
+  controllerService,
+  hostNetworkControllers,
+  usesServiceAddress,
+  type IngressRoute,
+} from './discovery/ingress.js'
 import {endpointsOf} from './intent/endpoints.js'
-import type {Service, ServicePort} from './model/kube.js'
+import type {Pod, Service, ServicePort} from './model/kube.js'
 import type {Snapshot} from './snapshot/snapshot.js'
 import {trace, type TraceOptions, type TraceResult} from './trace.js'
 
@@ -30,7 +36,8 @@ export function traceIngress(
   const {cluster} = snapshot
   const {name, controller, problem} = classOf(cluster, route)
   const own = controllerService(cluster, route)
-  const client = own && controllerPod(snapshot, own)
+  const onNodes = hostNetworkControllers(cluster, route)
+  const client = own ? controllerPod(snapshot, own) : onNodes.find(({ready}) => ready)?.id
   const past = PAST_SERVICES.test(controller ?? '') && !usesServiceAddress(cluster, route)
   const {to: _to, from: _from, ...shared} = options
   const backend = trace(snapshot, world, {
@@ -51,12 +58,16 @@ export function traceIngress(
     how: past ? 'pod' : 'service',
     notes: [
       ...(problem === undefined ? [] : [`no controller takes it: ${problem}`]),
-      ...(own
-        ? []
-        : ['the Service of its controller was not found (neither by the address in its status nor by labels)']),
+      ...(own ? [] : [controllerNote(onNodes)]),
       ...(past ? ['ingress-nginx sends to the endpoints itself, past the Service'] : []),
     ],
   }
+}
+
+function controllerNote(onNodes: readonly Pod[]): string {
+  return onNodes.length > 0
+    ? `its controller listens on the nodes themselves: ${onNodes.map(({id, node}) => `${id} on ${node ?? '?'}`).join(', ')}`
+    : 'the Service of its controller was not found (neither by the address in its status nor by labels)'
 }
 
 /** From outside, to the port that the request comes in by: 443 with TLS, else 80. */

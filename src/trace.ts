@@ -4,7 +4,7 @@ import type {Finding, Incomplete} from './checks/finding.js'
 import {otherProxy, proxyFacts} from './checks/proxy.js'
 import {walk} from './dataplane/walk.js'
 import type {World} from './dataplane/world.js'
-import {discover, type Discovery} from './discovery/discover.js'
+import {discover, type Client, type Discovery} from './discovery/discover.js'
 import {dnsService} from './discovery/dns.js'
 import {endpointsOf, type ServiceEndpoint} from './intent/endpoints.js'
 import {frontendsOf, nodePortFrontends, servesFamily, type Frontend} from './intent/promise.js'
@@ -74,7 +74,10 @@ export function trace(
     findings: checked.findings,
     incomplete: unique([...tracer.incomplete, ...checked.incomplete]),
     problems: checked.problems,
-    discovery: discover(snapshot.cluster, service, clientOf(snapshot, options)),
+    discovery: discover(snapshot.cluster, service, {
+      client: clientOf(snapshot, options),
+      asked: [...snapshot.nodes.values()].some((state) => state.section('dns.json').state === 'read'),
+    }),
     endpoints: service.ports.map((port) => ({
       port,
       endpoints: ([4, 6] as const).flatMap((family) =>
@@ -93,7 +96,7 @@ export function trace(
 }
 
 /** The pod that asks, when the trace starts at one. */
-function clientOf({cluster, nodes}: Snapshot, {from}: TraceOptions): Parameters<typeof discover>[2] {
+function clientOf({cluster, nodes}: Snapshot, {from}: TraceOptions): Client | undefined {
   const pod = from?.kind === 'pod' ? cluster.pods?.find(({id}) => id === from.pod) : undefined
   const state = pod?.node === undefined ? undefined : nodes.get(pod.node)
   const file = 'resolv.txt'

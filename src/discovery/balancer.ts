@@ -5,6 +5,8 @@ import {record, text} from '../util/json.js'
 export interface Balancer {
   /** Addresses and host names; empty while it is pending. */
   readonly addresses: readonly string[]
+  /** What it sends to on the nodes; without NodePorts it must keep the address as it is, or send to pods. */
+  readonly nodePorts: readonly number[]
   readonly healthCheckNodePort?: number
   /** Nodes that pass its health check: those with a ready endpoint under policy Local, else all that are ready. */
   readonly nodes: readonly string[]
@@ -28,6 +30,7 @@ export function balancerOf(cluster: ClusterState, service: Service): Balancer | 
   const local = service.externalTrafficPolicy === 'Local'
   return {
     addresses: service.loadBalancer.flatMap(({ip, hostname}) => ip ?? hostname ?? []),
+    nodePorts: service.ports.flatMap(({nodePort}) => nodePort ?? []),
     ...(service.healthCheckNodePort === undefined ? {} : {healthCheckNodePort: service.healthCheckNodePort}),
     nodes: local ? able.filter((name) => withEndpoint.has(name)) : able,
     failing: local ? able.filter((name) => !withEndpoint.has(name)) : [],

@@ -21,6 +21,8 @@ export interface Discovery {
   readonly domain: string
   /** Nothing in the snapshot names the cluster's domain. */
   readonly domainAssumed: boolean
+  /** The cluster's DNS servers were asked, and `findings` tell what they said. */
+  readonly asked: boolean
   readonly names: readonly {readonly name: string; readonly from: string}[]
   readonly records: readonly DnsRecord[]
   readonly variables: readonly Variable[]
@@ -42,17 +44,23 @@ export interface Lookup {
   readonly steps: readonly LookupStep[]
 }
 
-/** `client`: the pod whose lookup is wanted, with the resolv.conf of its node where it was read. */
+/** The pod whose lookup is wanted, with the resolv.conf of its node where it was read. */
+export interface Client {
+  readonly pod: Pod
+  readonly nodeResolvConf: string | undefined
+}
+
 export function discover(
   cluster: ClusterState,
   service: Service,
-  client?: {readonly pod: Pod; readonly nodeResolvConf: string | undefined},
+  {client, asked}: {readonly client: Client | undefined; readonly asked: boolean},
 ): Discovery {
   const {domain, assumed} = clusterDomain(cluster)
   const balancer = balancerOf(cluster, service)
   return {
     domain,
     domainAssumed: assumed,
+    asked,
     names: namesOf(service, domain),
     records: recordsOf(cluster, service, domain),
     variables: variablesOf(service),
@@ -66,11 +74,7 @@ export function discover(
   }
 }
 
-function lookupFrom(
-  cluster: ClusterState,
-  {name, namespace}: Service,
-  {pod, nodeResolvConf}: {pod: Pod; nodeResolvConf: string | undefined},
-): Lookup {
+function lookupFrom(cluster: ClusterState, {name, namespace}: Service, {pod, nodeResolvConf}: Client): Lookup {
   const resolver = resolverOf(cluster, pod, nodeResolvConf)
   const short = pod.namespace === namespace ? name : `${name}.${namespace}`
   return {pod: pod.id, name: short, resolver, steps: lookupSteps(cluster, short, resolver)}

@@ -26,11 +26,18 @@ export interface AskedServer {
   readonly answers: readonly DnsAnswer[]
 }
 
-/** Questions of one Service that have an answer by the specification: each name and type once. */
+/** Questions about one Service: each name and type that has an answer by the specification, and the other address family, which must have none. */
 export function questionsFor(cluster: ClusterState, service: Service): DnsQuestion[] {
   const {domain} = clusterDomain(cluster)
   const records = recordsOf(cluster, service, domain)
-  const pairs = records.map(({name, type}) => ({name, type}))
+  const pairs = records.flatMap(({name, type}): DnsQuestion[] =>
+    type === 'A' || type === 'AAAA'
+      ? [
+          {name, type: 'A'},
+          {name, type: 'AAAA'},
+        ]
+      : [{name, type}],
+  )
   return [...new Map(pairs.map((question) => [`${question.type} ${question.name}`, question])).values()]
 }
 

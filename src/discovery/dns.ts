@@ -144,6 +144,15 @@ export const dnsService = ({services}: ClusterState): Service | undefined =>
 /** kubelet hands on no more than these (pkg/apis/core/validation: MaxDNSNameservers, MaxDNSSearchPaths). */
 const MOST_NAMESERVERS = 3
 const MOST_SEARCHES = 32
+const MOST_SEARCH_CHARACTERS = 2048
+/** glibc's RES_MAXNDOTS. */
+const MOST_NDOTS = 15
+
+function shortened(searches: readonly string[]): string[] {
+  const kept = searches.slice(0, MOST_SEARCHES)
+  while (kept.join(' ').length > MOST_SEARCH_CHARACTERS) kept.pop()
+  return kept
+}
 
 /**
  * The resolv.conf that kubelet writes for a pod (pkg/kubelet/network/dns/dns.go): dnsPolicy first, then dnsConfig added.
@@ -155,8 +164,8 @@ export function resolverOf(cluster: ClusterState, pod: Pod, nodeText?: string): 
   const ndots = options.find(({name}) => name === 'ndots')?.value
   return {
     nameservers: unique([...base.nameservers, ...nameservers]).slice(0, MOST_NAMESERVERS),
-    searches: unique([...base.searches, ...searches.map(absolute)]).slice(0, MOST_SEARCHES),
-    ndots: ndots === undefined ? base.ndots : Number(ndots),
+    searches: shortened(unique([...base.searches, ...searches.map(absolute)])),
+    ndots: Math.min(ndots === undefined ? base.ndots : Number(ndots) || 0, MOST_NDOTS),
     notes: base.notes,
   }
 }
@@ -168,7 +177,8 @@ function policyResolver(
 ): Resolver {
   const policy = dnsPolicy === 'ClusterFirst' && hostNetwork ? 'Default' : dnsPolicy
   if (policy === 'None') return {nameservers: [], searches: [], ndots: 1, notes: ['dnsPolicy None: dnsConfig alone']}
-  const own = nodeText === undefined ? undefined : parseResolvConf(nodeText)
+  // kubelet reads no `domain` lines
+  const own = nodeText === undefined ? undefined : parseResolvConf(nodeText.replaceAll(/^\s*domain\s.*$/gm, ''))
   const unread = own ? [] : [`the resolv.conf of node ${node ?? '?'} was not read`]
   if (policy === 'Default')
     return {
@@ -206,7 +216,8 @@ export function parseResolvConf(text: string): Pick<Resolver, 'nameservers' | 's
     else if (word === 'search') searches = values.filter((name) => name !== '.').map(absolute)
     else if (word === 'domain' && values[0] !== undefined) searches = [absolute(values[0])]
     else if (word === 'options')
-      for (const value of values) if (value.startsWith('ndots:')) ndots = Math.min(Number(value.slice(6)) || 0, 15)
+      for (const value of values)
+        if (value.startsWith('ndots:')) ndots = Math.min(Number(value.slice(6)) || 0, MOST_NDOTS)
   }
   return {nameservers, searches, ndots}
 }
@@ -236,7 +247,13 @@ export function zoneOf(cluster: ClusterState): ReadonlyMap<string, readonly DnsR
   return zone
 }
 
-const isAddress = ({type}: DnsRecord): boolean => type === 'A' || type === 'AAAA' || type === 'CNAME'
+/** `a-b-c-d.NAMESPACE.pod.DOMAIN` (section 2.6, deprecated; CoreDNS answers it by default in kubeadm's clusters). */
+function podRecords({pods}: ClusterState, question: string, domain: string): DnsRecord[] {
+  if (!question.endsWith(`.pod.${domain}`)) return []
+  return (pods ?? []).flatMap((pod) =>
+    pod.ips.filter((ip) => podName(pod, ip, domain) === question).map((ip) => addressRecord(question, ip)),
+  )
+}
 
 /**
  * The questions that glibc's resolver asks for a name, in order, until one has an answer: with fewer dots than ndots the
@@ -247,7 +264,7 @@ export function lookupSteps(cluster: ClusterState, name: string, resolver: Resol
   const zone = zoneOf(cluster)
   const steps: LookupStep[] = []
   for (const question of questionsFor(name, resolver)) {
-    const records = (zone.get(question) ?? []).filter(isAddress)
+    const records = zone.get(question) ?? podRecords(cluster, question, domain)
     const inside = question === domain || question.endsWith(`.${domain}`)
     steps.push({
       question,
@@ -262,8 +279,9 @@ export function lookupSteps(cluster: ClusterState, name: string, resolver: Resol
 function questionsFor(name: string, {searches, ndots}: Resolver): string[] {
   if (name.endsWith('.')) return [absolute(name)]
   const plain = absolute(name)
-  const searched = searches.map((suffix) => `${plain}.${suffix}`)
-  return name.split('.').length - 1 >= ndots ? [plain, ...searched] : [...searched, plain]
+  // the root as a search domain is the name itself (KEP-4427)
+  const searched = searches.map((suffix) => (suffix === '' ? plain : `${plain}.${suffix}`))
+  return name.split('.').length - 1 >= ndots ? unique([plain, ...searched]) : unique([...searched, plain])
 }
 
 /** Where an ExternalName leads, name by name. */

@@ -31,6 +31,15 @@ const BY_PROTOCOL: Readonly<Record<string, readonly string[]>> = {
 
 type Kind = (typeof KINDS)[keyof typeof KINDS]
 
+const GROUP = 'gateway.networking.k8s.io'
+
+/** Is it this kind of object? The group and kind may be left out where the API has a default. */
+const isKind = (
+  reference: Json,
+  [group, kind]: readonly [string, string],
+  byDefault = [group, kind] as const,
+): boolean => (text(reference['group']) ?? byDefault[0]) === group && (text(reference['kind']) ?? byDefault[1]) === kind
+
 /** All ways of Gateway API routes to Services. */
 export function gatewayRoutes(cluster: ClusterState): GatewayRoute[] {
   return Object.entries(KINDS).flatMap(([resource, kind]) =>
@@ -42,21 +51,27 @@ function routesOf(cluster: ClusterState, kind: Kind, {metadata, spec: raw}: Kube
   const spec = record(raw)
   const namespace = metadata.namespace ?? 'default'
   const hostnames = texts(spec['hostnames'])
-  const parents = list(spec['parentRefs']).filter((parent) => (text(parent['kind']) ?? 'Gateway') === 'Gateway')
-  const attached = parents.map((parent) => attach(cluster, parent, {kind, namespace, hostnames}))
+  const attached = list(spec['parentRefs']).flatMap((parent) => {
+    if (isKind(parent, [GROUP, 'Gateway'])) return [attach(cluster, parent, {kind, namespace, hostnames})]
+    // a mesh route (GAMMA): the Service's own clients take it
+    return isKind(parent, ['', 'Service'], [GROUP, 'Gateway'])
+      ? [{gateway: `Service ${text(parent['name']) ?? ''}`, listeners: []}]
+      : []
+  })
   const problems = attached.some(({problem}) => problem === undefined)
     ? []
     : attached.length === 0
       ? ['it has no parent Gateway']
       : attached.flatMap(({problem}) => problem ?? [])
   return list(spec['rules']).flatMap((rule) => {
-    const backends = list(rule['backendRefs']).filter((backend) => (text(backend['kind']) ?? 'Service') === 'Service')
-    const total = backends.reduce((sum, backend) => sum + (number(backend['weight']) ?? 1), 0)
+    const all = list(rule['backendRefs'])
+    const backends = all.filter((backend) => isKind(backend, ['', 'Service']))
+    const total = all.reduce((sum, backend) => sum + (number(backend['weight']) ?? 1), 0)
     return backends.map((backend): GatewayRoute => {
       const service = `${text(backend['namespace']) ?? namespace}/${text(backend['name']) ?? ''}`
       return {
         route: `${kind} ${namespace}/${metadata.name}`,
-        hostnames,
+        hostnames: servedHosts(hostnames, attached),
         matches: kind === 'HTTPRoute' ? matchesOf(rule) : [],
         service,
         port: number(backend['port']),
@@ -73,9 +88,26 @@ function matchesOf(rule: Json): string[] {
     const path = record(match['path'])
     const method = text(match['method'])
     const value = `${text(path['type']) === 'Exact' ? '= ' : text(path['type']) === 'RegularExpression' ? '~ ' : ''}${text(path['value']) ?? '/'}`
-    return method === undefined ? value : `${method} ${value}`
+    const headers = list(match['headers']).flatMap((header) => text(header['name']) ?? [])
+    const query = list(match['queryParams']).flatMap((parameter) => text(parameter['name']) ?? [])
+    const more = [...headers, ...query.map((name) => `?${name}`)]
+    return `${method === undefined ? '' : `${method} `}${value}${more.length > 0 ? ` with ${more.join(', ')}` : ''}`
   })
   return matches.length > 0 ? matches : ['/']
+}
+
+interface Attachment {
+  readonly gateway: string
+  readonly problem?: string
+  /** The listeners that take the route. */
+  readonly listeners: readonly Json[]
+}
+
+/** Of a route's hostnames those count that a listener is for; the others are ignored (HTTPRouteSpec.hostnames). */
+function servedHosts(hostnames: readonly string[], attached: readonly Attachment[]): readonly string[] {
+  const hosts = attached.flatMap(({listeners}) => listeners.map((listener) => text(listener['hostname'])))
+  if (hosts.length === 0 || hosts.includes(undefined)) return hostnames
+  return hostnames.filter((one) => hosts.some((host) => hostsMeet(host!, one)))
 }
 
 interface RouteFacts {
@@ -85,24 +117,27 @@ interface RouteFacts {
 }
 
 /** Does one listener of the parent take the route? (GEP: Attaching routes to Gateways) */
-function attach(cluster: ClusterState, parent: Json, route: RouteFacts): {gateway: string; problem?: string} {
+function attach(cluster: ClusterState, parent: Json, route: RouteFacts): Attachment {
   const namespace = text(parent['namespace']) ?? route.namespace
   const section = text(parent['sectionName'])
   const id = `${namespace}/${text(parent['name']) ?? ''}`
   const gateway = section === undefined ? id : `${id} listener ${section}`
-  const found = cluster.raw['gateways']?.find(
+  // a list that was not read accuses nobody
+  if (!cluster.raw['gateways']) return {gateway, listeners: []}
+  const found = cluster.raw['gateways'].find(
     ({metadata}) => metadata.name === parent['name'] && (metadata.namespace ?? 'default') === namespace,
   )
-  if (!found) return {gateway, problem: `Gateway ${id} does not exist`}
+  if (!found) return {gateway, listeners: [], problem: `Gateway ${id} does not exist`}
   const listeners = list(record(found.spec)['listeners']).filter(
     (listener) =>
       (section === undefined || listener['name'] === section) &&
       (parent['port'] === undefined || listener['port'] === parent['port']),
   )
-  if (listeners.length === 0)
-    return {gateway, problem: `Gateway ${id} has no listener ${section ?? `on port ${String(parent['port'])}`}`}
+  const missing = section ?? `on port ${String(parent['port'])}`
+  if (listeners.length === 0) return {gateway, listeners, problem: `Gateway ${id} has no listener ${missing}`}
   const refusals = listeners.map((listener) => refusal(cluster, listener, {...route, gatewayNamespace: namespace}))
-  return refusals.includes(undefined) ? {gateway} : {gateway, problem: `Gateway ${id}: ${refusals[0]}`}
+  const takers = listeners.filter((_, at) => refusals[at] === undefined)
+  return {gateway, listeners: takers, ...(takers.length > 0 ? {} : {problem: `Gateway ${id}: ${refusals[0]}`})}
 }
 
 function refusal(
@@ -112,8 +147,9 @@ function refusal(
 ): string | undefined {
   const name = `listener ${text(listener['name']) ?? ''}`
   const allowed = record(listener['allowedRoutes'])
-  const kinds = list(allowed['kinds']).flatMap((one) => text(one['kind']) ?? [])
-  if (!(kinds.length > 0 ? kinds : (BY_PROTOCOL[text(listener['protocol']) ?? ''] ?? [])).includes(kind))
+  const kinds = list(allowed['kinds'])
+  const byProtocol = BY_PROTOCOL[(text(listener['protocol']) ?? '').toUpperCase()] ?? []
+  if (!(kinds.length > 0 ? kinds.some((one) => isKind(one, [GROUP, kind])) : byProtocol.includes(kind)))
     return `${name} takes no ${kind}`
   const from = record(allowed['namespaces'])
   if (!takesNamespace(cluster, from, {namespace, gatewayNamespace}))
@@ -133,7 +169,8 @@ function takesNamespace(
   if (which === 'All') return true
   if (which === 'Same') return namespace === gatewayNamespace
   if (which !== 'Selector') return false
-  return selects(from['selector'], namespaces?.find(({name}) => name === namespace)?.labels ?? {})
+  if (!namespaces) return true
+  return selects(from['selector'], namespaces.find(({name}) => name === namespace)?.labels ?? {})
 }
 
 /** Do two host names, either with a wildcard for one or more labels, have a name in common? */
@@ -163,14 +200,19 @@ function isGranted(
   from: {kind: string; namespace: string},
   to: {namespace: string; name: string},
 ): boolean {
-  return (raw['referencegrants'] ?? [])
+  const grants = raw['referencegrants']
+  if (!grants) return true
+  return grants
     .filter(({metadata}) => metadata.namespace === to.namespace)
     .some(
       ({spec}) =>
-        list(record(spec)['from']).some((one) => one['kind'] === from.kind && one['namespace'] === from.namespace) &&
+        list(record(spec)['from']).some(
+          (one) => isKind(one, [GROUP, from.kind], ['', '']) && one['namespace'] === from.namespace,
+        ) &&
         list(record(spec)['to']).some(
           (one) =>
-            one['kind'] === 'Service' && (one['name'] === undefined || one['name'] === '' || one['name'] === to.name),
+            isKind(one, ['', 'Service'], ['', '']) &&
+            (one['name'] === undefined || one['name'] === '' || one['name'] === to.name),
         ),
     )
 }

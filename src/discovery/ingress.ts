@@ -1,5 +1,5 @@
 import {SvcTraceError} from '../model/errors.js'
-import type {ClusterState, KubeObject, Service, ServicePort} from '../model/kube.js'
+import type {ClusterState, KubeObject, Pod, Service, ServicePort} from '../model/kube.js'
 import {list, record, text, texts, type Json} from '../util/json.js'
 
 /** One line of an Ingress: a host and path, and the Service port behind it. */
@@ -189,6 +189,14 @@ export function controllerService(cluster: ClusterState, route: IngressRoute): S
   if (byAddress) return byAddress
   const parts = (classOf(cluster, route).controller ?? '').split('/')
   return outside.find(({labels}) => parts.includes(labels['app.kubernetes.io/name'] ?? '-'))
+}
+
+/** Controller pods on their nodes' own network, which need no Service: clients reach them at the nodes' addresses. */
+export function hostNetworkControllers(cluster: ClusterState, route: IngressRoute): readonly Pod[] {
+  const parts = (classOf(cluster, route).controller ?? '').split('/')
+  return (cluster.pods ?? []).filter(
+    ({hostNetwork, labels}) => hostNetwork && parts.includes(labels['app.kubernetes.io/name'] ?? '-'),
+  )
 }
 
 function statusAddresses({raw}: ClusterState, {ingress}: IngressRoute): Set<string> {

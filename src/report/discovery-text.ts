@@ -9,14 +9,16 @@ import type {Style} from './trace-text.js'
 
 /** How clients find the Service, beyond the names in the head: a pod's lookup; with -o wide the records and variables. */
 export function discoveryText(discovery: Discovery, style: Style): string {
-  const {lookup, records, variables, domain, domainAssumed} = discovery
+  const {lookup, records, variables, domain, domainAssumed, asked} = discovery
   const rows = (title: string, lines: readonly string[]): string =>
     lines.length === 0
       ? ''
       : `\n${style.ink.bold(title)}\n${lines.map((line) => `  ${wrap(safeLine(line), style.width - 2, '    ')}\n`).join('')}`
-  const zone = `${domain}${domainAssumed ? ', assumed' : ''}`
+  const zone = `${domain}${domainAssumed ? ', assumed' : ''}${asked ? '' : '; not asked, see --ask-dns'}`
   return [
-    lookup ? rows(`name lookup of ${safeLine(lookup.name)} from pod ${safeLine(lookup.pod)}`, lookupLines(lookup)) : '',
+    lookup
+      ? rows(`name lookup of ${safeLine(lookup.name)} from pod ${safeLine(lookup.pod)}`, lookupLines(lookup, asked))
+      : '',
     ...(style.wide
       ? [
           rows(
@@ -32,7 +34,7 @@ export function discoveryText(discovery: Discovery, style: Style): string {
   ].join('')
 }
 
-function lookupLines({resolver, steps}: Lookup): string[] {
+function lookupLines({resolver, steps}: Lookup, asked: boolean): string[] {
   const {nameservers, ndots, notes} = resolver
   return [
     `asks ${nameservers.join(', ') || 'nobody that is known'}; ndots ${ndots}`,
@@ -43,18 +45,23 @@ function lookupLines({resolver, steps}: Lookup): string[] {
     ),
     ...(steps.some(({answer}) => answer === 'found') ? [] : ['no question finds the Service']),
     ...notes.map((note) => `(${note})`),
+    ...(asked ? [] : ['(this is what must be; the servers were not asked: --ask-dns)']),
   ]
 }
 
 /** What the balancer in front has to go by. */
-export function balancerText({addresses, healthCheckNodePort, nodes, failing, events}: Balancer): string {
+export function balancerText({addresses, nodePorts, healthCheckNodePort, nodes, failing, events}: Balancer): string {
   const state =
     addresses.length > 0
       ? addresses.join(', ')
       : `pending: ${events.join('; ') || 'no address yet; no event tells why (is there a controller for load balancers?)'}`
   const probe = healthCheckNodePort === undefined ? '' : `; health check on port ${healthCheckNodePort}`
   const lost = failing.length > 0 ? `, not ${failing.join(', ')} (no ready endpoint there)` : ''
-  return `${state}${probe}; it may use ${nodes.join(', ') || 'no node'}${lost}`
+  const behind =
+    nodePorts.length > 0
+      ? `; NodePort ${nodePorts.join(', ')} behind it`
+      : '; no NodePorts: it must keep the address, or send to pods'
+  return `${state}${behind}${probe}; it may use ${nodes.join(', ') || 'no node'}${lost}`
 }
 
 /** Where an ExternalName goes, and what that means for clients. */

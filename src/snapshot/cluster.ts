@@ -288,14 +288,18 @@ function podOf({metadata, spec: rawSpec, status: rawStatus}: KubeObject): Pod {
     dnsPolicy: text(spec['dnsPolicy']) ?? 'ClusterFirst',
     ...maybe('dnsConfig', spec['dnsConfig'] as Pod['dnsConfig']),
     enableServiceLinks: spec['enableServiceLinks'] !== false,
-    ...maybe('started', startedAt(status) ?? text((metadata as Json)['creationTimestamp'])),
+    ...maybe('started', startedAt(status, text((metadata as Json)['creationTimestamp']))),
   }
 }
 
-const startedAt = (status: Json): string | undefined =>
-  list(status['containerStatuses'])
+/** Of the containers that run the one that has run longest; without any word of containers, when the pod was made. */
+function startedAt(status: Json, created: string | undefined): string | undefined {
+  const containers = list(status['containerStatuses'])
+  if (containers.length === 0) return created
+  return containers
     .flatMap(({state}) => text(record(record(state)['running'])['startedAt']) ?? [])
     .sort((a, b) => Date.parse(a) - Date.parse(b))[0]
+}
 
 const containerPortOf = (port: Json): ContainerPort => ({
   name: text(port['name']) ?? '',

@@ -107,7 +107,7 @@ describe('Ingress', () => {
       ingress('port', {rules: [rule('h', '/', 'Prefix', 'web', {number: 81})]}),
     )
     const find = (word: string, request: object = {}): unknown => findTarget(state, word, {namespace: 'd', ...request})
-    expect(find('ingress/one')).to.have.property('port', '80')
+    expect(find('ingress/one').ingress?.port.port).to.equal(80)
     expect(() => find('ingress/two')).to.throw('several hosts')
     expect(() => find('ingress/two', {host: 'i'})).to.throw('d/gone, which does not exist')
     expect(() => find('ingress/port')).to.throw('port 81 of d/web')
