@@ -2,8 +2,8 @@ import type {CheckResult} from '../checks/check.js'
 import {SEVERITIES, type Finding, type Incomplete} from '../checks/finding.js'
 import type {Snapshot} from '../snapshot/snapshot.js'
 
-/** The result of `check` as every format prints it; its JSON form is `schema/check-report.schema.json`. */
-export interface CheckReport {
+/** The JSON form of `check` (schema/check-report.v1.schema.json). */
+export interface PublicCheckReport {
   readonly apiVersion: 'svc-trace/v1'
   readonly kind: 'CheckReport'
   readonly summary: {
@@ -26,6 +26,10 @@ export interface CheckReport {
     readonly message: string
     readonly text?: string
   }[]
+}
+
+/** The result of `check` as every format prints it. */
+export interface CheckReport extends PublicCheckReport {
   /** Services and nodes that were looked at, for formats with a test case each. */
   readonly services: readonly string[]
   readonly nodes: readonly string[]

@@ -1,5 +1,5 @@
 import {safeLine} from '../util/text.js'
-import type {CheckReport} from './check-report.js'
+import type {CheckReport, PublicCheckReport} from './check-report.js'
 
 export const CHECK_FORMATS = [
   'text',
@@ -64,11 +64,7 @@ function safeCopy<T>(value: T): T {
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, safeCopy<unknown>(item)])) as T
 }
 
-/** What the JSON contract promises (design.md, "Findings"); more keys may come, none goes. */
-function publicReport({
-  services: _services,
-  nodes: _nodes,
-  ...report
-}: CheckReport): Omit<CheckReport, 'services' | 'nodes'> {
+/** What the JSON contract promises; more keys may come, none goes. */
+function publicReport({services: _services, nodes: _nodes, ...report}: CheckReport): PublicCheckReport {
   return report
 }

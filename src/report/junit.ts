@@ -24,7 +24,7 @@ export function junit(report: CheckReport): string {
   )
   const open = report.incomplete.map(
     ({node, reason}) =>
-      `    <testcase classname="${xml(node ?? 'cluster')}" name="${xml(`incomplete: ${reason}`)}"><skipped message="${xml(reason)}"/></testcase>`,
+      `    <testcase classname="${xml(node ?? 'cluster')}" name="${xml(`incomplete: ${reason}`)}"><skipped>${xml(reason)}</skipped></testcase>`,
   )
   const all = [...cases.map(({text}) => text), ...extra.map(({text}) => text), ...open]
   const failures = [...cases, ...extra].filter(({failed}) => failed).length

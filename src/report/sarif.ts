@@ -1,8 +1,13 @@
+import type {Log, ReportingConfiguration, Result} from 'sarif'
 import {CODES} from '../checks/codes.js'
 import type {Finding, Severity} from '../checks/finding.js'
 import type {CheckReport} from './check-report.js'
 
-const LEVEL: Readonly<Record<Severity, string>> = {error: 'error', warning: 'warning', info: 'note'}
+const LEVEL: Readonly<Record<Severity, ReportingConfiguration.level>> = {
+  error: 'error',
+  warning: 'warning',
+  info: 'note',
+}
 
 /** SARIF 2.1.0; locations are files of the snapshot. */
 export function sarif(report: CheckReport): string {
@@ -14,7 +19,7 @@ export function sarif(report: CheckReport): string {
     help: {text: info.fix},
     defaultConfiguration: {level: LEVEL[info.severity]},
   }))
-  const log = {
+  const log: Log = {
     $schema: 'https://json.schemastore.org/sarif-2.1.0.json',
     version: '2.1.0',
     runs: [
@@ -27,7 +32,7 @@ export function sarif(report: CheckReport): string {
   return `${JSON.stringify(log, undefined, 2)}\n`
 }
 
-function result(finding: Finding, rules: readonly {id: string}[]): object {
+function result(finding: Finding, rules: readonly {id: string}[]): Result {
   const {code, severity, message, evidence, fix, services, node, frontends} = finding
   return {
     ruleId: code,

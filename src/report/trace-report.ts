@@ -1,8 +1,55 @@
-import type {Fate} from '../model/trace.js'
-import type {TraceResult} from '../trace.js'
+import type {Discovery} from '../discovery/discover.js'
+import type {Service} from '../model/kube.js'
+import type {Fate, Receiver} from '../model/trace.js'
+import type {TracedPath, TraceResult} from '../trace.js'
 import {formatAddress, formatEndpoint, formatRange} from '../util/ip.js'
 
-/** The JSON form of a trace: addresses as text, everything else as the library gives it. */
+/** The JSON form of a trace (schema/trace-report.v1.schema.json): addresses as text, everything else as the library gives it. */
+export interface TraceReport {
+  readonly apiVersion: 'svc-trace/v1'
+  readonly kind: 'TraceReport'
+  readonly service: Pick<
+    Service,
+    | 'namespace'
+    | 'name'
+    | 'type'
+    | 'clusterIPs'
+    | 'headless'
+    | 'ports'
+    | 'externalTrafficPolicy'
+    | 'internalTrafficPolicy'
+    | 'affinityTimeout'
+  >
+  readonly nodes: TraceResult['proxies']
+  readonly endpoints: readonly (Omit<TraceResult['endpoints'][number]['endpoints'][number], 'address' | 'port'> & {
+    readonly servicePort: string
+    readonly address: string
+  })[]
+  readonly paths: readonly (Omit<TracedPath, 'parts'> & {readonly parts: readonly PartReport[]})[]
+  readonly findings: TraceResult['findings']
+  readonly incomplete: TraceResult['incomplete']
+  readonly discovery: Discovery
+  /** The way to the cluster DNS, where a server of it fails. */
+  readonly dns?: TraceReport
+  readonly problems: readonly {
+    readonly source: string
+    readonly line: number
+    readonly message: string
+    readonly text?: string
+  }[]
+}
+
+interface PartReport {
+  readonly clients: readonly string[]
+  readonly fates: readonly FateReport[]
+  readonly alternatives: readonly FateReport[]
+}
+
+interface FateReport extends Omit<Fate, 'receiver' | 'source'> {
+  readonly source?: string
+  readonly receiver?: Omit<Receiver, 'address'> & {readonly address: string}
+}
+
 export function traceReport({
   service,
   endpoints,
@@ -13,7 +60,7 @@ export function traceReport({
   problems,
   discovery,
   dns,
-}: TraceResult): object {
+}: TraceResult): TraceReport {
   return {
     apiVersion: 'svc-trace/v1',
     kind: 'TraceReport',
@@ -26,7 +73,7 @@ export function traceReport({
       ports: service.ports,
       externalTrafficPolicy: service.externalTrafficPolicy,
       internalTrafficPolicy: service.internalTrafficPolicy,
-      affinityTimeout: service.affinityTimeout,
+      ...(service.affinityTimeout === undefined ? {} : {affinityTimeout: service.affinityTimeout}),
     },
     nodes: proxies,
     endpoints: endpoints.flatMap(({port, endpoints: own}) =>
@@ -57,7 +104,7 @@ export function traceReport({
   }
 }
 
-function fateReport({receiver, source, ...fate}: Fate): object {
+function fateReport({receiver, source, ...fate}: Fate): FateReport {
   return {
     ...fate,
     ...(source === undefined ? {} : {source: formatAddress(source)}),

@@ -1,0 +1,64 @@
+import {spawnSync} from 'node:child_process'
+import {readFileSync} from 'node:fs'
+import {join} from 'node:path'
+import {Ajv} from 'ajv'
+import {expect} from 'chai'
+import {validateXML} from 'xmllint-wasm'
+import {check} from '../../../src/checks/check.js'
+import {buildWorld} from '../../../src/engine.js'
+import {checkReport, type CheckReport} from '../../../src/report/check-report.js'
+import {formatCheck} from '../../../src/report/formats.js'
+import {traceReport} from '../../../src/report/trace-report.js'
+import {findService} from '../../../src/select.js'
+import {loadSnapshot} from '../../../src/snapshot/load.js'
+import {trace} from '../../../src/trace.js'
+
+const ROOT = join(import.meta.dirname, '../../..')
+const EXAMPLES = ['missing-nodeport', 'healthy-ipvs', 'dormant-nftables']
+const PLAIN = {color: false, width: 80}
+
+async function reportOf(name: string): Promise<CheckReport> {
+  const snapshot = await loadSnapshot(join(ROOT, `examples/${name}.tar.gz`))
+  return checkReport(check(snapshot, buildWorld(snapshot)), snapshot)
+}
+
+/** What is wrong with a document by one of our schemas. */
+function problems(schema: string, document: unknown): unknown {
+  const ajv = new Ajv({strict: false})
+  const validate = ajv.compile(
+    JSON.parse(readFileSync(join(ROOT, `schema/${schema}.v1.schema.json`), 'utf8')) as object,
+  )
+  return validate(JSON.parse(JSON.stringify(document))) ? [] : validate.errors
+}
+
+describe('reports keep to their schemas', () => {
+  it('which are made from the types', () => {
+    const {status, stderr} = spawnSync('node', [join(ROOT, 'tools/make-schema.mjs'), '--check'], {encoding: 'utf8'})
+    expect(status, stderr).to.equal(0)
+  }).timeout(30_000)
+
+  for (const name of EXAMPLES) {
+    it(`check of ${name}: JSON and JUnit (the XSD of Jenkins)`, async () => {
+      const report = await reportOf(name)
+      expect(problems('check-report', JSON.parse(await formatCheck(report, 'json', PLAIN)))).to.deep.equal([])
+      const {valid, errors} = await validateXML({
+        xml: [{fileName: 'report.xml', contents: await formatCheck(report, 'junit', PLAIN)}],
+        schema: [readFileSync(join(ROOT, 'test/data/schemas/jenkins-junit.xsd'), 'utf8')],
+      })
+      expect(valid, JSON.stringify(errors)).to.equal(true)
+    }).timeout(30_000)
+  }
+
+  it('a trace', async () => {
+    const snapshot = await loadSnapshot(join(ROOT, 'examples/missing-nodeport.tar.gz'))
+    for (const {id} of snapshot.cluster.services) {
+      const result = trace(snapshot, buildWorld(snapshot), {service: findService(snapshot, id)})
+      expect(problems('trace-report', traceReport(result)), id).to.deep.equal([])
+    }
+  }).timeout(60_000)
+
+  it('a schema refuses what is not a report', () => {
+    expect(problems('check-report', {apiVersion: 'svc-trace/v2', kind: 'CheckReport'})).not.to.deep.equal([])
+    expect(problems('trace-report', {apiVersion: 'svc-trace/v1'})).not.to.deep.equal([])
+  })
+})
