@@ -4,10 +4,12 @@ import {EXIT_CODES, sourceFlags} from '../cli/flags.js'
 import {getSnapshot} from '../cli/get-snapshot.js'
 import {writeOutputs} from '../cli/outputs.js'
 import {refuseUnknownNodes, selectServices} from '../select.js'
-import {check} from '../checks/check.js'
+import {check, type CheckResult} from '../checks/check.js'
+import {duration} from '../cli/duration.js'
+import {SvcTraceError} from '../model/errors.js'
 import {buildWorld} from '../engine.js'
 import {gate, type FailOn} from '../report/gate.js'
-import {checkReport} from '../report/check-report.js'
+import {checkReport, type CheckReport} from '../report/check-report.js'
 import {CHECK_FORMATS} from '../report/formats.js'
 
 export default class Check extends Command {
@@ -41,6 +43,9 @@ export default class Check extends Command {
     }),
     'allow-incomplete': Flags.boolean({description: 'exit 0 instead of 3 when something could not be read or decided'}),
     'api-only': Flags.boolean({description: 'look at API objects alone, read no nodes'}),
+    watch: Flags.string({
+      description: 'repeat at this interval (30s, 5m) and when endpoints change; prints what changed',
+    }),
     'max-age': Flags.string({description: 'refuse a snapshot older than this (10m, 24h)'}),
     config: Flags.string({description: 'file with ignore rules (default: .svc-trace.yaml where it is there)'}),
     baseline: Flags.string({description: 'file with known findings; only new ones count'}),
@@ -52,16 +57,27 @@ export default class Check extends Command {
     const {argv, flags} = await this.parse(Check)
     const {loadGateConfig} = await import('../cli/gate-config.js')
     const config = await loadGateConfig(flags)
-    const snapshot = await getSnapshot(flags)
-    config.refuseOld(snapshot)
-    const services = selectServices(snapshot, argv as string[], flags)
-    refuseUnknownNodes(snapshot, flags.node)
-    const result = check(snapshot, buildWorld(snapshot), {
-      services,
-      ...(flags.node ? {nodes: flags.node} : {}),
-      apiOnly: flags['api-only'],
-    })
-    const report = checkReport(config.apply(result), snapshot)
+    const round = async (): Promise<{result: CheckResult; report: CheckReport}> => {
+      const snapshot = await getSnapshot(flags)
+      config.refuseOld(snapshot)
+      const services = selectServices(snapshot, argv as string[], flags)
+      refuseUnknownNodes(snapshot, flags.node)
+      const result = check(snapshot, buildWorld(snapshot), {
+        services,
+        ...(flags.node ? {nodes: flags.node} : {}),
+        apiOnly: flags['api-only'],
+      })
+      return {result, report: checkReport(config.apply(result), snapshot)}
+    }
+    if (flags.watch !== undefined) {
+      if (flags.snapshot !== undefined)
+        throw new SvcTraceError('BadUsage', '--watch looks at a live cluster, --snapshot does not change')
+      const {watch} = await import('../cli/watch.js')
+      const interval = duration(flags.watch, '--watch')
+      const once = async (): Promise<CheckReport> => (await round()).report
+      await watch(once, {flags, interval, first: (report) => writeOutputs(report, flags)})
+    }
+    const {result, report} = await round()
     await config.writeBaseline(result)
     await writeOutputs(report, flags)
     process.exitCode =

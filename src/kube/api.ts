@@ -25,6 +25,8 @@ export interface Api {
   /** `accept`: another form of the answer than plain JSON objects. */
   readonly get: (path: string, accept?: string) => Promise<Record<string, unknown>>
   readonly post: (path: string, body: object) => Promise<Record<string, unknown>>
+  /** Settles with the next change of an object in this list (a watch that begins now). */
+  readonly change: (path: string) => Promise<void>
   readonly close: () => void
 }
 
@@ -45,6 +47,7 @@ export async function openApi(connection: Connection, options: ApiOptions): Prom
     get: (path, accept = 'application/json') =>
       retry(() => send({...base, method: 'GET', path, headers: {...headers, Accept: accept}}), options.signal),
     post: (path, body) => send({...base, method: 'POST', path, headers, body: JSON.stringify(body)}),
+    change: (path) => nextChange({...base, method: 'GET', path, headers}),
     close: () => agent.destroy(),
   }
 }
@@ -158,40 +161,61 @@ interface Call {
   readonly body?: string
 }
 
-function send({method, url, path, secure, agent, headers, options, tls, body}: Call): Promise<Record<string, unknown>> {
-  const signal =
-    options.timeout > 0 ? AbortSignal.any([options.signal, AbortSignal.timeout(options.timeout)]) : options.signal
+/** Lists one object to learn where «now» is, then reads events until one is a change. */
+async function nextChange(call: Call): Promise<void> {
+  const {metadata} = (await send({...call, path: `${call.path}?limit=1`})) as {metadata?: {resourceVersion?: string}}
+  const path = `${call.path}?watch=1&resourceVersion=${encodeURIComponent(metadata?.resourceVersion ?? '')}`
   return new Promise((resolve, reject) => {
-    const prefix = url.pathname === '/' ? '' : url.pathname.replace(/\/$/, '')
-    const request = open(
-      secure,
-      {
-        ...(secure ? tls : {}),
-        agent,
-        method,
-        host: url.hostname.replaceAll(/[[\]]/g, ''),
-        port: url.port || (secure ? 443 : 80),
-        path: `${prefix}${path}`,
-        headers: {Accept: 'application/json', ...(body ? {'Content-Type': 'application/json'} : {}), ...headers},
-        signal,
-      },
-      (response) => {
-        const chunks: Buffer[] = []
-        response.on('data', (chunk: Buffer) => chunks.push(chunk))
-        response.on('error', reject)
-        response.on('end', () =>
-          answer(
-            response.statusCode ?? 0,
-            {
-              text: Buffer.concat(chunks).toString('utf8'),
-              server: url.origin,
-              retryAfter: Number(response.headers['retry-after']) || 0,
-            },
-            {resolve, reject},
-          ),
-        )
-      },
-    )
+    const request = open(call.secure, requestOptions({...call, path}), (response) => {
+      if (response.statusCode !== 200) return reject(new ApiFailure(response.statusCode ?? 0, 'watching is refused'))
+      let text = ''
+      response.setEncoding('utf8').on('data', (chunk: string) => {
+        const lines = (text + chunk).split('\n')
+        text = lines.pop() ?? ''
+        if (lines.some((line) => /^\{"type":"(ADDED|MODIFIED|DELETED)"/.test(line))) resolve()
+      })
+      response.on('error', reject)
+      response.on('end', () => reject(new ApiFailure(0, 'the watch has ended')))
+    })
+    request.on('error', reject)
+    request.end()
+  })
+}
+
+function requestOptions({method, url, path, secure, agent, headers, options, tls, body}: Call): RequestOptions {
+  const prefix = url.pathname === '/' ? '' : url.pathname.replace(/\/$/, '')
+  return {
+    ...(secure ? tls : {}),
+    agent,
+    method,
+    host: url.hostname.replaceAll(/[[\]]/g, ''),
+    port: url.port || (secure ? 443 : 80),
+    path: `${prefix}${path}`,
+    headers: {Accept: 'application/json', ...(body ? {'Content-Type': 'application/json'} : {}), ...headers},
+    signal:
+      options.timeout > 0 ? AbortSignal.any([options.signal, AbortSignal.timeout(options.timeout)]) : options.signal,
+  }
+}
+
+function send(call: Call): Promise<Record<string, unknown>> {
+  const {url, secure, options, body} = call
+  return new Promise((resolve, reject) => {
+    const request = open(secure, requestOptions(call), (response) => {
+      const chunks: Buffer[] = []
+      response.on('data', (chunk: Buffer) => chunks.push(chunk))
+      response.on('error', reject)
+      response.on('end', () =>
+        answer(
+          response.statusCode ?? 0,
+          {
+            text: Buffer.concat(chunks).toString('utf8'),
+            server: url.origin,
+            retryAfter: Number(response.headers['retry-after']) || 0,
+          },
+          {resolve, reject},
+        ),
+      )
+    })
     request.on('error', (error) => reject(unreachable(error, url.origin, options)))
     request.end(body)
   })

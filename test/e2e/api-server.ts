@@ -16,6 +16,8 @@ export interface Faults {
   readonly delay?: number
   /** The first page token of each list has expired (410). */
   readonly expire?: boolean
+  /** Tells everybody who watches that an object has changed. */
+  readonly poke?: boolean
 }
 
 /** Stands in every place of an object that a snapshot must leave out. */
@@ -50,6 +52,7 @@ function serve(data: string, pki: string, address: string): void {
   const read = (name: string): string => readFileSync(join(pki, name), 'utf8')
   let faults: Faults = {}
   const expired = new Set<string>()
+  const watchers: ServerResponse[] = []
   const server = createServer(
     {
       key: read('server.key'),
@@ -59,12 +62,14 @@ function serve(data: string, pki: string, address: string): void {
       rejectUnauthorized: false,
     },
     (request, response) => {
+      if (/[?&]watch=1/.test(request.url!)) return void watchers.push(response.writeHead(200))
       const send = (): void => reply(request, response, () => answer(data, request, {faults, expired}))
       setTimeout(send, faults.delay ?? 0)
     },
   )
   process.on('message', (message: Faults) => {
     faults = message
+    if (message.poke) for (const watcher of watchers) watcher.write('{"type":"MODIFIED","object":{}}\n')
     expired.clear()
     process.send!('done')
   })

@@ -276,6 +276,25 @@ describe('live, iptables', function () {
         .and.include('172.18.0.12:32327')
     })
 
+    it('is told by --watch when it goes and when it comes back', async () => {
+      const poke = async (): Promise<void> => {
+        await lab.faults({poke: true})
+        await new Promise((done) => setTimeout(done, 5000))
+      }
+      const running = lab.kubectl(
+        ['svc-trace', 'check', 'dempapp', '--watch', '10m', '--ssh-config', join(lab.folder, 'ssh/config')],
+        {interruptAfter: 20_000},
+      )
+      await new Promise((done) => setTimeout(done, 6000))
+      lab.inNode('node2', rules.replaceAll(/^-A/gm, 'iptables-nft -t nat -A'))
+      await poke()
+      lab.inNode('node2', `${change('-A', 'iptables-nft -t nat -D')} | sh -e`)
+      await poke()
+      const {code, stdout} = await running
+      expect(code, stdout).to.equal(130)
+      expect(stdout).to.match(/\n\d\d:\d\d:\d\d - error SVT\d+ on node2: .*\n\d\d:\d\d:\d\d \+ error SVT\d+ on node2: /)
+    })
+
     it('spares other Services', async () => {
       expectOutcome(await svcTrace('check', 'web'), 0)
     })
