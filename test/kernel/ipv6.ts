@@ -16,7 +16,7 @@ const hex = (high: number, low: number): string => ((high << 8) | low).toString(
 export const toV6 = (address: string): string => (address === '' ? '' : map(address.split('.')))
 
 /** All addresses of a text, with their prefixes; `address:port` gets its brackets. */
-function addresses(text: string): string {
+export function addresses(text: string): string {
   return text
     .replaceAll(new RegExp(`${ADDRESS}/(\\d+)`, 'g'), (_, ...parts: string[]) => {
       const address = map(parts.slice(0, 4))
@@ -32,8 +32,8 @@ function addresses(text: string): string {
 /** Words that the other family calls otherwise; words that it does not have get a neighbour. */
 const WORDS: Readonly<Record<Part['tool'], readonly (readonly [RegExp, string])[]>> = {
   ipset: [
-    [/^create (S\d+) bitmap:ip range \S+$/gm, 'create $1 hash:ip family inet6'],
-    [/^create (S\d+) (hash:\S+)$/gm, 'create $1 $2 family inet6'],
+    [/^create (\S+) bitmap:ip range \S+$/gm, 'create $1 hash:ip family inet6'],
+    [/^create (\S+) (hash:\S+)$/gm, 'create $1 $2 family inet6'],
   ],
   'iptables-legacy': [],
   'iptables-nft': [],
@@ -65,6 +65,14 @@ const TABLES: readonly (readonly [RegExp, string])[] = [
   [/-type BROADCAST/g, '-type MULTICAST'],
 ]
 
+const said = (text: string, words: readonly (readonly [RegExp, string])[]): string =>
+  words.reduce((rest, [from, to]) => rest.replaceAll(from, to), text)
+
+/** iptables' words, addresses left as they are. */
+export const rulesToV6 = (text: string): string => said(text, TABLES)
+/** ipset's words. */
+export const setsToV6 = (text: string): string => said(text, WORDS.ipset)
+
 /** Sysctls that only IPv4 has. */
 const ONLY_V4 = /net\.ipv4\.conf/
 
@@ -72,7 +80,7 @@ const ONLY_V4 = /net\.ipv4\.conf/
 export function partToV6({tool, text}: Part): Part | undefined {
   if (tool === 'sh' && ONLY_V4.test(text)) return undefined
   const words = tool === 'iptables-legacy' || tool === 'iptables-nft' ? TABLES : WORDS[tool]
-  return {tool, family: 6, text: addresses(words.reduce((rest, [from, to]) => rest.replaceAll(from, to), text))}
+  return {tool, family: 6, text: addresses(said(text, words))}
 }
 
 export const shotToV6 = (shot: Shot): Shot => ({...shot, src: toV6(shot.src), dst: toV6(shot.dst)})

@@ -39,7 +39,7 @@ export const VIPS = ['10.96.0.1', '10.96.0.2', '10.96.0.3']
 /** Pods listen on all of them, the router on the last two. */
 export const PORTS = [80, 443, 9999, 5353, 8080]
 
-const HOSTS = ['client', 'router', 's1', 's2', 's3'] as const
+export const HOSTS = ['client', 'router', 's1', 's2', 's3'] as const
 const TOOLS = ['ip', 'nft', 'ipset', 'ss', 'python3', 'sysctl', 'iptables-legacy-restore', 'iptables-nft-restore']
 const LAB = `kt${process.pid}`
 export const NODE = 'router'
@@ -78,12 +78,12 @@ const MACS: Readonly<Record<string, string>> = Object.fromEntries(
 )
 
 /** A cable from a host to the router, by IPv4 and IPv6. */
-function wire(host: string, device: string, [address, gateway]: readonly [string, string]): string {
+function wire(lab: string, host: string, device: string, [address, gateway]: readonly [string, string]): string {
   const face = device.startsWith('port') ? 'cni0' : device
-  const inner = `ip -n ${LAB}-router`
-  const outer = `ip -n ${LAB}-${host}`
+  const inner = `ip -n ${lab}router`
+  const outer = `ip -n ${lab}${host}`
   return `
-ip link add ${device} netns ${LAB}-router type veth peer name eth0 netns ${LAB}-${host}
+ip link add ${device} netns ${lab}router type veth peer name eth0 netns ${lab}${host}
 ${outer} link set eth0 address ${MACS[host]}
 ${outer} addr add ${address}/24 dev eth0
 ${outer} addr add ${toV6(address)}/120 dev eth0 nodad
@@ -97,7 +97,7 @@ ${outer} -6 route add default via ${toV6(gateway)}`
 }
 
 const neighbour = (host: string, address: string, mac: string, device = 'eth0'): string =>
-  `ip -n ${LAB}-${host} neigh replace ${toV6(address)} lladdr ${mac} dev ${device} nud permanent`
+  `ip -n ${host} neigh replace ${toV6(address)} lladdr ${mac} dev ${device} nud permanent`
 
 const SYSCTLS = [
   ...['all', 'default'].flatMap((name) => [
@@ -111,35 +111,36 @@ const SYSCTLS = [
   'net.ipv6.icmp.ratelimit=0',
 ].join(' ')
 
-const BUILD = `set -e
-${HOSTS.map((host) => `ip netns add ${LAB}-${host}; ip netns exec ${LAB}-${host} sysctl -qw ${SYSCTLS}; ip -n ${LAB}-${host} link set lo up`).join('\n')}
-${wire('client', 'eth0', [CLIENTS[0]!, ROUTER[0]!])}
-ip -n ${LAB}-router link add cni0 address ${MACS['cni0']} type bridge
-ip -n ${LAB}-router addr add ${ROUTER[2]}/24 dev cni0
-ip -n ${LAB}-router addr add ${toV6(ROUTER[2]!)}/120 dev cni0 nodad
-ip -n ${LAB}-router link set cni0 up
-${wire('s1', 'port1', [PODS[0]!, ROUTER[2]!])}
-${wire('s2', 'eth2', [PODS[1]!, ROUTER[3]!])}
-${wire('s3', 'port3', [PODS[2]!, ROUTER[2]!])}
-${neighbour('s1', PODS[2]!, MACS['s3']!)}
-${neighbour('s3', PODS[0]!, MACS['s1']!)}
-for extra in ${CLIENTS.slice(1).join(' ')}; do ip -n ${LAB}-client addr add $extra/24 dev eth0; done
-for extra in ${CLIENTS.slice(1).map(toV6).join(' ')}; do ip -n ${LAB}-client addr add $extra/120 dev eth0 nodad; done
+/** Makes the lab's namespaces and cables; `lab` stands before each of their names. */
+export const buildScript = (lab: string): string => `set -e
+${HOSTS.map((host) => `ip netns add ${lab}${host}; ip netns exec ${lab}${host} sysctl -qw ${SYSCTLS}; ip -n ${lab}${host} link set lo up`).join('\n')}
+${wire(lab, 'client', 'eth0', [CLIENTS[0]!, ROUTER[0]!])}
+ip -n ${lab}router link add cni0 address ${MACS['cni0']} type bridge
+ip -n ${lab}router addr add ${ROUTER[2]}/24 dev cni0
+ip -n ${lab}router addr add ${toV6(ROUTER[2]!)}/120 dev cni0 nodad
+ip -n ${lab}router link set cni0 up
+${wire(lab, 's1', 'port1', [PODS[0]!, ROUTER[2]!])}
+${wire(lab, 's2', 'eth2', [PODS[1]!, ROUTER[3]!])}
+${wire(lab, 's3', 'port3', [PODS[2]!, ROUTER[2]!])}
+${neighbour(`${lab}s1`, PODS[2]!, MACS['s3']!)}
+${neighbour(`${lab}s3`, PODS[0]!, MACS['s1']!)}
+for extra in ${CLIENTS.slice(1).join(' ')}; do ip -n ${lab}client addr add $extra/24 dev eth0; done
+for extra in ${CLIENTS.slice(1).map(toV6).join(' ')}; do ip -n ${lab}client addr add $extra/120 dev eth0 nodad; done
 ${CLIENTS.slice(1)
-  .map((address) => neighbour('router', address, MACS['client']!))
+  .map((address) => neighbour(`${lab}router`, address, MACS['client']!))
   .join('\n')}
-ip -n ${LAB}-router addr add ${ROUTER[1]}/24 dev eth0
-ip -n ${LAB}-router addr add ${toV6(ROUTER[1]!)}/120 dev eth0 nodad
-${neighbour('client', ROUTER[1]!, MACS['eth0']!)}
-ip link add wan0 netns ${LAB}-router type veth peer name sink0 netns ${LAB}-client
-ip -n ${LAB}-client link set sink0 up
-ip -n ${LAB}-router addr add ${ROUTER[4]}/24 dev wan0
-ip -n ${LAB}-router addr add ${toV6(ROUTER[4]!)}/120 dev wan0 nodad
-ip -n ${LAB}-router link set wan0 up
-ip -n ${LAB}-router neigh add 10.77.9.254 lladdr 02:00:00:00:00:fe dev wan0 nud permanent
-${neighbour('router', '10.77.9.254', '02:00:00:00:00:fe', 'wan0')}
-ip -n ${LAB}-router route add default via 10.77.9.254
-ip -n ${LAB}-router -6 route add default via ${toV6('10.77.9.254')}`
+ip -n ${lab}router addr add ${ROUTER[1]}/24 dev eth0
+ip -n ${lab}router addr add ${toV6(ROUTER[1]!)}/120 dev eth0 nodad
+${neighbour(`${lab}client`, ROUTER[1]!, MACS['eth0']!)}
+ip link add wan0 netns ${lab}router type veth peer name sink0 netns ${lab}client
+ip -n ${lab}client link set sink0 up
+ip -n ${lab}router addr add ${ROUTER[4]}/24 dev wan0
+ip -n ${lab}router addr add ${toV6(ROUTER[4]!)}/120 dev wan0 nodad
+ip -n ${lab}router link set wan0 up
+ip -n ${lab}router neigh add 10.77.9.254 lladdr 02:00:00:00:00:fe dev wan0 nud permanent
+${neighbour(`${lab}router`, '10.77.9.254', '02:00:00:00:00:fe', 'wan0')}
+ip -n ${lab}router route add default via 10.77.9.254
+ip -n ${lab}router -6 route add default via ${toV6('10.77.9.254')}`
 
 const EMPTY = Object.entries({
   raw: ['PREROUTING', 'OUTPUT'],
@@ -267,10 +268,20 @@ class Probe {
 }
 
 /** By both families. */
-const serves = (addresses: readonly string[], ports: readonly number[]): string[] =>
+export const serves = (addresses: readonly string[], ports: readonly number[]): string[] =>
   addresses
     .flatMap((address) => [address, toV6(address)])
     .flatMap((address) => ports.flatMap((port) => [`tcp:${address}:${port}`, `udp:${address}:${port}`]))
+
+/** Who serves what, by host. */
+export const PROBES: Readonly<Record<string, readonly string[]>> = {
+  client: [],
+  ...Object.fromEntries(PODS.map((pod, at) => [`s${at + 1}`, serves([pod], PORTS)])),
+  router: [
+    ...PORTS.slice(-2).flatMap((port) => [`tcp:0.0.0.0:${port}`, `tcp::::${port}`]),
+    ...serves([...ROUTER, '127.0.0.1'], PORTS.slice(-2)).filter((spec) => spec.startsWith('udp')),
+  ],
+}
 
 /** A router with a client on one side and two servers on the other, each in a network namespace of its own. */
 export class Lab {
@@ -281,16 +292,8 @@ export class Lab {
     sweep()
     process.once('exit', () => lab.destroy())
     process.once('SIGTERM', () => process.exit(143))
-    must(BUILD)
-    lab.probes.set('client', new Probe('client', []))
-    for (const [at, pod] of PODS.entries()) lab.probes.set(`s${at + 1}`, new Probe(`s${at + 1}`, serves([pod], PORTS)))
-    lab.probes.set(
-      'router',
-      new Probe('router', [
-        ...PORTS.slice(-2).flatMap((port) => [`tcp:0.0.0.0:${port}`, `tcp::::${port}`]),
-        ...serves([...ROUTER, '127.0.0.1'], PORTS.slice(-2)).filter((spec) => spec.startsWith('udp')),
-      ]),
-    )
+    must(buildScript(`${LAB}-`))
+    for (const [host, own] of Object.entries(PROBES)) lab.probes.set(host, new Probe(host, own))
     for (const probe of lab.probes.values()) await probe.line()
     return lab
   }

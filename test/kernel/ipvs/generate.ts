@@ -1,5 +1,6 @@
 import {freshPort} from '../generate.js'
 import type {Dice, Words} from '../grammar.js'
+import {addresses, rulesToV6, setsToV6, shotToV6} from '../ipv6.js'
 import {CLIENTS, PODS, PORTS, ROUTER, type Shot} from '../lab.js'
 
 /** A virtual server as it is loaded: `key` is what ipvsadm calls it. */
@@ -26,21 +27,25 @@ const markOf = (at: number): number => 0x10000 * (1 + (at % 60000))
 
 const SCHEDULERS = ['rr', 'rr', 'rr', 'wrr', 'lc', 'wlc', 'sh', 'sed', 'nq', 'dh', 'mh', 'fo', 'lblc', 'lblcr'] as const
 
-/** Takes everything away; what follows fails at once if one line does. */
-export const RESET = `ipvsadm -C
-iptables-legacy-restore <<'X'
-${Object.entries({
+const EMPTY = Object.entries({
   raw: 'PREROUTING OUTPUT',
   mangle: 'PREROUTING INPUT FORWARD OUTPUT POSTROUTING',
   nat: 'PREROUTING INPUT OUTPUT POSTROUTING',
   filter: 'INPUT FORWARD OUTPUT',
 })
   .map(([table, chains]) => `*${table}\n:${chains.split(' ').join(' ACCEPT\n:')} ACCEPT\nCOMMIT\n`)
-  .join('')}X
+  .join('')
+
+/** Takes everything away; what follows fails at once if one line does. */
+export const RESET = `ipvsadm -C
+iptables-legacy-restore <<'X'
+${EMPTY}X
+ip6tables-legacy-restore <<'X'
+${EMPTY}X
 ipset flush; ipset destroy || { sleep 0.1; ipset destroy; }
 ip addr flush dev kube-ipvs0
 cd /proc/sys/net
-echo 1 >ipv4/ip_forward; echo 0 >ipv4/vs/conntrack; echo 0 >ipv4/vs/snat_reroute; echo 1 >bridge/bridge-nf-call-iptables
+echo 1 >ipv4/ip_forward; echo 1 >ipv6/conf/all/forwarding; echo 0 >ipv4/vs/conntrack; echo 0 >ipv4/vs/snat_reroute; echo 1 >bridge/bridge-nf-call-iptables; echo 1 >bridge/bridge-nf-call-ip6tables
 echo 0 >ipv4/conf/all/route_localnet
 set -e
 `
@@ -299,4 +304,16 @@ export function ipvsCase(dice: Dice, at: number, count: number): IpvsCase {
     `ipvsadm -R <<'X'\n${servers(dice, list)}\nX`,
   ].join('\n')
   return {vips, load, shots: shots(dice, list, count)}
+}
+
+/** The same case in IPv6. */
+export function inV6({vips, load, shots: all}: IpvsCase): IpvsCase {
+  const [start, own] = [RESET, load.slice(RESET.length)]
+  const text = rulesToV6(setsToV6(own))
+    .replaceAll(/(addr add \S+) dev kube-ipvs0/g, '$1 dev kube-ipvs0 nodad')
+    .replaceAll('iptables-legacy', 'ip6tables-legacy')
+    .replaceAll(/^(-[Aa] -f \d+)/gm, '$1 -6')
+    .replaceAll('ipv4/ip_forward', 'ipv6/conf/all/forwarding')
+    .replaceAll('bridge-nf-call-iptables', 'bridge-nf-call-ip6tables')
+  return {vips, load: start + addresses(text), shots: all.map(shotToV6)}
 }

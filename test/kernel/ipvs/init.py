@@ -42,7 +42,7 @@ def load_modules(names):
 
 def sysctls():
     lines = []
-    for top in ('net/ipv4/ip_forward', 'net/ipv4/conf', 'net/ipv4/vs', 'net/bridge'):
+    for top in ('net/ipv4/ip_forward', 'net/ipv4/conf', 'net/ipv4/vs', 'net/ipv6/conf', 'net/bridge'):
         top = '/proc/sys/' + top
         files = [top] if os.path.isfile(top) else [os.path.join(at, name) for at, _, names in os.walk(top) for name in names]
         if top.endswith('/conf'):

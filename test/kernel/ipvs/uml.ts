@@ -2,7 +2,7 @@ import {spawn, spawnSync} from 'node:child_process'
 import {copyFileSync, existsSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync} from 'node:fs'
 import {tmpdir} from 'node:os'
 import {join} from 'node:path'
-import {CLIENTS, PODS, PORTS, ROUTER, type Seen, type Shot} from '../lab.js'
+import {buildScript, PROBES, type Seen, type Shot} from '../lab.js'
 
 /** What the router is loaded with, and who sends what, all at the same time. */
 export interface Job {
@@ -22,7 +22,6 @@ export type JobResult = {readonly error: string} | {readonly files: Record<strin
 const KERNEL = '/usr/bin/linux.uml'
 const TOOLS = ['ip', 'ipset', 'ipvsadm', 'ss', 'iptables-legacy-restore']
 const INIT = `${import.meta.dirname}/init.py`
-const HOSTS = ['client', 'router', 's1', 's2', 's3']
 
 const SCHEDULERS = 'rr wrr lc wlc sh sed nq dh mh lblc lblcr fo ovf'.split(' ')
 const SETS = 'bitmap_port hash_ip hash_net hash_ipport hash_netport hash_ipportip hash_ipportnet list_set'.split(' ')
@@ -30,48 +29,16 @@ const MATCHES =
   'tcpudp mark connmark set nat MASQUERADE REDIRECT CT addrtype comment conntrack ipvs multiport physdev state'
 const MODULES = [
   ...'veth dummy bridge br_netfilter ipv6 nf_conntrack nf_conntrack_netlink nf_nat ip_vs ip_set nf_tables'.split(' '),
+  ...'ip6table_raw ip6table_mangle ip6table_nat ip6table_filter ip6t_REJECT nf_reject_ipv6'.split(' '),
   ...'iptable_raw iptable_mangle iptable_nat iptable_filter iptable_security ipt_REJECT nf_reject_ipv4'.split(' '),
   ...SCHEDULERS.map((name) => `ip_vs_${name}`),
   ...SETS.map((name) => `ip_set_${name}`),
   ...MATCHES.split(' ').map((name) => `xt_${name}`),
 ]
 
-const QUIET = [
-  'ipv4.icmp_ratemask=0',
-  'ipv4.icmp_ratelimit=0',
-  ...['all', 'default'].flatMap((device) =>
-    ['accept_redirects=0', 'send_redirects=0', 'rp_filter=0'].map((setting) => `ipv4.conf.${device}.${setting}`),
-  ),
-].map((setting) => `net.${setting}`)
-
-const wire = (host: string, device: string, address: string, gateway: string): string => `
-ip link add ${device} netns router type veth peer name eth0 netns ${host}
-ip -n ${host} addr add ${address}/24 dev eth0
-ip -n ${host} link set eth0 up
-ip -n router ${device.startsWith('port') ? `link set ${device} master cni0` : `addr add ${gateway}/24 dev ${device}`}
-ip -n router link set ${device} up
-ip -n ${host} route add default via ${gateway}`
-
 /** The same network as the netfilter lab, and kube-proxy's device. */
-const BUILD = `set -e
-${HOSTS.map((host) => `ip netns add ${host}; ip -n ${host} link set lo up`).join('\n')}
-${HOSTS.map((host) => `ip netns exec ${host} sysctl -qw ${QUIET.join(' ')}`).join('\n')}
-${wire('client', 'eth0', CLIENTS[0]!, ROUTER[0]!)}
-ip -n router link add cni0 type bridge
-ip -n router addr add ${ROUTER[2]}/24 dev cni0
-ip -n router link set cni0 up
-${wire('s1', 'port1', PODS[0]!, ROUTER[2]!)}
-${wire('s2', 'eth2', PODS[1]!, ROUTER[3]!)}
-${wire('s3', 'port3', PODS[2]!, ROUTER[2]!)}
+const BUILD = `${buildScript('')}
 for port in 1 3; do ip -n router link set port$port type bridge_slave hairpin on; done
-for extra in ${CLIENTS.slice(1).join(' ')}; do ip -n client addr add $extra/24 dev eth0; done
-ip -n router addr add ${ROUTER[1]}/24 dev eth0
-ip link add wan0 netns router type veth peer name sink0 netns client
-ip -n client link set sink0 up
-ip -n router addr add ${ROUTER[4]}/24 dev wan0
-ip -n router link set wan0 up
-ip -n router neigh add 10.77.9.254 lladdr 02:00:00:00:00:fe dev wan0 nud permanent
-ip -n router route add default via 10.77.9.254
 ip -n router link add kube-ipvs0 type dummy`
 
 /** What no case changes. */
@@ -79,15 +46,18 @@ const FIXED: Readonly<Record<string, string>> = {
   'nft.json': 'nft -j list ruleset',
   'ip-link.json': 'ip -d -j link show',
   'ip-rule.json': 'ip -4 -j rule show',
+  'ip-rule6.json': 'ip -6 -j rule show',
   'ss.txt': 'ss -H -lntup',
 }
 
 const DUMPS: Readonly<Record<string, string>> = {
   'ipvsadm-Sn.txt': 'ipvsadm -Sn',
   'iptables-legacy-save.txt': 'iptables-legacy-save',
+  'ip6tables-legacy-save.txt': 'ip6tables-legacy-save',
   'ipset-save.txt': 'ipset save',
   'ip-addr.json': 'ip -j addr show',
   'ip-route.json': 'ip -4 -j route show table all',
+  'ip-route6.json': 'ip -6 -j route show table all',
 }
 
 /** Why it cannot be run here. */
@@ -98,18 +68,6 @@ export function obstacle(): string | undefined {
   const missing = TOOLS.filter((tool) => spawnSync('sh', ['-c', `command -v ${tool}`]).status !== 0)
   if (!existsSync('/usr/bin/python3')) missing.push('/usr/bin/python3')
   return missing.length > 0 ? `missing: ${missing.join(', ')}` : undefined
-}
-
-const serves = (addresses: readonly string[], ports: readonly number[]): string[] =>
-  addresses.flatMap((address) => ports.flatMap((port) => [`tcp:${address}:${port}`, `udp:${address}:${port}`]))
-
-const PROBES = {
-  client: [],
-  ...Object.fromEntries(PODS.map((pod, at) => [`s${at + 1}`, serves([pod], PORTS)])),
-  router: [
-    ...PORTS.slice(-2).map((port) => `tcp:0.0.0.0:${port}`),
-    ...serves([...ROUTER, '127.0.0.1'], PORTS.slice(-2)).filter((spec) => spec.startsWith('udp')),
-  ],
 }
 
 /** Boots a kernel with IPVS, plays the jobs, and waits until it is off. */
