@@ -297,7 +297,7 @@ function ipset(options: readonly RuleOption[], {where}: MatchContext): Test | Un
 
 /** `-m ipvs`: only a packet that IPVS has handled can match more than the property itself (net/netfilter/xt_ipvs.c). */
 function ipvs(options: readonly RuleOption[]): Test | Unmodelled {
-  const unknown = options.find(({name}) => !['ipvs', 'vproto', 'vaddr', 'vport', 'vdir'].includes(name))
+  const unknown = options.find(({name}) => !['ipvs', 'vproto', 'vaddr', 'vport', 'vdir', 'vmethod'].includes(name))
   if (unknown) return {unmodelled: `ipvs --${unknown.name}`}
   const others = options.filter(({name}) => name !== 'ipvs')
   const property = options.find(({name}) => name === 'ipvs')
@@ -318,6 +318,8 @@ function ipvsField({packet}: Walker, name: string, value: string): boolean {
   if (name === 'vproto')
     return [String(protocolNumber(packet)), packet.protocol.toLowerCase()].includes(value.toLowerCase())
   if (name === 'vport') return virtual.port === Number(value)
+  // whatever is forwarded otherwise has ended as unknown before
+  if (name === 'vmethod') return value.toUpperCase() === 'MASQ'
   if (name === 'vdir') return value.toUpperCase() === (packet.replyDirection ? 'REPLY' : 'ORIGINAL')
   const range = parseRange(value)
   return range !== undefined && virtual.address >= range.lo && virtual.address <= range.hi

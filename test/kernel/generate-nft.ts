@@ -40,7 +40,9 @@ const MATCHES = `
 1 iifname . ip saddr <op>{ "eth0" . <client>, "cni0" . ${PODS[0]} }
 1 ip daddr & 255.255.0.0 [== 10.96.0.0¦!= 10.77.0.0]
 1 numgen [random¦inc] mod 1 [== 0¦!= 0¦0]
-1 jhash ip saddr mod 1 [0¦!= 0]`
+1 jhash ip saddr mod 1 [0¦!= 0]
+0.5 symhash mod 1 [0¦!= 0]
+0.5 meta mark ^ 0x1 [== 0x1¦!= 0x1]`
 const EARLY_MATCHES =
   '\n1 fib [saddr . iif oif != 0¦saddr . iif oif 0¦saddr . mark . iif oif 0¦daddr . iif type local¦saddr oif "eth0"]'
 const INET_MATCHES = '\n1 meta nfproto ipv4'
@@ -48,7 +50,7 @@ const INET_MATCHES = '\n1 meta nfproto ipv4'
 const ACTIONS = `
 2 accept
 2 return
-1 counter
+1 [counter¦log group 5¦limit rate 1000000/second¦quota 1000 mbytes¦meta nftrace set 1¦meta priority set 1:1¦<dup>¦ct count over 100000 drop]
 2 meta mark set [0x1¦0x4000¦meta mark or 0x4000¦meta mark and 0xffffbfff¦meta mark xor 0x4000¦ct mark]
 1 ct mark set [0x1¦meta mark¦ct mark or 0x4000]
 2 <proto> dport vmap { 80 : <verdict>, 443 : <verdict>, 5000-9000 : <verdict> }
@@ -98,6 +100,7 @@ function rule(dice: Dice, place: Place, extra = ''): string {
     ports: () => '[<port>¦<port>¦90-8079¦5000-10000¦{ <some> }¦{ 1-100, 5353 }]',
     device: () => (hook === 'output' || hook === 'postrouting' ? 'oif' : 'iif'),
     of: () => (family === 'inet' ? ' ip' : ''),
+    dup: () => (family === 'ip' ? 'dup to 10.77.9.254 device "wan0"' : 'log prefix "x"'),
     below: () => dice.pick(below),
     verdict: () =>
       below.length > 0 ? '[accept¦drop¦return¦continue¦jump <below>¦goto <below>]' : '[accept¦drop¦return¦continue]',

@@ -25,6 +25,8 @@ const MATCHES = `
 1 -m conntrack <not>--[ctorigsrc <source>¦ctorigdst <target>¦ctreplsrc <target>¦ctrepldst <source>¦ctorigdstport <port>¦ctreplsrcport <port>]
 0.5 -m conntrack <not>--ctstatus [SEEN_REPLY¦CONFIRMED¦NONE¦ASSURED¦EXPECTED]
 1 -m conntrack --ctdir [ORIGINAL¦REPLY]
+0.5 -m conntrack <not>--ctproto [tcp¦udp¦17]
+0.5 -m conntrack <not>--[ctorigsrcport¦ctrepldstport] [1:30000¦30000:65535]
 2 -m addrtype <not>--[src¦dst]-type [LOCAL¦LOCAL¦UNICAST¦LOCAL,UNICAST¦BROADCAST]
 1 -m iprange <not>--src-range <sources>
 1 -m iprange <not>--dst-range <targets>
@@ -32,7 +34,8 @@ const MATCHES = `
 1 -m statistic --mode random <not>--probability [0¦1]
 1 -m comment --comment "[a b¦it's¦x -j DROP¦-]"
 0.3 -m recent <not>--rcheck --name never-seen
-0.3 -m physdev <not>--physdev-is-in`
+0.3 -m physdev <not>--physdev-is-in
+0.05 -m physdev <not>--physdev-in port1`
 const PORT_MATCHES = `
 3 -m <l4> <not>--dport [<port>¦<port>¦1:450¦90:8079¦5000:10000]
 1 -m <l4> <not>--sport [20000:40000¦1:30000¦30000:65535¦25000:55000]
@@ -40,7 +43,10 @@ const PORT_MATCHES = `
 const TCP_MATCHES = `
 1 -m tcp [--syn¦! --syn¦--tcp-flags SYN,ACK SYN¦--tcp-flags ACK ACK¦--tcp-flags ALL SYN,ACK¦! --tcp-flags SYN,RST SYN¦--tcp-flags RST RST]`
 const EARLY_MATCHES = '\n1 -m rpfilter[¦ --loose¦ --invert¦ --validmark¦ --accept-local]'
-const INCOMING_MATCHES = '\n0.5 -m policy --dir in --pol [none¦ipsec]'
+const INCOMING_MATCHES =
+  '\n0.5 -m policy --dir in --pol [none¦ipsec]\n0.5 -m addrtype <not>--dst-type LOCAL --limit-iface-in'
+const OUTGOING_MATCHES =
+  '\n0.5 -m addrtype <not>--src-type LOCAL --limit-iface-out\n0.3 -m physdev <not>[--physdev-is-out¦--physdev-is-bridged]\n0.05 -m physdev --physdev-is-bridged --physdev-out port1'
 
 const ACTIONS = `
 2 -j ACCEPT
@@ -50,7 +56,9 @@ const ACTIONS = `
 const CALLS = '\n5 -[j¦j¦j¦g] <below>'
 const TABLE_ACTIONS: Readonly<Record<string, string>> = {
   raw: '\n1 -j DROP\n1 -j NOTRACK\n1 -j CT --notrack',
-  mangle: '\n1 -j DROP\n1 -j LOG',
+  mangle: `
+1 -j DROP
+2 -j [LOG¦NFLOG --nflog-group 5¦AUDIT --type accept¦TOS --set-tos 0x10/0xff¦DSCP --set-dscp 0x0a¦IDLETIMER --timeout 60 --label kt¦CONNSECMARK --save¦TEE --gateway 10.77.9.254]`,
   security: '\n2 -j DROP',
   filter: `
 5 -j ACCEPT
@@ -98,7 +106,8 @@ function rule(dice: Dice, chain: string, place: Place): string {
     (l4 === '' ? '' : PORT_MATCHES) +
     (l4 === 'tcp' ? TCP_MATCHES : '') +
     (early ? EARLY_MATCHES : '') +
-    (inside ? INCOMING_MATCHES : '')
+    (inside ? INCOMING_MATCHES : '') +
+    (hooks.every((hook) => hook === 'POSTROUTING') ? OUTGOING_MATCHES : '')
   const used = new Map(
     dice.times(0, 2, () => dice.say(dice.line(matches), words)).map((match) => [match.split(' ')[1], match]),
   )
@@ -114,6 +123,9 @@ function rule(dice: Dice, chain: string, place: Place): string {
     ACTIONS +
     TABLE_ACTIONS[kind]! +
     (below.length > 0 ? CALLS : '') +
+    (kind === 'mangle' && l4 === 'tcp' ? '\n2 -j [ECN --ecn-tcp-remove¦TCPOPTSTRIP --strip-options timestamp]' : '') +
+    (kind === 'mangle' && l4 === 'udp' ? '\n1 -j CHECKSUM --checksum-fill' : '') +
+    (kind === 'mangle' && hooks.every((hook) => hook === 'POSTROUTING') ? '\n1 -j CLASSIFY --set-class 1:1' : '') +
     (kind === 'filter' && l4 === 'tcp' ? '\n2 -j REJECT --reject-with tcp-reset' : '')
   return [
     '-A',

@@ -63,6 +63,7 @@ const TABLES: readonly (readonly [RegExp, string])[] = [
   [/--reject-with icmp-net-unreachable/g, '--reject-with icmp6-no-route'],
   [/--reject-with icmp-(?:admin-prohibited|host-prohibited|proto-unreachable)/g, '--reject-with icmp6-adm-prohibited'],
   [/-type BROADCAST/g, '-type MULTICAST'],
+  [/-j ECN --ecn-tcp-remove/g, '-j HL --hl-inc 1'],
 ]
 
 const said = (text: string, words: readonly (readonly [RegExp, string])[]): string =>

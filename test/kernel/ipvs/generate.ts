@@ -90,7 +90,7 @@ const MATCHES = `
 1 -m ipvs --ipvs <not>--vport <port>
 1 -m ipvs --ipvs <not>--vproto [tcp¦udp]
 1 -m ipvs --ipvs --vdir [ORIGINAL¦REPLY]
-0.2 -m ipvs --ipvs <not>--vmethod [MASQ¦GATE]
+1 -m ipvs --ipvs <not>--vmethod [MASQ¦GATE¦IPIP]
 1 -m ipvs --vaddr <vip> --vport <port> --vdir [ORIGINAL¦REPLY]
 3 -m conntrack <not>--ctstate [NEW¦INVALID¦UNTRACKED¦RELATED,ESTABLISHED¦NEW,INVALID¦DNAT¦SNAT]
 1 -m conntrack <not>--[ctorigdst <vip>¦ctreplsrc <pod>¦ctrepldst <own>]
