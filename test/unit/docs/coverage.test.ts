@@ -24,7 +24,10 @@ function claims(): {name: string; generated: boolean}[] {
   })
   return [
     ...matches,
-    ...Object.keys(TARGETS).map((name) => ({name: `-j ${name}`, generated: hasWord(iptables, name)})),
+    ...Object.keys(TARGETS).map((name) => ({
+      name: `-j ${name}`,
+      generated: new RegExp(`\\b${name}\\b`).test(iptables),
+    })),
     ...Object.keys(STATEMENTS).map((name) => ({name: `nft ${name}`, generated: nft.includes(name)})),
     ...Object.keys(EXPRESSIONS).map((name) => ({name: `nft expr ${name}`, generated: nft.includes(name)})),
   ]
