@@ -9,6 +9,8 @@ import type {TLSSocket} from 'node:tls'
 export interface Faults {
   /** Resources that answer 403: `pods` everywhere, `pods@cluster` only when listed across namespaces. */
   readonly forbid?: readonly string[]
+  /** Whatever is not in here answers 403: `pods`, `configmaps/kube-proxy`. */
+  readonly allow?: readonly string[]
   /** Status of every answer, or of those whose path has `path` in it. */
   readonly status?: number
   readonly path?: string
@@ -106,6 +108,7 @@ function answer(
   )
   if (!match) throw new Failure(404, 'the server could not find the requested resource')
   const [, group, namespace, resource, name] = match as unknown as [string, string, string?, string?, string?]
+  allowed(resource!, name, faults)
   if (resource === 'configmaps' && name === 'kube-proxy') return proxyConfig(data, faults)
   if (!GROUPS[group]?.includes(resource!)) throw new Failure(404, 'the server could not find the requested resource')
   refuse(resource!, {namespace, faults})
@@ -115,6 +118,11 @@ function answer(
   )
   if (name !== undefined) return single(items, {list, name, resource: resource!})
   return page({...list, items: items.map(withPrivate)}, url, faults.expire ? expired : undefined)
+}
+
+function allowed(resource: string, name: string | undefined, {allow}: Faults): void {
+  const what = name === undefined ? resource : `${resource}/${name}`
+  if (allow && !allow.includes(what)) throw new Failure(403, `${what} is forbidden: User "tester" cannot read it`)
 }
 
 function refuse(resource: string, {namespace, faults}: {namespace: string | undefined; faults: Faults}): void {

@@ -3,6 +3,7 @@ import {execFileSync, spawn, type ChildProcess} from 'node:child_process'
 import {once} from 'node:events'
 import {
   chmodSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -252,7 +253,10 @@ function makeSshFiles(folder: string, nodes: readonly LabNode[]): void {
       .slice(0, 2)
       .join(' ')
   }
-  writeFileSync(join(ssh, 'authorized_keys'), `${key('id')}\n`, {mode: 0o600})
+  // the second key can do one thing only (docs/nodes.md)
+  copyFileSync(join(ROOT, 'src/nodes/collector.sh'), join(ssh, 'collector'))
+  const forced = `restrict,command="/bin/sh ${ssh}/collector" ${key('limited')}`
+  writeFileSync(join(ssh, 'authorized_keys'), `${key('id')}\n${forced}\n`, {mode: 0o600})
   const line = ({address}: LabNode, host: string): string => `[${address}]:${SSH_PORT} ${host}\n`
   const known = nodes.map((node) => line(node, key(`host-${node.name}`)))
   writeFileSync(join(ssh, 'known_hosts'), known.join(''))

@@ -1,6 +1,7 @@
-import {mkdirSync, readFileSync, statSync, writeFileSync} from 'node:fs'
+import {existsSync, mkdirSync, readFileSync, statSync, writeFileSync} from 'node:fs'
 import {join} from 'node:path'
 import {expect} from 'chai'
+import {loadAll} from 'js-yaml'
 import type {Context} from 'mocha'
 import {PRIVATE} from './api-server.js'
 import {missing, run, SSH_PORT, startLab, type Lab, type Outcome} from './lab.js'
@@ -470,6 +471,54 @@ describe('live, iptables', function () {
       expectOutcome(outcome, 130)
       expect(outcome.stdout).to.equal('')
     })
+  })
+
+  describe('with a key that is forced to the collector', () => {
+    const limited = (): string[] => ['--ssh-identity', ssh('limited')]
+
+    it('reads everything', async () => {
+      expectOutcome(await svcTrace('check', 'web', ...limited()), 0)
+    })
+
+    it('can do nothing else: no command, no shell, no forwarding, no file', () => {
+      const proof = join(lab.folder, 'proof')
+      const options = `-F ${ssh('config')} -i ${ssh('limited')} -o IdentitiesOnly=yes -o IdentityFile=none -o BatchMode=yes`
+      const at = lab.nodes[1]!.address
+      const said = lab.inNode('node1', `ssh ${options} ${at} 'touch ${proof}; id' </dev/null 2>&1 || true`)
+      expect(said).to.contain('@svc-trace 1').and.not.contain('uid=')
+      lab.inNode('node1', `echo 'touch ${proof}' | ssh ${options} -tt ${at} >/dev/null 2>&1 || true`)
+      const forwarded = lab.inNode('node1', `ssh ${options} -W ${at}:10256 ${at} </dev/null 2>&1 || true`)
+      expect(forwarded).to.match(/prohibited|failed|refused/)
+      lab.inNode('node1', `scp -q ${options} /etc/hostname ${at}:${proof} </dev/null >/dev/null 2>&1 || true`)
+      expect(existsSync(proof)).to.equal(false)
+    })
+  })
+
+  describe('with the permissions of manifests/rbac.yaml alone', () => {
+    before(async () => {
+      const role = loadAll(readFileSync(join(import.meta.dirname, '../../manifests/rbac.yaml'), 'utf8'))[0] as {
+        rules: {resources: string[]; resourceNames?: string[]; verbs: string[]}[]
+      }
+      for (const {verbs} of role.rules) expect(['list', 'get']).to.include.members(verbs)
+      const allow = role.rules.flatMap(({resources, resourceNames}) =>
+        resources.flatMap((resource) => resourceNames?.map((name) => `${resource}/${name}`) ?? [resource]),
+      )
+      await lab.faults({allow})
+    })
+    after(() => lab.faults({}))
+
+    for (const [name, args] of [
+      ['trace', ['web']],
+      ['check', ['check', 'web']],
+      ['snapshot', ['snapshot', '-f', 'rbac.tar.gz']],
+      ['doctor', ['doctor']],
+    ] as const) {
+      it(`${name} needs no more`, async () => {
+        const outcome = await svcTrace(...args)
+        expectOutcome(outcome, 0)
+        expect(`${outcome.stdout}${outcome.stderr}`).not.to.match(/forbidden/i)
+      })
+    }
   })
 
   describe('without a permission', () => {
