@@ -8,7 +8,8 @@ import {NodeState} from '../snapshot/node-state.js'
 import {snapshotFromFiles} from '../snapshot/snapshot.js'
 import {duration} from './duration.js'
 import {interruption} from './interruption.js'
-import {connect, nodeTargets, transportFor, type LiveFlags} from './live.js'
+import {connect, nodeTargets, transportFor, type LiveFlags, type Reach} from './live.js'
+import type {KubeObject} from '../model/kube.js'
 
 export interface Step {
   readonly state: 'ok' | 'note' | 'failed'
@@ -32,7 +33,8 @@ export async function examine(flags: LiveFlags): Promise<Step[]> {
       steps.push({state: 'ok', what: `API server answers: ${String(version['gitVersion'])}`})
       steps.push(...(await permissions(api)))
       const {cluster} = snapshotFromFiles(new Map([['api/nodes.json', JSON.stringify(await api.get('/api/v1/nodes'))]]))
-      steps.push(...(await nodes(cluster.nodes, flags, stop)))
+      const pods = flags.via === 'exec' ? ((await api.get('/api/v1/pods'))['items'] as KubeObject[]) : []
+      steps.push(...(await nodes(cluster.nodes, {flags, reach: {connection, pods}, signal: stop})))
     } finally {
       api.close()
     }
@@ -86,9 +88,12 @@ async function permissions(api: Api): Promise<Step[]> {
       ]
 }
 
-async function nodes(list: Parameters<typeof nodeTargets>[0], flags: LiveFlags, signal: AbortSignal): Promise<Step[]> {
+async function nodes(
+  list: Parameters<typeof nodeTargets>[0],
+  {flags, reach, signal}: {flags: LiveFlags; reach: Reach; signal: AbortSignal},
+): Promise<Step[]> {
   const targets = nodeTargets(list, flags)
-  const transport = transportFor(flags)
+  const transport = await transportFor(flags, reach)
   const intro: Step = {
     state: 'ok',
     what: `${list.length} nodes; way in: ${transport.name}${flags.via === undefined || flags.via === 'auto' ? ' (the default; others with --via)' : ''}${transport.name === 'ssh' && !process.env['SSH_AUTH_SOCK'] && flags['ssh-identity'] !== undefined && !existsSync(flags['ssh-identity']) ? '; the key file does not exist' : ''}`,

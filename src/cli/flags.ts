@@ -36,8 +36,12 @@ export const kubeFlags = {
 export const nodeFlags = {
   via: Flags.string({
     description: 'way into the nodes',
-    options: ['auto', 'ssh', 'openssh', 'local'],
+    options: ['auto', 'ssh', 'openssh', 'exec', 'local'],
     default: 'auto',
+    helpGroup: 'NODES',
+  }),
+  'exec-pod': Flags.string({
+    description: 'with --via exec: NAMESPACE/NAME of the pods to look from; default: kube-proxy',
     helpGroup: 'NODES',
   }),
   'ssh-user': Flags.string({description: 'user on the nodes', helpGroup: 'NODES'}),

@@ -3,9 +3,13 @@ import {readConnection, type Connection, type ConnectionFlags} from '../kube/kub
 import {readClusterFiles} from '../kube/read-cluster.js'
 import {SvcTraceError} from '../model/errors.js'
 import {collectNodes, type NodeResult} from '../nodes/collect.js'
+import {execTransport, type RunInPod} from '../nodes/exec.js'
 import {localTransport, opensshTransport} from '../nodes/processes.js'
 import {sshTransport} from '../nodes/ssh.js'
-import type {NodeTarget, Transport} from '../nodes/transport.js'
+import {NodeUnreachable, type NodeTarget, type Transport} from '../nodes/transport.js'
+import type {ExecPod} from '../kube/exec.js'
+import type {KubeObject} from '../model/kube.js'
+import {list, text} from '../util/json.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import {formatAddress} from '../util/ip.js'
 import {snapshotFromFiles, type Snapshot, type SnapshotInfo} from '../snapshot/snapshot.js'
@@ -16,6 +20,7 @@ import {progressLine} from './progress.js'
 export interface LiveFlags extends ConnectionFlags {
   readonly 'request-timeout'?: string | undefined
   readonly via?: string | undefined
+  readonly 'exec-pod'?: string | undefined
   readonly 'ssh-user'?: string | undefined
   readonly 'ssh-port'?: number | undefined
   readonly 'ssh-identity'?: string | undefined
@@ -44,9 +49,10 @@ export async function collectFiles(flags: LiveFlags): Promise<Map<string, string
     const {files, forbidden} = await readClusterFiles(api, connection.namespace)
     const {cluster} = snapshotFromFiles(files)
     const wanted = flags['api-only'] ? [] : nodeTargets(cluster.nodes, flags)
-    const results = await readNodes(wanted, flags, stop)
+    const transport = await transportFor(flags, {connection, pods: cluster.raw['pods'] ?? []})
+    const results = await readNodes(wanted, transport, {flags, signal: stop})
     for (const {node, files: own} of results) for (const [file, text] of own) files.set(`nodes/${node}/${file}`, text)
-    if (flags['ask-dns']) await addDns(files, {wanted, results, flags, signal: stop})
+    if (flags['ask-dns']) await addDns(files, {wanted, results, transport, signal: stop})
     files.set(
       'snapshot.json',
       `${JSON.stringify(infoOf({cluster: cluster.nodes.map(({name}) => name), results, forbidden, via: flags.via ?? 'auto', namespace: connection.namespace}), undefined, 2)}\n`,
@@ -87,7 +93,13 @@ function hostOf({name, addresses}: ApiNode, kind: string): string {
   return address
 }
 
-export function transportFor(flags: LiveFlags): Transport {
+/** What a way into the nodes may need of the cluster itself. */
+export interface Reach {
+  readonly connection: Connection
+  readonly pods: readonly KubeObject[]
+}
+
+export async function transportFor(flags: LiveFlags, reach: Reach): Promise<Transport> {
   const options = {
     connectTimeout: 10_000,
     ...(flags['ssh-user'] ? {user: flags['ssh-user']} : {}),
@@ -97,13 +109,49 @@ export function transportFor(flags: LiveFlags): Transport {
     ...(flags['ssh-known-hosts'] ? {knownHosts: flags['ssh-known-hosts']} : {}),
   }
   if (flags.via === 'openssh') return opensshTransport(options)
+  if (flags.via === 'exec') return execTransport(await runInPods(flags, reach))
   return flags.via === 'local' ? localTransport() : sshTransport(options)
 }
 
-async function readNodes(targets: readonly NodeTarget[], flags: LiveFlags, signal: AbortSignal): Promise<NodeResult[]> {
+/** Runs commands in the pod that stands for each node: kube-proxy's, or one that `--exec-pod` names. */
+async function runInPods(flags: LiveFlags, {connection, pods}: Reach): Promise<RunInPod> {
+  const {podExec} = await import('../kube/exec.js')
+  const exec = await podExec(connection)
+  return (node, command, signal) => exec(podOn(node, pods, flags['exec-pod']), command, signal)
+}
+
+export function podOn(node: string, pods: readonly KubeObject[], wanted: string | undefined): ExecPod {
+  const [namespace, name] = wanted?.includes('/') ? wanted.split('/') : ['kube-system', wanted]
+  const found = pods
+    .filter(({spec}) => spec?.['nodeName'] === node)
+    .find(({metadata}) =>
+      name === undefined
+        ? metadata.labels?.['k8s-app'] === 'kube-proxy' || metadata.labels?.['component'] === 'kube-proxy'
+        : metadata.namespace === namespace && (metadata.name === name || metadata.name.startsWith(`${name}-`)),
+    )
+  if (!found)
+    throw new NodeUnreachable(
+      `there is no ${name === undefined ? 'kube-proxy pod' : `pod ${namespace}/${name}`} on ${node}`,
+      'name the pods of a DaemonSet on the nodes’ own network with --exec-pod NAMESPACE/NAME',
+    )
+  if (found.spec?.['hostNetwork'] !== true)
+    throw new NodeUnreachable(`pod ${found.metadata.name} has a network of its own (hostNetwork is not set)`)
+  const [container] = list(found.spec['containers'])
+  return {
+    namespace: found.metadata.namespace ?? 'default',
+    pod: found.metadata.name,
+    container: text(container?.['name']) ?? '',
+  }
+}
+
+async function readNodes(
+  targets: readonly NodeTarget[],
+  transport: Transport,
+  {flags, signal}: {flags: LiveFlags; signal: AbortSignal},
+): Promise<NodeResult[]> {
   const line = progressLine('reading nodes', targets.length)
   try {
-    const results = await collectNodes(targets, transportFor(flags), {
+    const results = await collectNodes(targets, transport, {
       sudo: (flags.sudo ?? 'auto') as 'auto',
       parallel: flags.parallel ?? 16,
       timeout: duration(flags['node-timeout'] ?? '60s', '--node-timeout'),
@@ -133,12 +181,12 @@ async function addDns(
   {
     wanted,
     results,
-    flags,
+    transport,
     signal,
   }: {
     wanted: readonly NodeTarget[]
     results: readonly NodeResult[]
-    flags: LiveFlags
+    transport: Transport
     signal: AbortSignal
   },
 ): Promise<void> {
@@ -147,7 +195,7 @@ async function addDns(
   const {cluster, nodes} = snapshotFromFiles(files)
   const {askDns} = await import('../nodes/ask-dns.js')
   const {questionsFor, serversOf} = await import('../discovery/dns-answers.js')
-  const asked = await askDns(transportFor(flags), target, {
+  const asked = await askDns(transport, target, {
     servers: serversOf(cluster, devicesOf(nodes.get(target.node)!)),
     questions: cluster.services.flatMap((service) => questionsFor(cluster, service)).slice(0, MOST_QUESTIONS),
     signal,

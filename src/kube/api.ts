@@ -52,16 +52,28 @@ export async function openApi(connection: Connection, options: ApiOptions): Prom
   }
 }
 
-async function authenticate({
+/** client-node's configuration with the credentials of a connection, for what needs client-node itself (exec). */
+export async function credentialConfig(connection: Connection): Promise<KubeConfig> {
+  return (await credentials(connection)).config
+}
+
+async function credentials({
   cluster,
   user,
   server,
-}: Connection): Promise<{options: RequestOptions; headers: Record<string, string | string[]>}> {
+}: Connection): Promise<{config: KubeConfig; token: string | undefined}> {
   const credential = user['exec'] ? await execCredential(user['exec'] as Record<string, unknown>, server) : {}
   const token =
     credential.token ??
     (typeof user['tokenFile'] === 'string' ? readText(user['tokenFile']) : (user['token'] as string | undefined))
-  const config = clientConfig({cluster, user, server}, {token, credential})
+  return {config: clientConfig({cluster, user, server}, {token, credential}), token}
+}
+
+async function authenticate(
+  connection: Connection,
+): Promise<{options: RequestOptions; headers: Record<string, string | string[]>}> {
+  const {cluster, user, server} = connection
+  const {config, token} = await credentials(connection)
   const options: RequestOptions = {}
   if (server.startsWith('https:')) {
     try {

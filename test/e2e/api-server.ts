@@ -1,9 +1,11 @@
 /** Stands in for a Kubernetes API server: recorded lists over their real paths, for holders of a client certificate. */
+import {spawn} from 'node:child_process'
 import {existsSync, readFileSync} from 'node:fs'
 import type {IncomingMessage, ServerResponse} from 'node:http'
 import {createServer} from 'node:https'
 import {join} from 'node:path'
 import type {TLSSocket} from 'node:tls'
+import {WebSocketServer, type WebSocket} from 'ws'
 
 /** What the test can ask the server to do wrong. */
 export interface Faults {
@@ -18,6 +20,8 @@ export interface Faults {
   readonly delay?: number
   /** The first page token of each list has expired (410). */
   readonly expire?: boolean
+  /** Pods have no shell. */
+  readonly shellless?: boolean
   /** Tells everybody who watches that an object has changed. */
   readonly poke?: boolean
 }
@@ -48,9 +52,12 @@ class Failure extends Error {
   }
 }
 
-if (process.send) serve(process.argv[2]!, process.argv[3]!, process.argv[4]!)
+if (process.send) {
+  const [data, pki, address, hub] = process.argv.slice(2)
+  serve(data!, pki!, {address: address!, hub: hub!})
+}
 
-function serve(data: string, pki: string, address: string): void {
+function serve(data: string, pki: string, {address, hub}: {address: string; hub: string}): void {
   const read = (name: string): string => readFileSync(join(pki, name), 'utf8')
   let faults: Faults = {}
   const expired = new Set<string>()
@@ -69,6 +76,10 @@ function serve(data: string, pki: string, address: string): void {
       setTimeout(send, faults.delay ?? 0)
     },
   )
+  const sockets = new WebSocketServer({noServer: true, handleProtocols: () => 'v4.channel.k8s.io'})
+  server.on('upgrade', (request, socket, head) =>
+    sockets.handleUpgrade(request, socket, head, (peer) => execute(peer, request.url!, {data, hub, faults})),
+  )
   process.on('message', (message: Faults) => {
     faults = message
     if (message.poke) for (const watcher of watchers) watcher.write('{"type":"MODIFIED","object":{}}\n')
@@ -77,6 +88,41 @@ function serve(data: string, pki: string, address: string): void {
   })
   process.on('disconnect', () => process.exit(0))
   server.listen(6443, address, () => process.send!('ready'))
+}
+
+/** pods/exec: the command runs on the pod's node, whose network a pod with hostNetwork shares. */
+function execute(
+  peer: WebSocket,
+  path: string,
+  {data, hub, faults}: {data: string; hub: string; faults: Faults},
+): void {
+  const url = new URL(path, 'https://api')
+  const [, namespace, name] = /^\/api\/v1\/namespaces\/([\w-]+)\/pods\/([\w-]+)\/exec$/.exec(url.pathname) ?? []
+  const pod = (load(data, 'pods')['items'] as Item[]).find(
+    ({metadata}) => metadata.name === name && metadata.namespace === namespace,
+  )
+  const command = url.searchParams.getAll('command')
+  const end = (status: Json): void => {
+    peer.send(Buffer.from(`\u0003${JSON.stringify({apiVersion: 'v1', kind: 'Status', ...status})}`))
+    peer.close()
+  }
+  if (!pod) return end({status: 'Failure', reason: 'NotFound', message: `pods "${name}" not found`, code: 404})
+  if (faults.shellless && command[0] === 'sh')
+    return end({
+      status: 'Failure',
+      reason: 'InternalError',
+      message: 'exec: "sh": executable file not found in $PATH',
+      code: 500,
+    })
+  const child = spawn('ip', ['netns', 'exec', `${hub}-${(pod['spec'] as {nodeName: string}).nodeName}`, ...command], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  child.stdout.on('data', (chunk: Buffer) => peer.send(Buffer.concat([Buffer.from([1]), chunk])))
+  child.stderr.on('data', (chunk: Buffer) => peer.send(Buffer.concat([Buffer.from([2]), chunk])))
+  child.on('close', (code) => {
+    const causes = [{reason: 'ExitCode', message: String(code)}]
+    end(code === 0 ? {status: 'Success'} : {status: 'Failure', reason: 'NonZeroExitCode', details: {causes}})
+  })
 }
 
 function reply(request: IncomingMessage, response: ServerResponse, work: () => Json): void {

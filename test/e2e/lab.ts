@@ -353,6 +353,7 @@ async function startApi(folder: string, hub: string, children: Map<string, Child
     folder,
     join(folder, 'pki'),
     GATEWAY,
+    hub,
   ]
   const api = spawn('ip', ['netns', 'exec', hub, ...command], {
     cwd: ROOT,

@@ -473,6 +473,34 @@ describe('live, iptables', function () {
     })
   })
 
+  describe('without SSH, by the API’s exec', () => {
+    const exec = ['--via', 'exec', '--exec-pod', 'kube-system/nodeexp']
+    after(() => lab.faults({}))
+
+    it('reads as much through a pod that has the tools', async () => {
+      expectOutcome(await svcTrace('check', 'web', ...exec), 0)
+      const outcome = await svcTrace('trace', 'web', '--via', 'exec')
+      expectOutcome(outcome, 0)
+      expect(outcome.stdout).to.contain('default/web: delivered on all')
+    })
+
+    it('asks command by command where there is no shell', async () => {
+      await lab.faults({shellless: true})
+      expectOutcome(await svcTrace('check', 'web', ...exec), 0)
+    })
+
+    it('is incomplete where a node has no such pod, or its network is not the node’s', async () => {
+      for (const [pod, reason] of [
+        ['kube-system/no-such', /no pod kube-system\/no-such on node1/],
+        ['default/cli', /network of its own/],
+      ] as const) {
+        const outcome = await svcTrace('check', 'web', '--via', 'exec', '--exec-pod', pod)
+        expectOutcome(outcome, 3)
+        expect(outcome.stderr).to.match(reason)
+      }
+    })
+  })
+
   describe('with a key that is forced to the collector', () => {
     const limited = (): string[] => ['--ssh-identity', ssh('limited')]
 
