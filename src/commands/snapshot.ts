@@ -10,10 +10,15 @@ Exit codes: 0, 3 when a node or a list could not be read (the rest is in the fil
   static override usage = 'snapshot -f FILE [flags]'
   static override examples = [
     '<%= config.bin %> snapshot -f incident.tar.gz',
+    '<%= config.bin %> snapshot -f for-a-stranger.tar.gz --redact',
     '<%= config.bin %> snapshot --print-collector',
   ]
   static override flags = {
     file: Flags.string({char: 'f', description: 'where to write: FILE.tar.gz, or a folder'}),
+    redact: Flags.boolean({
+      description: 'replace names and addresses, the same everywhere, so that traces stay true; free text goes',
+    }),
+    from: Flags.string({description: 'redact this saved snapshot instead of reading a cluster'}),
     'print-collector': Flags.boolean({description: 'print the script that runs on the nodes, and do nothing else'}),
     ...liveFlags,
   }
@@ -30,8 +35,15 @@ Exit codes: 0, 3 when a node or a list could not be read (the rest is in the fil
     const {collectFiles} = await import('../cli/live.js')
     const {checkTarget, saveSnapshot} = await import('../snapshot/save.js')
     checkTarget(flags.file)
-    const files = await collectFiles(flags)
+    if (flags.from !== undefined && !flags.redact)
+      throw new SvcTraceError('BadUsage', '--from goes with --redact', 'a saved snapshot can be copied as it is')
+    const read =
+      flags.from === undefined
+        ? await collectFiles(flags)
+        : await (await import('../snapshot/load.js')).loadFiles(flags.from)
+    const files = flags.redact ? await redacted(read) : read
     await saveSnapshot(files, flags.file)
+    if (flags.from !== undefined) return
     const info = JSON.parse(files.get('snapshot.json')!) as {unread: object; forbidden: object; via: object}
     const lost = Object.keys(info.unread).length + Object.keys(info.forbidden).length
     process.stderr.write(
@@ -39,4 +51,11 @@ Exit codes: 0, 3 when a node or a list could not be read (the rest is in the fil
     )
     process.exitCode = lost > 0 ? 3 : 0
   }
+}
+
+/** With a key that nobody keeps. */
+async function redacted(files: ReadonlyMap<string, string>): Promise<Map<string, string>> {
+  const {redactFiles} = await import('../snapshot/redact.js')
+  const {randomBytes} = await import('node:crypto')
+  return redactFiles(files, randomBytes(32))
 }

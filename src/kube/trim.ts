@@ -1,17 +1,8 @@
+import {TRAFFIC_ANNOTATIONS} from '../model/kube.js'
 import {list, record, type Json} from '../util/json.js'
 
 const pick = (from: Json, keys: readonly string[]): Json =>
   Object.fromEntries(keys.filter((key) => from[key] !== undefined).map((key) => [key, from[key]]))
-
-/** Annotations that decide about traffic; any other may hold anything and stays out. */
-const ANNOTATIONS = [
-  'service.kubernetes.io/topology-mode',
-  'service.kubernetes.io/topology-aware-hints',
-  'service.beta.kubernetes.io/load-balancer-source-ranges',
-  'kubernetes.io/ingress.class',
-  'ingressclass.kubernetes.io/is-default-class',
-  'nginx.ingress.kubernetes.io/service-upstream',
-]
 
 /** An API object without what a snapshot must not hold: environment, arguments, volumes, foreign annotations, field managers. */
 export function trimObject(resource: string, object: Json): Json {
@@ -49,7 +40,7 @@ function trimConfigMap(data: Json): Json {
 }
 
 function trimMetadata(metadata: Json): Json {
-  const annotations = pick(record(metadata['annotations']), ANNOTATIONS)
+  const annotations = pick(record(metadata['annotations']), TRAFFIC_ANNOTATIONS)
   return {
     ...pick(metadata, [
       'name',

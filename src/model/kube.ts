@@ -163,3 +163,13 @@ export interface KubeObject {
   readonly status?: Record<string, unknown>
   readonly data?: Record<string, string>
 }
+
+/** Annotations that decide about traffic; any other may hold anything and stays out. */
+export const TRAFFIC_ANNOTATIONS: readonly string[] = [
+  'service.kubernetes.io/topology-mode',
+  'service.kubernetes.io/topology-aware-hints',
+  'service.beta.kubernetes.io/load-balancer-source-ranges',
+  'kubernetes.io/ingress.class',
+  'ingressclass.kubernetes.io/is-default-class',
+  'nginx.ingress.kubernetes.io/service-upstream',
+]

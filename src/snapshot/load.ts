@@ -17,9 +17,7 @@ const SECOND_CHOICE: Readonly<Record<string, string>> = {
 
 /** Loads a snapshot from a folder or a `.tar.gz` in the layout of docs/snapshot.md. */
 export async function loadSnapshot(path: string): Promise<Snapshot> {
-  const kind = kindOf(path)
-  const files = kind === 'folder' ? readFolder(path) : await readArchive(path)
-  const snapshot = snapshotFromFiles(files)
+  const snapshot = snapshotFromFiles(await loadFiles(path))
   if (snapshot.nodes.size === 0 && snapshot.cluster.services.length === 0) {
     const [problem] = snapshot.problems
     throw new SvcTraceError(
@@ -29,6 +27,11 @@ export async function loadSnapshot(path: string): Promise<Snapshot> {
     )
   }
   return snapshot
+}
+
+/** Its files as they are, by their paths inside of it. */
+export async function loadFiles(path: string): Promise<Map<string, string>> {
+  return kindOf(path) === 'folder' ? readFolder(path) : readArchive(path)
 }
 
 function kindOf(path: string): 'folder' | 'archive' {
