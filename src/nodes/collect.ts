@@ -1,5 +1,6 @@
 import {readFileSync} from 'node:fs'
 import {dirname, join} from 'node:path'
+import {setTimeout as sleep} from 'node:timers/promises'
 import {fileURLToPath} from 'node:url'
 import {readFrames} from './frames.js'
 import {NodeUnreachable, type NodeTarget, type Transport} from './transport.js'
@@ -75,11 +76,26 @@ async function collectNode(
 ): Promise<NodeResult> {
   const signal = AbortSignal.any([options.signal, AbortSignal.timeout(options.timeout)])
   try {
-    const {files, complete} = readFrames(await transport.run(target, script, signal))
+    const {files, complete} = readFrames(await persistently(() => transport.run(target, script, signal), signal))
     return {node: target.node, files, ...(complete ? {} : {failure: 'the output of the collector is cut short'})}
   } catch (error) {
     if (!(error instanceof NodeUnreachable)) throw error
     const {files} = readFrames(error.partial)
     return {node: target.node, files, failure: error.message, ...(error.hint === undefined ? {} : {hint: error.hint})}
+  }
+}
+
+/** How often a node is tried that only broke the connection, and how long we wait before the second time (ms). */
+const TRIES = 3
+const FIRST_PAUSE = 400
+
+async function persistently(run: () => Promise<string>, signal: AbortSignal): Promise<string> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await run()
+    } catch (error) {
+      if (!(error instanceof NodeUnreachable) || !error.transient || attempt === TRIES || signal.aborted) throw error
+      await sleep(FIRST_PAUSE * 2 ** (attempt - 1), undefined, {signal}).catch(() => undefined)
+    }
   }
 }

@@ -1,6 +1,7 @@
 import {spawn} from 'node:child_process'
 import {connect} from 'node:net'
 import {Duplex} from 'node:stream'
+import {Output} from './output.js'
 import {NodeUnreachable, type Transport} from './transport.js'
 import type {SshOptions} from './ssh-settings.js'
 
@@ -73,6 +74,9 @@ function classify(host: string, said: string): NodeUnreachable {
   return new NodeUnreachable(`ssh ${host}: ${line || 'failed'}`)
 }
 
+/** What a program says on stderr is kept up to here. */
+const MOST_SAID = 4000
+
 interface Feed {
   readonly script: string
   readonly signal: AbortSignal
@@ -83,22 +87,28 @@ interface Feed {
 function feed(program: string, args: readonly string[], {script, signal, explain}: Feed): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, {stdio: ['pipe', 'pipe', 'pipe'], signal, killSignal: 'SIGKILL'})
-    const chunks: Buffer[] = []
+    const output = new Output()
     let said = ''
-    child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk))
-    child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString('utf8').slice(0, 4000)))
+    child.stdout.on('data', (chunk: Buffer) => {
+      if (output.add(chunk)) return
+      child.kill('SIGKILL')
+      reject(Output.tooBig())
+    })
+    child.stderr.on('data', (chunk: Buffer) => {
+      if (said.length < MOST_SAID) said += chunk.toString('utf8').slice(0, MOST_SAID)
+    })
     child.on('error', (error) =>
       reject(
         new NodeUnreachable(
           signal.aborted ? 'the time limit of the node is over' : `cannot run ${program}: ${error.message}`,
           undefined,
-          Buffer.concat(chunks).toString('utf8'),
+          {partial: output.text},
         ),
       ),
     )
     child.on('close', () => {
-      const output = Buffer.concat(chunks).toString('utf8')
-      if (output.includes('@svc-trace 1')) resolve(output)
+      const {text} = output
+      if (text.includes('@svc-trace 1')) resolve(text)
       else reject(explain(said))
     })
     child.stdin.on('error', () => undefined)

@@ -2,6 +2,7 @@ import {existsSync, readFileSync} from 'node:fs'
 import type {Duplex} from 'node:stream'
 import ssh2, {type Client as SshClient, type ConnectConfig} from 'ssh2'
 import {checkHostKey, fingerprint, keyType, knownKeyTypes} from './known-hosts.js'
+import {Output} from './output.js'
 import {NodeUnreachable, type Transport} from './transport.js'
 import {sshSettings, type SshOptions, type SshSettings} from './ssh-settings.js'
 
@@ -108,7 +109,14 @@ function connect(
     })
     client.on('error', (error) => reject(refusal ?? explain(error, settings)))
     client.on('close', () =>
-      reject(refusal ?? new NodeUnreachable(`${settings.host}:${settings.port} closed the connection`)),
+      reject(
+        refusal ??
+          new NodeUnreachable(
+            `${settings.host}:${settings.port} closed the connection`,
+            'is sshd at its limit (MaxStartups), or does it refuse this address?',
+            {transient: true},
+          ),
+      ),
     )
     client.connect({
       ...authentication(settings),
@@ -209,6 +217,10 @@ function explain(
     )
   if (error.code === 'ECONNREFUSED')
     return new NodeUnreachable(`${at} refuses the connection`, 'does sshd run there? another port: --ssh-port')
+  if (error.code === 'ECONNRESET' || error.code === 'EPIPE')
+    return new NodeUnreachable(`${at} broke the connection (${error.code})`, 'is something in between?', {
+      transient: true,
+    })
   if (error.code === 'ENOTFOUND' || error.code === 'EAI_AGAIN')
     return new NodeUnreachable(`the name ${host} does not resolve`, 'another kind of address: --node-address')
   if (error.code === 'ETIMEDOUT' || error.code === 'EHOSTUNREACH' || error.code === 'ENETUNREACH')
@@ -216,31 +228,37 @@ function explain(
   return new NodeUnreachable(`${at}: ${error.message}`, 'try --via openssh')
 }
 
+/** What a node says on stderr is kept up to here. */
+const MOST_SAID = 4000
+
 /** Runs the script by a plain `/bin/sh -s`, which every login shell can start; the script itself goes to its standard input. */
 function execute(client: SshClient, script: string, signal: AbortSignal): Promise<string> {
   return new Promise((resolve, reject) => {
     client.exec('/bin/sh -s', (error, channel) => {
       if (error) return reject(new NodeUnreachable(`the node does not run commands: ${error.message}`))
-      const chunks: Buffer[] = []
+      const output = new Output()
       let said = ''
-      const stop = (): void => {
-        channel.close()
+      const fail = (failure: NodeUnreachable): void => {
         client.destroy()
-        reject(
-          new NodeUnreachable(
-            'the time limit of the node is over',
-            'raise it with --node-timeout',
-            Buffer.concat(chunks).toString('utf8'),
-          ),
-        )
+        reject(failure)
       }
+      const stop = (): void =>
+        fail(
+          new NodeUnreachable('the time limit of the node is over', 'raise it with --node-timeout', {
+            partial: output.text,
+          }),
+        )
       signal.addEventListener('abort', stop, {once: true})
-      channel.on('data', (chunk: Buffer) => chunks.push(chunk))
-      channel.stderr.on('data', (chunk: Buffer) => (said += chunk.toString('utf8').slice(0, 2000)))
+      channel.on('data', (chunk: Buffer) => {
+        if (!output.add(chunk)) fail(Output.tooBig())
+      })
+      channel.stderr.on('data', (chunk: Buffer) => {
+        if (said.length < MOST_SAID) said += chunk.toString('utf8').slice(0, MOST_SAID)
+      })
       channel.on('close', () => {
         signal.removeEventListener('abort', stop)
-        const output = Buffer.concat(chunks).toString('utf8')
-        if (output.includes('@svc-trace 1')) resolve(output)
+        const {text} = output
+        if (text.includes('@svc-trace 1')) resolve(text)
         else
           reject(
             new NodeUnreachable(
@@ -250,13 +268,7 @@ function execute(client: SshClient, script: string, signal: AbortSignal): Promis
           )
       })
       client.on('error', (failure) =>
-        reject(
-          new NodeUnreachable(
-            `the connection broke: ${failure.message}`,
-            undefined,
-            Buffer.concat(chunks).toString('utf8'),
-          ),
-        ),
+        reject(new NodeUnreachable(`the connection broke: ${failure.message}`, undefined, {partial: output.text})),
       )
       channel.end(script)
     })

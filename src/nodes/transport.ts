@@ -29,11 +29,14 @@ export class NodeUnreachable extends Error {
   readonly hint: string | undefined
   /** What arrived before it broke. */
   readonly partial: string
+  /** Worth another try: nothing says that the next one must fail as well. */
+  readonly transient: boolean
 
-  constructor(message: string, hint?: string, partial = '') {
+  constructor(message: string, hint?: string, {partial = '', transient = false} = {}) {
     super(message)
     this.name = 'NodeUnreachable'
     this.hint = hint
     this.partial = partial
+    this.transient = transient
   }
 }
