@@ -127,16 +127,27 @@ export function externalClients(cluster: ClusterState, world: World, family: Fam
 
 /** The nodes' own addresses, the first and last address of their networks, which nobody has, and the networks behind them. */
 function nodeNetworks(world: World, family: Family): Range[] {
-  return [...world.machines.values()].flatMap((machine) =>
-    machine.state.addresses
+  return [...world.machines.values()].flatMap((machine) => [
+    ...ownContainers(machine, family),
+    ...machine.state.addresses
       .filter(({address}) => familyOf(address) === family)
       .flatMap((own) => {
         const network = prefixRange(own.address, own.length)
         if (isBehind(machine, own, world)) return [network]
         return family === 4 ? [own.address, network.lo, network.hi].map(single) : [single(own.address)]
       }),
-  )
+  ])
 }
+
+/** Networks that a node masquerades unless they leave by their own device (`-s NET ! -o docker0 -j MASQUERADE`): containers of its own. */
+const ownContainers = ({state}: Machine, family: Family): Range[] =>
+  state
+    .iptables(family)
+    .flatMap(({tables}) => tables.get('nat')?.chains.get('POSTROUTING')?.rules ?? [])
+    .filter(
+      ({target, source, outInterface}) => target?.name === 'MASQUERADE' && source?.not === false && outInterface?.not,
+    )
+    .flatMap(({source}) => parseRange(source!.value) ?? [])
 
 /** Is the device's network behind the node: one of pods, or of containers on a bridge other than the one that the node itself is reached by? */
 function isBehind(machine: Machine, {device, address, length}: LocalAddress, world: World): boolean {

@@ -1,5 +1,5 @@
 import {familyOf, inRange, prefixRange, type Address} from '../util/ip.js'
-import {dropped, type Result} from './arrival.js'
+import {dropped, unknown, type Result} from './arrival.js'
 import type {Journey} from './journey.js'
 import type {Machine} from './machine.js'
 import {endpointText} from './nat.js'
@@ -124,14 +124,16 @@ export class Bridge {
   /** A frame is not even considered for the port that it came by, unless hairpin mode is on (br_forward.c, should_deliver). */
   private hairpinOff(machine: Machine, packet: Packet, {device, pod}: BridgeWay): End | undefined {
     const ports = machine.state.links.filter(({master}) => master === device)
-    return this.journey.world.podAt(packet.dst as Address) === pod &&
-      ports.length > 0 &&
-      ports.every(({hairpin}) => hairpin === false)
-      ? dropped(
-          'hairpin-mode',
-          `bridge ${device} of ${machine.name} does not send a frame back by the port it came from (hairpin mode is off)`,
-        )
-      : undefined
+    const off = ports.filter(({hairpin}) => hairpin === false)
+    if (this.journey.world.podAt(packet.dst as Address) !== pod || off.length === 0) return undefined
+    if (off.length < ports.length)
+      return unknown(
+        `hairpin mode is on at some ports of bridge ${device} of ${machine.name} and off at others; which one pod ${pod.id} has, no dump shows`,
+      )
+    return dropped(
+      'hairpin-mode',
+      `bridge ${device} of ${machine.name} does not send a frame back by the port it came from (hairpin mode is off)`,
+    )
   }
 
   private deliver(machine: Machine, packet: Packet, {device}: BridgeWay): Result {

@@ -298,6 +298,7 @@ export class NftChainProgram implements Program {
   }
 
   runBase(walker: Walker): Verdict {
+    walker.machine.nftSets.enter(this.chain.type)
     const verdict = this.run(walker)
     if (verdict !== 'return') return verdict
     if (this.chain.policy !== 'drop') return 'accept'

@@ -20,9 +20,15 @@ export class NftSets {
   /** The table whose rule is running: `@name` is looked up there. */
   private table = ''
   private refuses = false
+  private translates = false
 
   constructor(ruleset: NftRuleset | undefined) {
     this.ruleset = ruleset
+  }
+
+  /** A base chain of this type begins. */
+  enter(type: string | undefined): void {
+    this.translates = type === 'nat'
   }
 
   /** A rule of `table` runs; `refuses`: it drops or rejects what matches. */
@@ -44,11 +50,11 @@ export class NftSets {
     if (index.set && walker.remembers(`nft ${this.table} ${index.set.name}`))
       return {unknown: `set ${index.set.name}, which this packet was just written to`}
     const dynamic = index.set !== undefined && isDynamic(index.set)
-    // what traffic itself adds is not there for a client that comes for the first time (session affinity) …
-    if (dynamic && !this.refuses) return undefined
+    // what traffic itself adds is not there for a client that comes for the first time (session affinity, in NAT) …
+    if (dynamic && this.translates && !this.refuses) return undefined
     const element = search(walker, index, datum)
     if (element && 'unknown' in element) return element
-    // … but who is on a list of those to be refused may be there to stay
+    // … but who is on any other list may be there to stay
     if (element && dynamic) return {unknown: `set ${index.set.name}, whose members come and go`}
     if (element) return this.hit(walker, index, element)
     return index.set?.broken ? {unknown: `set ${index.set.name} was not understood as a whole`} : undefined

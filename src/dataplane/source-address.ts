@@ -10,7 +10,7 @@ export function selectV4(own: readonly LocalAddress[], hop: Address | undefined)
 
 /**
  * The source address for an IPv6 destination, of all addresses of the node (net/ipv6/addrconf.c, ipv6_dev_get_saddr;
- * RFC 6724 section 5, rules 1, 2, 5, 6 and 8). Without a destination only scope and device count.
+ * RFC 6724 section 5, rules 1, 2, 3, 5, 6 and 8). Without a destination only scope and device count.
  */
 export function selectV6(
   addresses: readonly LocalAddress[],
@@ -31,13 +31,14 @@ const LINK = 2
 const GLOBAL = 14
 
 function scoreOf(
-  {address, device: own, length}: LocalAddress,
+  {address, device: own, length, deprecated}: LocalAddress,
   {device, dst, wanted}: {device: string; dst: Address | undefined; wanted: number},
 ): number[] {
   const scope = scopeOf(address)
   return [
     Number(address === dst),
     scope >= wanted ? -scope : scope - 128,
+    Number(!deprecated),
     Number(own === device),
     Number(dst !== undefined && labelOf(address) === labelOf(dst)),
     dst === undefined ? 0 : Math.min(commonBits(address, dst), length),

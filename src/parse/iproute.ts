@@ -23,6 +23,8 @@ export interface LocalAddress {
   readonly device: string
   readonly scope: string
   readonly secondary: boolean
+  /** IPv6: kept for old connections, taken for new ones only where there is no other (preferred lifetime 0). */
+  readonly deprecated: boolean
 }
 
 export interface NextHop {
@@ -153,7 +155,7 @@ export function parseAddresses(text: string, file: string): Parsed<LocalAddress>
     const infos = Array.isArray(item['addr_info']) ? (item['addr_info'] as Json[]) : []
     if (infos.some((info) => hidden(info['local']))) return undefined
     return infos
-      .filter((info) => !isEmpty(info))
+      .filter((info) => !isEmpty(info) && !isTentative(info))
       .flatMap((info): LocalAddress[] => {
         const address = parseAddress(string(info['local']) ?? '')
         if (address === undefined) return []
@@ -164,11 +166,16 @@ export function parseAddresses(text: string, file: string): Parsed<LocalAddress>
             device,
             scope: string(info['scope']) ?? 'global',
             secondary: info['secondary'] === true,
+            deprecated: info['deprecated'] === true || info['preferred_life_time'] === 0,
           },
         ]
       })
   })
 }
+
+/** Not the node's yet, or never: duplicate address detection is under way or has failed. */
+const isTentative = (info: Json): boolean =>
+  info['dadfailed'] === true || (info['tentative'] === true && info['optimistic'] !== true)
 
 /** Parses `ip -j route show table all` (both families in one file, or one each). */
 export function parseRoutes(text: string, file: string, family?: Family): Parsed<Route> {

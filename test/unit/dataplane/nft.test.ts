@@ -100,6 +100,19 @@ describe('native nftables', () => {
     expect(fate({nft: blocked('198.51.100.8')}, VIP).outcomes).to.deep.equal({delivered: 1})
   })
 
+  it('a block list counts wherever its hit leads to a drop in the end', () => {
+    const list = (use: string, more = ''): string =>
+      table(
+        `\tset ban {\n\t\ttype ipv4_addr\n\t\tflags timeout\n\t\telements = { 198.51.100.7 timeout 1h expires 30m }\n\t}\n\tmap verdicts {\n\t\ttype ipv4_addr : verdict\n\t\tflags dynamic,timeout\n\t\telements = { 198.51.100.7 timeout 1h expires 30m : drop }\n\t}\n${more}\tchain fwd {\n\t\ttype filter hook forward priority filter; policy accept;\n\t\t${use}\n\t}\n${prerouting('ip daddr 10.96.0.1 dnat to 10.1.1.2')}`,
+      )
+    for (const use of [
+      'ip saddr @ban jump no',
+      'ip saddr vmap @verdicts',
+      'ip saddr @ban meta mark set 7\n\t\tmeta mark 7 drop',
+    ])
+      expect(fate({nft: list(use, '\tchain no {\n\t\tdrop\n\t}\n')}, VIP).outcomes, use).to.deep.equal({unknown: 1})
+  })
+
   it('two NAT chains of one priority that disagree are an open question', () => {
     const two = `${table(prerouting('ip daddr 10.96.0.1 dnat to 10.1.1.2'))}table ip u {\n${prerouting('ip daddr 10.96.0.1 dnat to 10.1.1.3')}}\n`
     expect(fate({nft: two}, VIP).outcomes).to.deep.equal({unknown: 1})

@@ -118,6 +118,29 @@ describe('the walk', () => {
     ).to.deep.equal({refused: 1})
   })
 
+  it('hairpin mode that only some ports of the bridge have is an open question', () => {
+    const links = (...modes: boolean[]): string =>
+      JSON.stringify([
+        {ifindex: 1, ifname: 'lo', flags: ['LOOPBACK', 'UP']},
+        {ifindex: 2, ifname: 'eth0', flags: ['UP']},
+        {ifindex: 3, ifname: 'cni0', flags: ['UP'], linkinfo: {info_kind: 'bridge'}},
+        ...modes.map((hairpin, at) => ({
+          ifindex: 4 + at,
+          ifname: `veth${at}`,
+          flags: ['UP'],
+          master: 'cni0',
+          linkinfo: {info_kind: 'veth', info_slave_kind: 'bridge', info_slave_data: {hairpin}},
+        })),
+      ])
+    const iptables = nat(DNAT, '-A POSTROUTING -s 10.1.1.2/32 -d 10.1.1.2/32 -j MASQUERADE')
+    const own = {...VIP, from: {pod: 'default/a'}}
+    const outcome = (...modes: boolean[]): object =>
+      fate({iptables, files: {'ip-link.json': links(...modes)}}, own).outcomes
+    expect(outcome(true, true)).to.deep.equal({delivered: 1})
+    expect(outcome(true, false)).to.deep.equal({unknown: 1})
+    expect(outcome(false, false)).to.deep.equal({dropped: 1})
+  })
+
   it('hairpin works with masquerade only', () => {
     const from = {from: {pod: 'default/a'}, enter: undefined as never, ...VIP}
     expect(fate({iptables: nat(DNAT)}, from).outcomes).to.deep.equal({dropped: 1})
