@@ -59,6 +59,7 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
     checkNode({state, proxy: proxyFacts(snapshot.cluster, state), cluster: snapshot.cluster, services, comparison}),
   )
   const conflicts = externalIpConflicts(snapshot.cluster, services, new Set(proxies.flatMap(({mode}) => mode ?? [])))
+  const dns = checkDns(snapshot.cluster, [...snapshot.nodes.values()], services)
   const notRead = [
     ...unread(snapshot),
     ...blind.map(({name}) => ({node: name, reason: 'no rules of any kind were read; it was not compared'})),
@@ -68,7 +69,7 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
     ...unseenPolicies(snapshot.cluster, comparison),
     ...nodes,
     ...conflicts,
-    ...checkDns(snapshot.cluster, states, services),
+    ...dns.findings,
     ...api,
   ])
   return {
@@ -77,6 +78,7 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
       ...incompleteOf(comparison, new Set(notRead.flatMap(({node}) => node ?? []))),
       ...notRead,
       ...withoutProxy(states),
+      ...dns.incomplete,
     ],
     services: services.map(({id}) => id),
     nodes: states.map(({name}) => name),

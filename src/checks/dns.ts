@@ -1,25 +1,63 @@
-import {differenceOf, readAnswers, type AskedServer} from '../discovery/dns-answers.js'
-import {clusterDomain, dnsService, recordsOf} from '../discovery/dns.js'
+import {differenceOf, questionsFor, readAnswers, type AskedServer} from '../discovery/dns-answers.js'
+import {clusterDomain, dnsService} from '../discovery/dns.js'
 import type {ClusterState, Service} from '../model/kube.js'
 import type {NodeState} from '../snapshot/node-state.js'
-import {makeFinding, type Finding} from './finding.js'
+import {plural} from '../util/text.js'
+import {makeFinding, type Finding, type Incomplete} from './finding.js'
 
 const FILE = 'dns.json'
 const FEW = 4
 
+export interface DnsCheck {
+  readonly findings: readonly Finding[]
+  /** What should have been asked and was not. */
+  readonly incomplete: readonly Incomplete[]
+}
+
 /** What the cluster's DNS servers said, where they were asked, against what they must say. */
-export function checkDns(cluster: ClusterState, states: readonly NodeState[], services: readonly Service[]): Finding[] {
-  return states.flatMap((state) => {
+export function checkDns(cluster: ClusterState, states: readonly NodeState[], services: readonly Service[]): DnsCheck {
+  const all = states.flatMap((state) => {
     const json = state.section(FILE).state === 'read' ? state.text(FILE) : undefined
-    if (json === undefined) return []
-    const asked = readAnswers(json)
-    return [...silentServers(cluster, state, asked), ...wrongAnswers(cluster, state, {asked, services})]
+    return json === undefined ? [] : [{state, ...readAnswers(json)}]
   })
+  return {
+    findings: all.flatMap(({state, asked}) => [
+      ...silentServers(cluster, state, asked),
+      ...wrongAnswers(cluster, state, {asked, services}),
+    ]),
+    incomplete: all.flatMap(({state, asked, incomplete}) =>
+      [
+        ...incomplete,
+        ...asked.flatMap((server) =>
+          server.unasked === undefined ? [] : [`DNS ${describe(server)} could not be asked: ${server.unasked}`],
+        ),
+        ...unanswered(cluster, asked, services),
+      ].map((reason) => ({node: state.name, reason})),
+    ),
+  }
+}
+
+/** Questions about the Services that nobody put to a server that answers. */
+function unanswered(cluster: ClusterState, asked: readonly AskedServer[], services: readonly Service[]): string[] {
+  return asked
+    .filter((server) => server.unasked === undefined && !isSilent(server))
+    .flatMap((server) => {
+      const known = new Set(server.answers.map(({name, type}) => `${type} ${name}`))
+      const open = services.filter((service) =>
+        questionsFor(cluster, service).some(({name, type}) => !known.has(`${type} ${name}`)),
+      )
+      return open.length === 0
+        ? []
+        : [
+            `DNS ${describe(server)} was not asked all about ${plural(open.length, 'Service')}: ${open[0]!.id}${open.length > 1 ? ' and others' : ''}`,
+          ]
+    })
 }
 
 /** A server that answers nothing, or only with errors, is one finding, not one for each name. */
-const isSilent = ({answers, failure}: AskedServer): boolean =>
-  failure !== undefined || (answers.length > 0 && answers.every(({status}) => status !== 'NOERROR'))
+const isSilent = ({answers, failure, unasked}: AskedServer): boolean =>
+  unasked === undefined &&
+  (failure !== undefined || (answers.length > 0 && answers.every(({status}) => status !== 'NOERROR')))
 
 function silentServers(cluster: ClusterState, state: NodeState, asked: readonly AskedServer[]): Finding[] {
   return asked.filter(isSilent).map((server) =>
@@ -48,9 +86,8 @@ function wrongAnswers(
   state: NodeState,
   {asked, services}: {asked: readonly AskedServer[]; services: readonly Service[]},
 ): Finding[] {
-  const {domain} = clusterDomain(cluster)
   return services.flatMap((service) => {
-    const names = new Set(recordsOf(cluster, service, domain).map(({name}) => name))
+    const names = new Set(questionsFor(cluster, service).map(({name}) => name))
     return asked
       .filter((server) => !isSilent(server))
       .flatMap((server): Finding[] => {

@@ -1,3 +1,4 @@
+import {SvcTraceError} from '../model/errors.js'
 import type {Snapshot} from '../snapshot/snapshot.js'
 import type {LiveFlags} from './live.js'
 
@@ -8,6 +9,11 @@ export interface SnapshotFlags extends LiveFlags {
 /** The saved snapshot that was named, or one taken now. */
 export async function getSnapshot(flags: SnapshotFlags): Promise<Snapshot> {
   if (flags.snapshot !== undefined) {
+    if (flags['ask-dns'])
+      throw new SvcTraceError(
+        'BadUsage',
+        '--ask-dns asks a live cluster; a snapshot holds what was asked when it was taken',
+      )
     const {loadSnapshot} = await import('../snapshot/load.js')
     return loadSnapshot(flags.snapshot)
   }

@@ -48,6 +48,8 @@ export async function collectFiles(flags: LiveFlags): Promise<Map<string, string
   try {
     const {files, forbidden} = await readClusterFiles(api, connection.namespace)
     const {cluster} = snapshotFromFiles(files)
+    if (flags['ask-dns'] && flags['api-only'])
+      throw new SvcTraceError('BadUsage', '--ask-dns asks from a node, and --api-only reads none')
     const wanted = flags['api-only'] ? [] : nodeTargets(cluster.nodes, flags)
     const transport = await transportFor(flags, {connection, pods: cluster.raw['pods'] ?? []})
     const results = await readNodes(wanted, transport, {flags, signal: stop})
@@ -191,16 +193,24 @@ async function addDns(
   },
 ): Promise<void> {
   const target = wanted.find(({node}) => results.some((result) => result.node === node && result.failure === undefined))
-  if (!target) return
+  if (!target)
+    throw new SvcTraceError(
+      'ApiError',
+      '--ask-dns: no node was read, so there is none to ask from',
+      'kubectl svc-trace doctor',
+    )
   const {cluster, nodes} = snapshotFromFiles(files)
   const {askDns} = await import('../nodes/ask-dns.js')
   const {questionsFor, serversOf} = await import('../discovery/dns-answers.js')
-  const asked = await askDns(transport, target, {
-    servers: serversOf(cluster, devicesOf(nodes.get(target.node)!)),
-    questions: cluster.services.flatMap((service) => questionsFor(cluster, service)).slice(0, MOST_QUESTIONS),
-    signal,
-  })
-  files.set(`nodes/${target.node}/dns.json`, JSON.stringify({asked}))
+  const servers = serversOf(cluster, devicesOf(nodes.get(target.node)!))
+  const questions = cluster.services.flatMap((service) => questionsFor(cluster, service))
+  const asked = await askDns(transport, target, {servers, questions: questions.slice(0, MOST_QUESTIONS), signal})
+  if (signal.aborted) throw new SvcTraceError('Interrupted', 'interrupted while the DNS servers were asked')
+  const incomplete =
+    servers.length === 0
+      ? ['no DNS server was found to ask: no Service with port 53/TCP and the label k8s-app=kube-dns in kube-system']
+      : []
+  files.set(`nodes/${target.node}/dns.json`, JSON.stringify({asked, incomplete}))
 }
 
 const devicesOf = ({links, addresses}: NodeState): {name: string; addresses: string[]}[] =>

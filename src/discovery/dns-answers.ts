@@ -1,6 +1,6 @@
 import type {ClusterState, Service} from '../model/kube.js'
 import {formatAddress, parseAddress} from '../util/ip.js'
-import {list, record, text} from '../util/json.js'
+import {list, record, text, texts, type Json} from '../util/json.js'
 import {clusterDomain, dnsService, recordsOf, zoneOf, type DnsRecord} from './dns.js'
 
 export interface DnsQuestion {
@@ -21,8 +21,10 @@ export interface AskedServer {
   readonly kind: 'service' | 'replica' | 'node cache'
   /** The replica's pod. */
   readonly pod?: string
-  /** Why nothing could be asked there. */
+  /** Why it could not be reached. */
   readonly failure?: string
+  /** Why it could not be asked at all: that says nothing about the server. */
+  readonly unasked?: string
   readonly answers: readonly DnsAnswer[]
 }
 
@@ -30,16 +32,23 @@ export interface AskedServer {
 export function questionsFor(cluster: ClusterState, service: Service): DnsQuestion[] {
   const {domain} = clusterDomain(cluster)
   const records = recordsOf(cluster, service, domain)
-  const pairs = records.flatMap(({name, type}): DnsQuestion[] =>
-    type === 'A' || type === 'AAAA'
-      ? [
-          {name, type: 'A'},
-          {name, type: 'AAAA'},
-        ]
-      : [{name, type}],
+  const free = new Set(records.filter((one) => one.free).map(keyOf))
+  const both = (name: string): DnsQuestion[] => [
+    {name, type: 'A'},
+    {name, type: 'AAAA'},
+  ]
+  const pairs = [
+    // a headless Service without endpoints has no address: that must be asked as well
+    ...(service.type === 'ExternalName' ? [] : both(`${service.name}.${service.namespace}.svc.${domain}`)),
+    ...records.flatMap(({name, type}) => (type === 'A' || type === 'AAAA' ? both(name) : [{name, type}])),
+  ]
+  const names = new Set(records.filter(({free: own, type}) => own && type !== 'SRV').map(({name}) => name))
+  return [...new Map(pairs.map((question) => [keyOf(question), question])).values()].filter(
+    (question) => !free.has(keyOf(question)) && !names.has(question.name),
   )
-  return [...new Map(pairs.map((question) => [`${question.type} ${question.name}`, question])).values()]
 }
+
+const keyOf = ({name, type}: DnsQuestion): string => `${type} ${name}`
 
 /** The servers to ask: the Service, each of its replicas by itself, and NodeLocal DNSCache where its device is (KEP-1024). */
 export function serversOf(
@@ -76,36 +85,57 @@ export function serversOf(
 const hostPort = (address: string, port: number): string =>
   address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
 
-/** The answers that a snapshot holds (`dns.json` of a node). */
-export function readAnswers(json: string): AskedServer[] {
-  return list(record(JSON.parse(json))['asked']).map((item) => ({
+/** What a node's `dns.json` holds. */
+export interface AskedDns {
+  readonly asked: readonly AskedServer[]
+  /** Why not all was asked that should have been. */
+  readonly incomplete: readonly string[]
+}
+
+/** Reads a node's `dns.json`; what is no such file has asked nothing. */
+export function readAnswers(json: string): AskedDns {
+  let value: unknown
+  try {
+    value = JSON.parse(json)
+  } catch {
+    return {asked: [], incomplete: ['dns.json is not valid JSON']}
+  }
+  return {asked: list(record(value)['asked']).map(readServer), incomplete: texts(record(value)['incomplete'])}
+}
+
+function readServer(item: Json): AskedServer {
+  const [pod, failure, unasked] = [text(item['pod']), text(item['failure']), text(item['unasked'])]
+  return {
     server: text(item['server']) ?? '',
     kind: item['kind'] === 'replica' || item['kind'] === 'node cache' ? item['kind'] : 'service',
-    ...(text(item['pod']) === undefined ? {} : {pod: text(item['pod'])!}),
-    ...(text(item['failure']) === undefined ? {} : {failure: text(item['failure'])!}),
+    ...(pod === undefined ? {} : {pod}),
+    ...(failure === undefined ? {} : {failure}),
+    ...(unasked === undefined ? {} : {unasked}),
     answers: list(item['answers']).map((answer) => ({
-      name: text(answer['name']) ?? '',
-      type: (text(answer['type']) ?? 'A') as DnsRecord['type'],
+      ...readRecord(answer),
       status: text(answer['status']) ?? 'no answer',
-      records: list(answer['records']).map((one) => ({
-        name: text(one['name']) ?? '',
-        type: (text(one['type']) ?? 'A') as DnsRecord['type'],
-        data: text(one['data']) ?? '',
-      })),
+      records: list(answer['records']).map(readRecord),
     })),
-  }))
+  }
 }
+
+const readRecord = (item: Json): DnsRecord => ({
+  name: text(item['name']) ?? '',
+  type: (text(item['type']) ?? 'A') as DnsRecord['type'],
+  data: text(item['data']) ?? '',
+})
 
 /** How an answer differs from the specification; undefined when it does not. */
 export function differenceOf(cluster: ClusterState, answer: DnsAnswer): string | undefined {
   const {name, type, status, records} = answer
   const question = `${name} ${type}`
   if (status === 'no answer') return `${question}: no answer`
-  if (status !== 'NOERROR') return `${question}: ${status}`
   const wanted = wantedFor(cluster, answer)
+  if (status !== 'NOERROR') return status === 'NXDOMAIN' && wanted.size === 0 ? undefined : `${question}: ${status}`
   const got = new Set(records.filter((one) => one.type === type && one.name === name).map(({data}) => dataOf(data)))
   const missing = [...wanted].filter((data) => !got.has(data))
-  const extra = [...got].filter((data) => !wanted.has(data))
+  // servers may name an address once for each Service that it is an endpoint of
+  const extra = type === 'PTR' ? [] : [...got].filter((data) => !wanted.has(data))
   if (missing.length === 0 && extra.length === 0) return undefined
   return [
     missing.length > 0 ? `${question} lacks ${missing.join(', ')}` : '',

@@ -7,6 +7,8 @@ export interface DnsRecord {
   readonly type: 'A' | 'AAAA' | 'CNAME' | 'SRV' | 'PTR'
   /** An address, a name, or `PORT NAME` for SRV (priority and weight are the server's own choice). */
   readonly data: string
+  /** The name or the target is the server's own choice (an endpoint without a hostname), so its answer may differ. */
+  readonly free?: true
 }
 
 /** The zone when nothing tells it: kubelet's and CoreDNS' default. */
@@ -17,11 +19,11 @@ export function clusterDomain({raw}: ClusterState): {readonly domain: string; re
   for (const {metadata, data} of raw['configmaps'] ?? []) {
     if (metadata.name !== 'coredns' || metadata.namespace !== 'kube-system') continue
     const zones =
-      /^\s*kubernetes\s+([^{\n]+)/m
+      /^[ \t]*kubernetes[ \t]+([^{\n]+)/m
         .exec(data?.['Corefile'] ?? '')?.[1]
         ?.trim()
         .split(/\s+/) ?? []
-    const zone = zones.find((name) => !name.endsWith('.arpa'))
+    const zone = zones.find((name) => /^[\w.-]+$/.test(name) && !name.endsWith('.arpa'))
     if (zone !== undefined) return {domain: zone.replace(/\.$/, '').toLowerCase(), assumed: false}
   }
   return {domain: DEFAULT_DOMAIN, assumed: true}
@@ -77,11 +79,14 @@ function headlessRecords(cluster: ClusterState, service: Service, domain: string
 
 function endpointRecords({address, hostname}: Endpoint, ports: readonly EndpointPort[], service: string): DnsRecord[] {
   const own = `${(hostname ?? dashed(address)).toLowerCase()}.${service}`
+  const free = hostname === undefined ? ({free: true} as const) : {}
   return [
     addressRecord(service, address),
-    addressRecord(own, address),
+    {...addressRecord(own, address), ...free},
     ...ports.flatMap(({name, port, protocol}) =>
-      port === undefined ? [] : srvRecord({name, port, protocol}, {name: service, target: own}),
+      port === undefined
+        ? []
+        : srvRecord({name, port, protocol}, {name: service, target: own}).map((record) => ({...record, ...free})),
     ),
     ...(hostname === undefined ? [] : pointer(address, own)),
   ]
@@ -197,6 +202,7 @@ function policyResolver(
     searches: [`${namespace}.svc.${domain}`, `svc.${domain}`, domain, ...(own?.searches ?? [])],
     ndots: 5,
     notes: [
+      ...unread,
       ...(assumed ? [`cluster domain ${domain} is assumed`] : []),
       ...(server ? [] : ['no cluster DNS Service was found in kube-system']),
     ],
@@ -303,17 +309,15 @@ export function followCname(cluster: ClusterState, service: Service): CnameChain
     if (names.includes(next) || next === serviceName(service, domain)) return {names: [...names, next], end: 'loop'}
     names.push(next)
     const found = byName.get(next)
-    if (!found)
-      return {
-        names,
-        end:
-          next.endsWith(`.${domain}`) && !zoneOf(cluster).has(next)
-            ? 'missing'
-            : zoneOf(cluster).has(next)
-              ? 'service'
-              : 'outside',
-      }
+    if (!found) return {names, end: endOf(cluster, next, domain)}
     if (found.type !== 'ExternalName') return {names, end: 'service', service: found.id}
     current = found
   }
+}
+
+/** A name under the cluster's domain that only a Service can have, and none has, is missing. */
+function endOf(cluster: ClusterState, name: string, domain: string): CnameChain['end'] {
+  if (zoneOf(cluster).has(name) || podRecords(cluster, name, domain).length > 0) return 'service'
+  const labels = name.endsWith(`.svc.${domain}`) ? name.slice(0, -`.svc.${domain}`.length).split('.') : []
+  return labels.length === 2 ? 'missing' : 'outside'
 }

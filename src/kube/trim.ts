@@ -32,7 +32,7 @@ export function trimObject(resource: string, object: Json): Json {
 
 /** CoreDNS' Corefile may hold anything: only the line that names the zones; of the others, `PORT: SERVICE` lines. */
 function trimConfigMap(data: Json): Json {
-  const zones = /^\s*kubernetes\s+[^{\n]+/m.exec(typeof data['Corefile'] === 'string' ? data['Corefile'] : '')
+  const zones = /^[ \t]*kubernetes[ \t]+[^{\n]+/m.exec(typeof data['Corefile'] === 'string' ? data['Corefile'] : '')
   return {
     ...(zones ? {Corefile: zones[0]} : {}),
     ...Object.fromEntries(Object.entries(data).filter(([key]) => /^\d+$/.test(key))),

@@ -5,65 +5,86 @@ import type {DnsAnswer, DnsQuestion} from '../discovery/dns-answers.js'
 /** Most questions on the way at once (RFC 7766 6.2.1.1: a server must cope with several on one connection). */
 const IN_FLIGHT = 16
 
-/**
- * Asks one DNS server over a TCP stream (RFC 1035 4.2.2, RFC 7766), several questions at a time. A server that does not
- * answer a question in `timeout` milliseconds is not asked any more; the rest is told as timed out.
- */
-export async function askServer(
-  stream: Duplex,
-  questions: readonly DnsQuestion[],
-  timeout: number,
-): Promise<DnsAnswer[]> {
-  const waiting = new Map<number, (packet: Packet | undefined) => void>()
-  let buffered = Buffer.alloc(0)
-  let broken = false
-  const giveUp = (): void => {
-    broken = true
-    for (const settle of waiting.values()) settle(undefined)
-    waiting.clear()
-  }
-  stream.on('data', (chunk: Buffer) => {
-    buffered = Buffer.concat([buffered, chunk])
-    for (let message = take(); message; message = take()) {
-      const packet = decode(message)
-      if (!packet) return giveUp()
-      waiting.get(packet.id ?? -1)?.(packet)
-      waiting.delete(packet.id ?? -1)
-    }
-  })
-  const take = (): Buffer | undefined => {
-    const length = buffered.length < 2 ? Infinity : 2 + buffered.readUInt16BE(0)
-    if (buffered.length < length) return undefined
-    const message = buffered.subarray(0, length)
-    buffered = buffered.subarray(length)
-    return message
-  }
-  for (const event of ['error', 'close', 'end']) stream.on(event, giveUp)
-  const ask = (question: DnsQuestion, id: number): Promise<DnsAnswer> =>
-    new Promise((resolve) => {
-      if (broken) return resolve({...question, status: 'no answer', records: []})
-      const timer = setTimeout(giveUp, timeout)
-      waiting.set(id, (packet) => {
-        clearTimeout(timer)
-        resolve(packet ? answerOf(question, packet) : {...question, status: 'no answer', records: []})
-      })
-      stream.write(
-        streamEncode({
-          id,
-          type: 'query',
-          flags: RECURSION,
-          questions: [{type: question.type, name: question.name}],
-        }),
-      )
-    })
-  const answers: DnsAnswer[] = []
+export interface Asked {
+  /** In the order of the questions, up to the first that got no answer. */
+  readonly answered: readonly DnsAnswer[]
+  /** The server kept a question waiting too long; else it closed the connection, or all is answered. */
+  readonly timedOut: boolean
+}
+
+/** Asks one DNS server over a TCP stream (RFC 1035 4.2.2, RFC 7766), several questions at a time. */
+export async function askServer(stream: Duplex, questions: readonly DnsQuestion[], timeout: number): Promise<Asked> {
+  const session = new Session(stream, timeout)
+  const answers: (DnsAnswer | undefined)[] = []
   let next = 0
   const worker = async (): Promise<void> => {
-    for (let at = next++; at < questions.length; at = next++) answers[at] = await ask(questions[at]!, at + 1)
+    for (let at = next++; at < questions.length && session.open; at = next++)
+      answers[at] = await session.ask(questions[at]!, at + 1)
   }
   await Promise.all(Array.from({length: Math.min(IN_FLIGHT, questions.length)}, worker))
-  stream.destroy()
-  return answers
+  const end = questions.findIndex((_, at) => answers[at] === undefined)
+  return {
+    answered: answers.slice(0, end < 0 ? questions.length : end).flatMap((answer) => answer ?? []),
+    timedOut: session.timedOut,
+  }
+}
+
+class Session {
+  open = true
+  timedOut = false
+  private readonly stream: Duplex
+  private readonly timeout: number
+  private readonly waiting = new Map<number, (packet: Packet | undefined) => void>()
+  private buffered: Buffer = Buffer.alloc(0)
+
+  constructor(stream: Duplex, timeout: number) {
+    this.stream = stream
+    this.timeout = timeout
+    stream.on('data', (chunk: Buffer) => this.take(chunk))
+    for (const event of ['error', 'close', 'end']) stream.on(event, () => this.giveUp())
+  }
+
+  /** Undefined: no answer came. */
+  ask(question: DnsQuestion, id: number): Promise<DnsAnswer | undefined> {
+    return new Promise((resolve) => {
+      if (!this.open) return resolve(undefined)
+      const timer = setTimeout(() => {
+        this.timedOut = true
+        this.giveUp()
+      }, this.timeout)
+      this.waiting.set(id, (packet) => {
+        clearTimeout(timer)
+        resolve(packet && answerOf(question, packet))
+      })
+      this.stream.write(
+        streamEncode({id, type: 'query', flags: RECURSION, questions: [{type: question.type, name: question.name}]}),
+      )
+    })
+  }
+
+  private take(chunk: Buffer): void {
+    this.buffered = Buffer.concat([this.buffered, chunk])
+    for (let message = this.message(); message; message = this.message()) {
+      const packet = decode(message)
+      if (!packet) return this.giveUp()
+      this.waiting.get(packet.id ?? -1)?.(packet)
+      this.waiting.delete(packet.id ?? -1)
+    }
+  }
+
+  private message(): Buffer | undefined {
+    const length = this.buffered.length < 2 ? Infinity : 2 + this.buffered.readUInt16BE(0)
+    if (this.buffered.length < length) return undefined
+    const message = this.buffered.subarray(0, length)
+    this.buffered = this.buffered.subarray(length)
+    return message
+  }
+
+  private giveUp(): void {
+    this.open = false
+    for (const settle of this.waiting.values()) settle(undefined)
+    this.waiting.clear()
+  }
 }
 
 /** Bit RD of the header. */

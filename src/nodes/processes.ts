@@ -1,8 +1,8 @@
-import {spawn} from 'node:child_process'
+import {spawn, type ChildProcessWithoutNullStreams} from 'node:child_process'
 import {connect} from 'node:net'
 import {Duplex} from 'node:stream'
 import {Output} from './output.js'
-import {NodeUnreachable, type Transport} from './transport.js'
+import {NodeUnreachable, type Transport, type Tunnel} from './transport.js'
 import type {SshOptions} from './ssh-settings.js'
 
 /** The system's own ssh, for certificates, FIDO keys, ProxyCommand and Kerberos. Host keys are checked as it is configured; never less. */
@@ -15,15 +15,35 @@ export function opensshTransport(options: SshOptions): Transport {
     },
     tunnel: ({host}, to, signal) => {
       const child = spawn('ssh', [...sshArguments(options), '-W', `${bracketed(to.host)}:${to.port}`, '--', host], {
-        stdio: ['pipe', 'pipe', 'ignore'],
+        stdio: ['pipe', 'pipe', 'pipe'],
         signal,
         killSignal: 'SIGKILL',
       })
       const stream = Duplex.from({readable: child.stdout, writable: child.stdin})
       child.on('error', (error) => stream.destroy(error))
-      return Promise.resolve({stream, close: () => child.kill('SIGKILL')})
+      return opened(child, stream)
     },
   }
+}
+
+/** Milliseconds for a connection to open. */
+const OPENING = 5000
+/** ssh -W says nothing when the connection stands; what fails at once, fails within this. */
+const QUIET = 400
+
+/** Waits until it is likely that ssh has not failed; its own words tell why it did. */
+function opened(child: ChildProcessWithoutNullStreams, stream: Duplex): Promise<Tunnel> {
+  let said = ''
+  child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString('utf8').slice(0, MOST_SAID)))
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => resolve({stream, close: () => child.kill('SIGKILL')}), QUIET)
+    child.on('close', () => {
+      clearTimeout(timer)
+      const line = said.trim().split('\n').at(-1) ?? 'ssh ended'
+      const reached = /connect failed|Connection refused|No route|timed out/i.test(said)
+      reject(new NodeUnreachable(line, undefined, {prohibited: !reached}))
+    })
+  })
 }
 
 const bracketed = (host: string): string => (host.includes(':') ? `[${host}]` : host)
@@ -55,9 +75,14 @@ export function localTransport(): Transport {
       }),
     tunnel: (_target, {host, port}, signal) =>
       new Promise((resolve, reject) => {
-        const socket = connect({host, port, signal})
+        const socket = connect({host, port, timeout: OPENING})
+        signal.addEventListener('abort', () => socket.destroy(), {once: true})
+        socket.once('timeout', () => socket.destroy(new Error('no connection in 5 s')))
         socket.once('error', (error) => reject(new NodeUnreachable(`cannot reach ${host}:${port}: ${error.message}`)))
-        socket.once('connect', () => resolve({stream: socket, close: () => socket.destroy()}))
+        socket.once('connect', () => {
+          socket.setTimeout(0)
+          resolve({stream: socket, close: () => socket.destroy()})
+        })
       }),
   }
 }

@@ -39,13 +39,26 @@ export function sshTransport(options: SshOptions): Transport {
     tunnel: async (target, {host, port}, signal) => {
       const {client, close} = await open(target.host, signal)
       try {
-        return {stream: await forward(client, {host, port}, 'the node'), close}
+        return {stream: await within(forward(client, {host, port}, 'the node'), signal), close}
       } catch (error) {
         close()
         throw error
       }
     },
   }
+}
+
+/** SSH_OPEN_ADMINISTRATIVELY_PROHIBITED (RFC 4254 5.1): AllowTcpForwarding no, or a key with `restrict`. */
+const PROHIBITED = 1
+/** Milliseconds for a node to open a connection; a firewall that drops would take its kernel two minutes. */
+const OPENING = 5000
+
+function within<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(OPENING)])
+  return new Promise((resolve, reject) => {
+    limit.addEventListener('abort', () => reject(new NodeUnreachable('no connection in 5 s')), {once: true})
+    work.then(resolve, reject)
+  })
 }
 
 /** Connects by the jump hosts, each through the one before. */
@@ -81,7 +94,13 @@ function forward(
 ): Promise<Duplex> {
   return new Promise((resolve, reject) =>
     client.forwardOut('127.0.0.1', 0, host, port, (error, channel) =>
-      error ? reject(new NodeUnreachable(`${who} cannot reach ${host}:${port}: ${error.message}`)) : resolve(channel),
+      error
+        ? reject(
+            new NodeUnreachable(`${who} cannot reach ${host}:${port}: ${error.message}`, undefined, {
+              prohibited: (error as {reason?: unknown}).reason === PROHIBITED,
+            }),
+          )
+        : resolve(channel),
     ),
   )
 }

@@ -31,12 +31,15 @@ export class NodeUnreachable extends Error {
   readonly partial: string
   /** Worth another try: nothing says that the next one must fail as well. */
   readonly transient: boolean
+  /** We were not allowed to try: that says nothing about what we tried to reach. */
+  readonly prohibited: boolean
 
-  constructor(message: string, hint?: string, {partial = '', transient = false} = {}) {
+  constructor(message: string, hint?: string, {partial = '', transient = false, prohibited = false} = {}) {
     super(message)
     this.name = 'NodeUnreachable'
     this.hint = hint
     this.partial = partial
     this.transient = transient
+    this.prohibited = prohibited
   }
 }
