@@ -24,8 +24,9 @@ export interface IngressTrace {
   readonly notes: readonly string[]
 }
 
-/** Controllers that watch endpoints and send to them, past the Service (ingress-nginx, "Service Upstream"). */
-const PAST_SERVICES = /(^|\/)ingress-nginx$/
+/** Controllers that watch endpoints and by default send to them, past the Service (each project's documentation; ingress-nginx: "Service Upstream"). */
+const PAST_SERVICES =
+  /(^|\/)ingress-nginx$|^(projectcontour\.io|haproxy\.org|haproxy-ingress\.github\.io|nginx\.org|traefik\.io)\b/
 
 /** Traces a route of an Ingress; `from` of the options is where the client of the Ingress is. */
 export function traceIngress(
@@ -35,31 +36,47 @@ export function traceIngress(
 ): IngressTrace {
   const {cluster} = snapshot
   const {name, controller, problem} = classOf(cluster, route)
-  const own = controllerService(cluster, route)
+  const found = controllerService(cluster, route)
+  const own = found?.service
   const onNodes = hostNetworkControllers(cluster, route)
   const client = own ? controllerPod(snapshot, own) : onNodes.find(({ready}) => ready)?.id
   const past = PAST_SERVICES.test(controller ?? '') && !usesServiceAddress(cluster, route)
-  const {to: _to, from: _from, ...shared} = options
+  const {to, from, ...shared} = options
   const backend = trace(snapshot, world, {
     service,
     options: {
-      ...options,
+      ...shared,
+      ...(to === undefined ? {} : {to}),
       port: String(port.port),
       direct: past,
-      ...(client === undefined || options.from ? {} : {from: {kind: 'pod', pod: client}}),
+      // behind the controller it is the controller that sends
+      ...(client === undefined ? (from ? {from} : {}) : {from: {kind: 'pod', pod: client}}),
     },
   })
   return {
     route,
     ...(name === undefined ? {} : {className: name}),
     ...(controller === undefined ? {} : {controllerName: controller}),
-    ...(own ? {entry: trace(snapshot, world, {service: own, options: entryOptions(own, route, shared)})} : {}),
+    ...(own
+      ? {
+          entry: trace(snapshot, world, {
+            service: own,
+            options: entryOptions(own, route, {...shared, ...(from ? {from} : {})}),
+          }),
+        }
+      : {}),
     backend,
     how: past ? 'pod' : 'service',
     notes: [
       ...(problem === undefined ? [] : [`no controller takes it: ${problem}`]),
       ...(own ? [] : [controllerNote(onNodes)]),
-      ...(past ? ['ingress-nginx sends to the endpoints itself, past the Service'] : []),
+      ...(found?.by === 'label' ? [`that ${own!.id} is its controller's Service is a guess by its labels`] : []),
+      ...(past || controller === undefined || usesServiceAddress(cluster, route)
+        ? []
+        : [
+            `whether ${controller} sends to the Service or to its endpoints is not known; the Service's address is walked`,
+          ]),
+      ...(past ? ['its controller sends to the endpoints itself, past the Service'] : []),
     ],
   }
 }
@@ -70,17 +87,13 @@ function controllerNote(onNodes: readonly Pod[]): string {
     : 'the Service of its controller was not found (neither by the address in its status nor by labels)'
 }
 
-/** From outside, to the port that the request comes in by: 443 with TLS, else 80. */
-function entryOptions(
-  own: Service,
-  {tlsSecret}: IngressRoute,
-  shared: Omit<TraceOptions, 'from' | 'to'>,
-): TraceOptions {
+/** From outside, or where else the client is, to the port that the request comes in by: 443 with TLS, else 80. */
+function entryOptions(own: Service, {tlsSecret}: IngressRoute, shared: Omit<TraceOptions, 'to'>): TraceOptions {
   const wanted = tlsSecret === undefined ? 80 : 443
   const {port: _port, ...rest} = shared
   return {
-    ...rest,
     from: {kind: 'external', ranges: 'any'},
+    ...rest,
     ...(own.ports.some(({port}) => port === wanted) ? {port: String(wanted)} : {}),
   }
 }

@@ -5,13 +5,20 @@ import type {NodeState} from '../snapshot/node-state.js'
 import type {Snapshot} from '../snapshot/snapshot.js'
 import {checkService, checkServices, externalIpConflicts} from './api.js'
 import {findingsOf} from './causes.js'
-import {rankOf} from './codes.js'
+import {rankOf, type CodeName} from './codes.js'
 import {checkDns} from './dns.js'
 import {compareAll, type Comparison, type Mismatch} from './compare.js'
 import {SEVERITIES, type Finding, type Incomplete} from './finding.js'
 import {unseenPolicies} from './policy.js'
 import {checkNode} from './node.js'
 import {otherProxy, proxyFacts} from './proxy.js'
+
+/** Findings that say that a Service does not exist. */
+const NEEDS_ALL_SERVICES = new Set<CodeName>([
+  'ingress-backend-missing',
+  'gateway-route-broken',
+  'external-name-broken',
+])
 
 export interface CheckOptions {
   /** Which Services; all when undefined. */
@@ -35,10 +42,16 @@ export interface CheckResult {
 /** Compares what Kubernetes promises with what packets would meet, for every Service asked for and every node. */
 export function check(snapshot: Snapshot, world: World, options: CheckOptions = {}): CheckResult {
   const services = options.services ?? snapshot.cluster.services
+  const known = new Set(snapshot.cluster.services.map(({id}) => id))
   const api = [
     ...services.flatMap((service) => checkService(snapshot.cluster, service)),
     ...checkServices(snapshot.cluster, services),
-  ]
+    // a Service of a namespace that was not read is not missing
+  ].filter(
+    ({name, services: ids}) =>
+      !(NEEDS_ALL_SERVICES.has(name) && snapshot.info.forbidden['services'] !== undefined) ||
+      (name !== 'external-name-broken' && ids.every((id) => known.has(id))),
+  )
   if (options.apiOnly)
     return {
       findings: order(api),

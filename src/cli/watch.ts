@@ -19,6 +19,10 @@ export async function watch<T extends Round>(
 ): Promise<never> {
   let last: T | undefined
   for (;;) {
+    const over = new AbortController()
+    const signal = AbortSignal.any([interruption(), over.signal])
+    // watched from before the round, so that nothing that changes during it is missed
+    const change = endpointsChange(flags, signal)
     try {
       const now = await round()
       if (last) process.stdout.write(changes(last, now, new Date()))
@@ -29,32 +33,33 @@ export async function watch<T extends Round>(
       if (!(error instanceof SvcTraceError) || error.code === 'Interrupted' || !last) throw error
       process.stderr.write(`${stamp(new Date())} not read: ${safe(error.message)}\n`)
     }
-    await pause(flags, interval)
+    const quiet = (): undefined => undefined
+    await sleep(SHORTEST, undefined, {signal}).catch(quiet)
+    await Promise.race([sleep(interval, undefined, {signal}).catch(quiet), change])
+    over.abort()
     if (interruption().aborted) throw new SvcTraceError('Interrupted', 'interrupted')
   }
 }
 
-/** Until the interval is over or an EndpointSlice changes. */
-async function pause(flags: LiveFlags, interval: number): Promise<void> {
-  const over = new AbortController()
-  const signal = AbortSignal.any([interruption(), over.signal])
-  const quiet = (): undefined => undefined
-  try {
-    await Promise.race([sleep(interval, undefined, {signal}).catch(quiet), endpointsChange(flags, signal)])
-  } finally {
-    over.abort()
-  }
-}
+/** Milliseconds between two rounds at least, however fast endpoints change. */
+const SHORTEST = 1000
 
-/** Settles when a slice changes; never when the API does not let itself be watched: then the interval is all. */
+/** Settles when a slice changes, or when the signal trips; where the API does not let itself be watched, with the signal alone. */
 async function endpointsChange(flags: LiveFlags, signal: AbortSignal): Promise<void> {
-  const api = await connect(readConnection(flags), {...flags, 'request-timeout': '0'}, signal)
+  const over = new Promise<void>((resolve) => {
+    if (signal.aborted) resolve()
+    signal.addEventListener('abort', () => resolve(), {once: true})
+  })
   try {
-    await api.change('/apis/discovery.k8s.io/v1/endpointslices')
+    const api = await connect(readConnection(flags), {...flags, 'request-timeout': '0'}, signal)
+    try {
+      await Promise.race([api.change('/apis/discovery.k8s.io/v1/endpointslices'), over])
+    } finally {
+      api.close()
+    }
   } catch {
-    await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), {once: true}))
-  } finally {
-    api.close()
+    // not allowed, or broken: the interval is all, and the next round tells what is wrong
+    await over
   }
 }
 

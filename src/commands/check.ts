@@ -72,6 +72,8 @@ export default class Check extends Command {
     if (flags.watch !== undefined) {
       if (flags.snapshot !== undefined)
         throw new SvcTraceError('BadUsage', '--watch looks at a live cluster, --snapshot does not change')
+      if (flags['write-baseline'] !== undefined || flags.output?.some((format) => !/^(text|wide|table)$/.test(format)))
+        throw new SvcTraceError('BadUsage', '--watch prints for people: -o text, wide or table, and no baseline')
       const {watch} = await import('../cli/watch.js')
       const interval = duration(flags.watch, '--watch')
       const once = async (): Promise<CheckReport> => (await round()).report

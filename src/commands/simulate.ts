@@ -7,6 +7,7 @@ import {getSnapshot} from '../cli/get-snapshot.js'
 import {buildWorld} from '../engine.js'
 import {SvcTraceError} from '../model/errors.js'
 import {simulateLine, type SimulateLine} from '../simulate.js'
+import {safeJson} from '../util/text.js'
 
 export default class Simulate extends Command {
   static override summary = 'Ask in bulk what would happen to packets.'
@@ -30,7 +31,7 @@ Exit codes: 0, or 3 when any answer is unknown or an error; 2 wrong usage or unr
       if (line.trim() === '') continue
       const answer = simulateLine(world, line)
       certain &&= isCertain(answer)
-      if (!process.stdout.write(`${JSON.stringify(answer)}\n`))
+      if (!process.stdout.write(`${safeJson(answer)}\n`))
         await new Promise((resolve) => process.stdout.once('drain', resolve))
     }
     process.exitCode = certain ? EXIT.healthy : EXIT.incomplete

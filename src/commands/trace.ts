@@ -6,6 +6,7 @@ import {terminal} from '../cli/terminal.js'
 import {traceOptions} from '../cli/trace-options.js'
 import {buildWorld} from '../engine.js'
 import {SvcTraceError} from '../model/errors.js'
+import type {Service} from '../model/kube.js'
 import {gateOf, type FailOn} from '../report/gate.js'
 import {formatIngressTrace, formatTrace} from '../report/trace-formats.js'
 import {traceIngress} from '../trace-ingress.js'
@@ -66,7 +67,8 @@ export default class Trace extends Command {
     if (ingress) {
       const way = traceIngress(snapshot, world, {...ingress, service, options})
       process.stdout.write(await formatIngressTrace(way, flags.output, screen))
-      return this.leave([...(way.entry ? [way.entry] : []), way.backend], flags)
+      // a way whose beginning nobody knows is not healthy, it is not known
+      return this.leave([...(way.entry ? [way.entry] : []), way.backend], flags, way.entry === undefined)
     }
     const result = trace(snapshot, world, {service, options})
     if (result.paths.length === 0 && flags.to !== undefined)
@@ -79,10 +81,16 @@ export default class Trace extends Command {
     this.leave([result], flags)
   }
 
-  private leave(results: readonly TraceResult[], flags: {'fail-on': string; 'allow-incomplete': boolean}): void {
+  private leave(
+    results: readonly TraceResult[],
+    flags: {'fail-on': string; 'allow-incomplete': boolean},
+    halfKnown = false,
+  ): void {
     const open = results.some(
-      ({paths, incomplete}) =>
+      ({service, paths, incomplete}) =>
+        halfKnown ||
         incomplete.length > 0 ||
+        (paths.length === 0 && hasWays(service)) ||
         paths.some(({parts}) => parts.some(({fates}) => fates.some(({outcome}) => outcome === 'unknown'))),
     )
     process.exitCode = gateOf(
@@ -91,3 +99,6 @@ export default class Trace extends Command {
     )
   }
 }
+
+/** Ways that the flags left none of say nothing; Services without an address of their own have none to begin with. */
+const hasWays = ({type, headless}: Service): boolean => type !== 'ExternalName' && !headless

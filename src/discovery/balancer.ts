@@ -11,7 +11,7 @@ export interface Balancer {
   /** Nodes that pass its health check: those with a ready endpoint under policy Local, else all that are ready. */
   readonly nodes: readonly string[]
   readonly failing: readonly string[]
-  /** The latest warnings about the Service, newest first: why it has no address. */
+  /** Reasons of the latest warnings about the Service, newest first; what they say in full may quote anything. */
   readonly events: readonly string[]
 }
 
@@ -27,7 +27,9 @@ export function balancerOf(cluster: ClusterState, service: Service): Balancer | 
       .flatMap(({endpoints}) => endpoints.filter(({ready}) => ready).flatMap(({node}) => node ?? [])),
   )
   const able = cluster.nodes.filter(({ready, labels}) => ready && !(EXCLUDED in labels)).map(({name}) => name)
-  const local = service.externalTrafficPolicy === 'Local'
+  // endpoints that were not read accuse no node
+  const read = cluster.raw['endpointslices'] !== undefined || cluster.legacyEndpoints !== undefined
+  const local = service.externalTrafficPolicy === 'Local' && read
   return {
     addresses: service.loadBalancer.flatMap(({ip, hostname}) => ip ?? hostname ?? []),
     nodePorts: service.ports.flatMap(({nodePort}) => nodePort ?? []),
@@ -49,7 +51,7 @@ function eventsOf({raw}: ClusterState, {namespace, name}: Service): string[] {
     })
     .sort((a, b) => (text(b['lastTimestamp']) ?? '').localeCompare(text(a['lastTimestamp']) ?? ''))
     .slice(0, FEW)
-    .map(({reason, message}) => `${text(reason) ?? ''}: ${text(message) ?? ''}`)
+    .flatMap(({reason}) => text(reason) ?? [])
 }
 
 /** Who writes the endpoints of a Service without a selector. */

@@ -27,6 +27,7 @@ const BY_PROTOCOL: Readonly<Record<string, readonly string[]>> = {
   HTTPS: ['HTTPRoute'],
   TLS: ['TLSRoute', 'TCPRoute'],
   TCP: ['TCPRoute'],
+  UDP: ['UDPRoute'],
 }
 
 type Kind = (typeof KINDS)[keyof typeof KINDS]
@@ -47,22 +48,21 @@ export function gatewayRoutes(cluster: ClusterState): GatewayRoute[] {
   )
 }
 
-function routesOf(cluster: ClusterState, kind: Kind, {metadata, spec: raw}: KubeObject): GatewayRoute[] {
+function routesOf(cluster: ClusterState, kind: Kind, {metadata, spec: raw, status}: KubeObject): GatewayRoute[] {
   const spec = record(raw)
   const namespace = metadata.namespace ?? 'default'
   const hostnames = texts(spec['hostnames'])
   const attached = list(spec['parentRefs']).flatMap((parent) => {
     if (isKind(parent, [GROUP, 'Gateway'])) return [attach(cluster, parent, {kind, namespace, hostnames})]
-    // a mesh route (GAMMA): the Service's own clients take it
-    return isKind(parent, ['', 'Service'], [GROUP, 'Gateway'])
-      ? [{gateway: `Service ${text(parent['name']) ?? ''}`, listeners: []}]
-      : []
+    // another kind of parent (a Service of a mesh, a ListenerSet) may take it: nobody here knows
+    return [{gateway: `${text(parent['kind']) ?? ''} ${text(parent['name']) ?? ''}`, listeners: []}]
   })
   const problems = attached.some(({problem}) => problem === undefined)
     ? []
     : attached.length === 0
       ? ['it has no parent Gateway']
       : attached.flatMap(({problem}) => problem ?? [])
+  const refused = refusals(status)
   return list(spec['rules']).flatMap((rule) => {
     const all = list(rule['backendRefs'])
     const backends = all.filter((backend) => isKind(backend, ['', 'Service']))
@@ -76,8 +76,14 @@ function routesOf(cluster: ClusterState, kind: Kind, {metadata, spec: raw}: Kube
         service,
         port: number(backend['port']),
         share: total === 0 ? 0 : (number(backend['weight']) ?? 1) / total,
-        gateways: attached.map(({gateway}) => gateway),
-        problems: [...problems, ...backendProblems(cluster, {kind, namespace, service, port: number(backend['port'])})],
+        gateways: attached.map(({gateway, problem}) =>
+          problem === undefined ? gateway : `${gateway} (not: ${problem})`,
+        ),
+        problems: [
+          ...problems,
+          ...refused,
+          ...backendProblems(cluster, {kind, namespace, service, port: number(backend['port'])}),
+        ],
       }
     })
   })
@@ -94,6 +100,19 @@ function matchesOf(rule: Json): string[] {
     return `${method === undefined ? '' : `${method} `}${value}${more.length > 0 ? ` with ${more.join(', ')}` : ''}`
   })
   return matches.length > 0 ? matches : ['/']
+}
+
+/** What the controllers say themselves, where all of them say no (RouteParentStatus.conditions). */
+function refusals(status: unknown): string[] {
+  const parents = list(record(status)['parents']).map((parent) =>
+    list(parent['conditions']).filter(
+      (condition) => condition['status'] === 'False' && /^(Accepted|ResolvedRefs)$/.test(text(condition['type']) ?? ''),
+    ),
+  )
+  if (parents.length === 0 || parents.some((conditions) => conditions.length === 0)) return []
+  return parents.flatMap((conditions) =>
+    conditions.map(({type, reason}) => `its status says ${text(type)}=False (${text(reason) ?? 'no reason'})`),
+  )
 }
 
 interface Attachment {
@@ -135,9 +154,9 @@ function attach(cluster: ClusterState, parent: Json, route: RouteFacts): Attachm
   )
   const missing = section ?? `on port ${String(parent['port'])}`
   if (listeners.length === 0) return {gateway, listeners, problem: `Gateway ${id} has no listener ${missing}`}
-  const refusals = listeners.map((listener) => refusal(cluster, listener, {...route, gatewayNamespace: namespace}))
-  const takers = listeners.filter((_, at) => refusals[at] === undefined)
-  return {gateway, listeners: takers, ...(takers.length > 0 ? {} : {problem: `Gateway ${id}: ${refusals[0]}`})}
+  const reasons = listeners.map((listener) => refusal(cluster, listener, {...route, gatewayNamespace: namespace}))
+  const takers = listeners.filter((_, at) => reasons[at] === undefined)
+  return {gateway, listeners: takers, ...(takers.length > 0 ? {} : {problem: `Gateway ${id}: ${reasons[0]}`})}
 }
 
 function refusal(
@@ -148,7 +167,8 @@ function refusal(
   const name = `listener ${text(listener['name']) ?? ''}`
   const allowed = record(listener['allowedRoutes'])
   const kinds = list(allowed['kinds'])
-  const byProtocol = BY_PROTOCOL[(text(listener['protocol']) ?? '').toUpperCase()] ?? []
+  // a protocol of another implementation takes what it takes
+  const byProtocol = BY_PROTOCOL[(text(listener['protocol']) ?? '').toUpperCase()] ?? [kind]
   if (!(kinds.length > 0 ? kinds.some((one) => isKind(one, [GROUP, kind])) : byProtocol.includes(kind)))
     return `${name} takes no ${kind}`
   const from = record(allowed['namespaces'])

@@ -7,6 +7,8 @@ export interface IngressRoute {
   /** `namespace/name` */
   readonly ingress: string
   readonly className?: string
+  /** The class is named by the old annotation. */
+  readonly byAnnotation?: true
   /** Empty: every host. `*.example.com`: one label more. */
   readonly host: string
   readonly path: string
@@ -24,8 +26,15 @@ export interface IngressRoute {
 export function ingressRoutes({metadata, spec: raw}: KubeObject): IngressRoute[] {
   const spec = record(raw)
   const namespace = metadata.namespace ?? 'default'
-  const className = text(spec['ingressClassName']) ?? metadata.annotations?.['kubernetes.io/ingress.class']
-  const base = {ingress: `${namespace}/${metadata.name}`, ...(className === undefined ? {} : {className})}
+  const named = text(spec['ingressClassName'])
+  const annotated = text(metadata.annotations?.['kubernetes.io/ingress.class'])
+  const className = named ?? annotated
+  const base = {
+    ingress: `${namespace}/${metadata.name}`,
+    ...(className === undefined ? {} : {className}),
+    // the annotation is older than IngressClass objects, and names none of them
+    ...(named === undefined && annotated !== undefined ? {byAnnotation: true as const} : {}),
+  }
   const rules = list(spec['rules']).flatMap(({host, http}) =>
     list(record(http)['paths']).flatMap(({path, pathType, backend}) => {
       const to = backendOf(record(backend), namespace)
@@ -45,14 +54,16 @@ export function ingressRoutes({metadata, spec: raw}: KubeObject): IngressRoute[]
     }),
   )
   const fallback = backendOf(record(spec['defaultBackend'] ?? spec['backend']), namespace)
-  return fallback ? [...rules, {...base, host: '', path: '/', pathType: 'Prefix', ...fallback, isDefault: true}] : rules
+  if (!fallback) return rules
+  const secret = tlsOf(spec, namespace, undefined)
+  return [...rules, {...base, host: '', path: '/', pathType: 'Prefix', ...fallback, ...secret, isDefault: true}]
 }
 
-/** The Secret for a host: of the entry of spec.tls that lists it, or that lists none. */
-function tlsOf(spec: Json, namespace: string, host: string): Pick<IngressRoute, 'tlsSecret'> {
+/** The Secret for a host: of the entry of spec.tls that lists it, or that lists none; without a host the first. */
+function tlsOf(spec: Json, namespace: string, host: string | undefined): Pick<IngressRoute, 'tlsSecret'> {
   const entry = list(spec['tls']).find(({hosts}) => {
     const names = texts(hosts)
-    return names.length === 0 || names.some((name) => name === host || coversHost(name, host))
+    return host === undefined || names.length === 0 || names.some((name) => name === host || coversHost(name, host))
   })
   const secret = text(entry?.['secretName'])
   return secret === undefined ? {} : {tlsSecret: `${namespace}/${secret}`}
@@ -152,16 +163,19 @@ export function findRoute(
 
 /** The class of an Ingress: by its name, or the default one. */
 export function classOf(
-  {raw}: ClusterState,
-  {className}: IngressRoute,
+  cluster: ClusterState,
+  route: IngressRoute,
 ): {readonly name?: string; readonly controller?: string; readonly problem?: string} {
-  const classes = raw['ingressclasses']
+  const {className} = route
+  const classes = cluster.raw['ingressclasses']
+  const taken = route.byAnnotation === true || statusAddresses(cluster, route).size > 0
   if (!classes) return className === undefined ? {} : {name: className}
   const found = classes.find(({metadata}) =>
     className === undefined
       ? metadata.annotations?.['ingressclass.kubernetes.io/is-default-class'] === 'true'
       : metadata.name === className,
   )
+  if (!found && taken) return className === undefined ? {} : {name: className}
   if (!found)
     return {
       ...(className === undefined ? {} : {name: className}),
@@ -174,11 +188,17 @@ export function classOf(
   return {name: found.metadata.name, ...(controller === undefined ? {} : {controller})}
 }
 
+export interface ControllerService {
+  readonly service: Service
+  /** How it was found; by a label it is a guess. */
+  readonly by: 'address' | 'label'
+}
+
 /**
  * The Service by which clients reach the controller of an Ingress: the one that has an address of the Ingress' status,
- * else the one with a label that is a part of the controller's name (`k8s.io/ingress-nginx`).
+ * else the one with a label that is a part of the controller's name (`k8s.io/ingress-nginx`, `traefik.io/…`).
  */
-export function controllerService(cluster: ClusterState, route: IngressRoute): Service | undefined {
+export function controllerService(cluster: ClusterState, route: IngressRoute): ControllerService | undefined {
   const outside = cluster.services.filter(({type}) => type === 'LoadBalancer' || type === 'NodePort')
   const addresses = statusAddresses(cluster, route)
   const byAddress = outside.find(({loadBalancer, externalIPs}) =>
@@ -186,17 +206,21 @@ export function controllerService(cluster: ClusterState, route: IngressRoute): S
       addresses.has(one),
     ),
   )
-  if (byAddress) return byAddress
-  const parts = (classOf(cluster, route).controller ?? '').split('/')
-  return outside.find(({labels}) => parts.includes(labels['app.kubernetes.io/name'] ?? '-'))
+  if (byAddress) return {service: byAddress, by: 'address'}
+  const labelled = outside.filter(isOfController(cluster, route))
+  // of several the one that a load balancer stands before
+  const service = labelled.find(({type}) => type === 'LoadBalancer') ?? labelled[0]
+  return service && {service, by: 'label'}
+}
+
+function isOfController(cluster: ClusterState, route: IngressRoute): (object: Pick<Pod, 'labels'>) => boolean {
+  const parts = (classOf(cluster, route).controller ?? '').split(/[/.]/)
+  return ({labels}) => parts.includes(labels['app.kubernetes.io/name'] ?? '-')
 }
 
 /** Controller pods on their nodes' own network, which need no Service: clients reach them at the nodes' addresses. */
 export function hostNetworkControllers(cluster: ClusterState, route: IngressRoute): readonly Pod[] {
-  const parts = (classOf(cluster, route).controller ?? '').split('/')
-  return (cluster.pods ?? []).filter(
-    ({hostNetwork, labels}) => hostNetwork && parts.includes(labels['app.kubernetes.io/name'] ?? '-'),
-  )
+  return (cluster.pods ?? []).filter((pod) => pod.hostNetwork && isOfController(cluster, route)(pod))
 }
 
 function statusAddresses({raw}: ClusterState, {ingress}: IngressRoute): Set<string> {
@@ -229,7 +253,7 @@ export function plainPorts({raw}: ClusterState): PlainPort[] {
   return (raw['configmaps'] ?? []).flatMap(({metadata, data}) => {
     if (metadata.name !== 'tcp-services' && metadata.name !== 'udp-services') return []
     return Object.entries(data ?? {}).flatMap(([port, target]): PlainPort[] => {
-      const [service, servicePort] = target.split(':')
+      const [service, servicePort] = text(target)?.split(':') ?? []
       if (!/^\d+$/.test(port) || !service?.includes('/') || servicePort === undefined) return []
       return [{port: Number(port), protocol: metadata.name === 'tcp-services' ? 'TCP' : 'UDP', service, servicePort}]
     })

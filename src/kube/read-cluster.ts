@@ -1,5 +1,6 @@
 import {SvcTraceError} from '../model/errors.js'
 import {ApiFailure, type Api} from './api.js'
+import {list, record, text} from '../util/json.js'
 import {trimObject} from './trim.js'
 
 type Json = Record<string, unknown>
@@ -13,8 +14,6 @@ interface Resource {
   /** Not needed to judge packets: whatever the API says, it is no loss. */
   readonly spare?: boolean
   readonly query?: string
-  /** Only the metadata is asked for (PartialObjectMetadataList), so that nothing else leaves the API server. */
-  readonly namesOnly?: boolean
 }
 
 const core = (name: string, namespaced = true): Resource => ({name, group: '/api/v1', namespaced, optional: false})
@@ -27,7 +26,7 @@ const extra = (name: string, group: string, namespaced = true): Resource => ({
 
 const GATEWAY = 'gateway.networking.k8s.io/v1'
 
-/** What a snapshot holds of the API. Of Secrets only the names, where their metadata may be listed. */
+/** What a snapshot holds of the API. Of Secrets only which of those that Ingresses name are there. */
 export const RESOURCES: readonly Resource[] = [
   core('namespaces', false),
   core('nodes', false),
@@ -45,7 +44,6 @@ export const RESOURCES: readonly Resource[] = [
   {...extra('tlsroutes', `${GATEWAY}alpha2`), spare: true},
   {...extra('referencegrants', `${GATEWAY}beta1`), spare: true},
   {...core('events'), spare: true, query: 'fieldSelector=involvedObject.kind%3DService%2Ctype%3DWarning'},
-  {...core('secrets'), spare: true, namesOnly: true},
 ]
 
 export interface ReadCluster {
@@ -62,12 +60,13 @@ export async function readClusterFiles(api: Api, namespace: string): Promise<Rea
   const forbidden: Record<string, string> = {}
   files.set('api/version.json', JSON.stringify(await api.get('/version')))
   for (const resource of RESOURCES) {
-    if (resource.name === 'secrets' && !files.get('api/ingresses.json')?.includes('"secretName"')) continue
     const list = await readResource(api, resource, {namespace, forbidden})
     if (list) files.set(`api/${resource.name}.json`, JSON.stringify(list))
   }
   const config = await readProxyConfig(api, forbidden)
   if (config) files.set('api/configmap-kube-proxy.json', JSON.stringify(config))
+  const secrets = await readSecretNames(api, files.get('api/ingresses.json'))
+  if (secrets) files.set('api/secrets.json', JSON.stringify({kind: 'SecretList', items: secrets}))
   files.set('api/configmaps.json', JSON.stringify({kind: 'ConfigMapList', items: await readConfigMaps(api)}))
   if (!files.has('api/services.json'))
     throw new SvcTraceError(
@@ -121,10 +120,7 @@ function refuse(name: string, forbidden: Record<string, string>, message: string
   return undefined
 }
 
-/** The answer when only metadata is wanted; a server that sends whole objects all the same is not listened to. */
-const NAMES_ONLY = 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1'
-
-async function readPages(api: Api, {name, query, namesOnly}: Resource, path: string): Promise<Json> {
+async function readPages(api: Api, {name, query}: Resource, path: string): Promise<Json> {
   const items: Json[] = []
   let next = ''
   let first: Json | undefined
@@ -136,7 +132,7 @@ async function readPages(api: Api, {name, query, namesOnly}: Resource, path: str
         ...(query ? [query] : []),
         ...(next === '' ? [] : [`continue=${encodeURIComponent(next)}`]),
       ]
-      page = await api.get(`${path}?${parts.join('&')}`, namesOnly ? NAMES_ONLY : undefined)
+      page = await api.get(`${path}?${parts.join('&')}`)
     } catch (error) {
       // 410: the list is too old to go on with; begin again
       if (!(error instanceof ApiFailure && error.status === 410 && restarts++ < 3)) throw error
@@ -145,8 +141,6 @@ async function readPages(api: Api, {name, query, namesOnly}: Resource, path: str
       continue
     }
     first ??= page
-    if (namesOnly && page['kind'] !== 'PartialObjectMetadataList')
-      throw new ApiFailure(403, `the server does not list the metadata of ${name} alone`)
     items.push(...((page['items'] as Json[] | undefined) ?? []).map((item) => trimObject(name, item)))
     next = String((page['metadata'] as Json | undefined)?.['continue'] ?? '')
     if (next === '') return {apiVersion: first['apiVersion'], kind: first['kind'], metadata: {}, items}
@@ -183,6 +177,32 @@ async function readConfigMaps(api: Api): Promise<Json[]> {
     } catch (error) {
       // without them only names are less certain
       if (!(error instanceof ApiFailure)) throw error
+    }
+  }
+  return found
+}
+
+/** The form of an answer that holds metadata alone. */
+const METADATA = 'application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1'
+
+/** Which of the TLS Secrets that Ingresses name are there; undefined when one may not be looked at: then nobody is accused. */
+async function readSecretNames(api: Api, ingresses: string | undefined): Promise<Json[] | undefined> {
+  const wanted = new Map<string, {namespace: string; name: string}>()
+  for (const {metadata, spec} of list(record(JSON.parse(ingresses ?? '{}'))['items']))
+    for (const {secretName} of list(record(spec)['tls'])) {
+      const [namespace, name] = [text(record(metadata)['namespace']), text(secretName)]
+      if (namespace !== undefined && name !== undefined) wanted.set(`${namespace}/${name}`, {namespace, name})
+    }
+  if (wanted.size === 0) return undefined
+  const found: Json[] = []
+  for (const {namespace, name} of wanted.values()) {
+    const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/secrets/${encodeURIComponent(name)}`
+    try {
+      await api.get(path, METADATA)
+      found.push({metadata: {name, namespace}})
+    } catch (error) {
+      if (!(error instanceof ApiFailure)) throw error
+      if (error.status !== 404) return undefined
     }
   }
   return found

@@ -20,14 +20,36 @@ export function trimObject(resource: string, object: Json): Json {
       spec: pick(record(object['spec']), ['podCIDR', 'podCIDRs', 'unschedulable', 'taints']),
       status: trimNodeStatus(record(object['status'])),
     }
-  if (resource === 'secrets') return {metadata: pick(record(metadata), ['name', 'namespace'])}
   if (resource === 'configmaps') return {metadata: trimmed.metadata, data: trimConfigMap(record(object['data']))}
   if (resource === 'events')
     return {
       metadata: pick(record(metadata), ['name', 'namespace']),
-      ...pick(object, ['involvedObject', 'type', 'reason', 'message', 'lastTimestamp', 'count']),
+      ...pick(object, ['involvedObject', 'type', 'reason', 'lastTimestamp', 'count']),
     }
+  if (/routes$/.test(resource))
+    return {metadata: trimmed.metadata, ...trimRoute(record(object['spec']), record(object['status']))}
+  if (resource === 'gateways')
+    return {metadata: trimmed.metadata, spec: pick(record(object['spec']), ['gatewayClassName', 'listeners'])}
   return trimmed
+}
+
+/** Of a route what decides where it leads; header values, filters and extensions may hold credentials. */
+function trimRoute(spec: Json, status: Json): Json {
+  const names = (value: unknown): Json[] => list(value).map((item) => pick(item, ['name']))
+  const rules = list(spec['rules']).map((rule) => ({
+    matches: list(rule['matches']).map((match) => ({
+      ...pick(match, ['path', 'method']),
+      headers: names(match['headers']),
+      queryParams: names(match['queryParams']),
+    })),
+    backendRefs: list(rule['backendRefs']).map((backend) =>
+      pick(backend, ['group', 'kind', 'name', 'namespace', 'port', 'weight']),
+    ),
+  }))
+  const parents = list(status['parents']).map((parent) => ({
+    conditions: list(parent['conditions']).map((condition) => pick(condition, ['type', 'status', 'reason'])),
+  }))
+  return {spec: {...pick(spec, ['parentRefs', 'hostnames']), rules}, status: {parents}}
 }
 
 /** CoreDNS' Corefile may hold anything: only the line that names the zones; of the others, `PORT: SERVICE` lines. */

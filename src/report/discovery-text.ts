@@ -13,7 +13,7 @@ export function discoveryText(discovery: Discovery, style: Style): string {
   const rows = (title: string, lines: readonly string[]): string =>
     lines.length === 0
       ? ''
-      : `\n${style.ink.bold(title)}\n${lines.map((line) => `  ${wrap(safeLine(line), style.width - 2, '    ')}\n`).join('')}`
+      : `\n${style.ink.bold(safeLine(title))}\n${lines.map((line) => `  ${wrap(safeLine(line), style.width - 2, '    ')}\n`).join('')}`
   const zone = `${domain}${domainAssumed ? ', assumed' : ''}${asked ? '' : '; not asked, see --ask-dns'}`
   return [
     lookup

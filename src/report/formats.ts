@@ -1,4 +1,4 @@
-import {safeLine} from '../util/text.js'
+import {safeCopy, safeJson} from '../util/text.js'
 import type {CheckReport, PublicCheckReport} from './check-report.js'
 
 export const CHECK_FORMATS = [
@@ -26,9 +26,9 @@ export async function formatCheck(
   const report = format === 'json' || format === 'yaml' || format === 'sarif' ? given : safeCopy(given)
   switch (format) {
     case 'json':
-      return `${JSON.stringify(publicReport(report), undefined, 2)}\n`
+      return `${safeJson(publicReport(report), 2)}\n`
     case 'yaml':
-      return (await import('js-yaml')).dump(JSON.parse(JSON.stringify(publicReport(report))), {
+      return (await import('js-yaml')).dump(safeCopy(JSON.parse(JSON.stringify(publicReport(report)))), {
         lineWidth: -1,
         noRefs: true,
       })
@@ -54,14 +54,6 @@ export async function formatCheck(
     default:
       return (await import('./check-text.js')).checkText(report, {...options, wide: format === 'wide'})
   }
-}
-
-/** A copy in which no text holds anything that a terminal would obey. */
-function safeCopy<T>(value: T): T {
-  if (typeof value === 'string') return safeLine(value) as T
-  if (Array.isArray(value)) return value.map(safeCopy) as T
-  if (typeof value !== 'object' || value === null) return value
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, safeCopy<unknown>(item)])) as T
 }
 
 /** What the JSON contract promises; more keys may come, none goes. */

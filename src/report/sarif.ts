@@ -2,6 +2,7 @@ import type {Log, ReportingConfiguration, Result} from 'sarif'
 import {CODES} from '../checks/codes.js'
 import type {Finding, Severity} from '../checks/finding.js'
 import type {CheckReport} from './check-report.js'
+import {safeJson} from '../util/text.js'
 
 const LEVEL: Readonly<Record<Severity, ReportingConfiguration.level>> = {
   error: 'error',
@@ -29,7 +30,7 @@ export function sarif(report: CheckReport): string {
       },
     ],
   }
-  return `${JSON.stringify(log, undefined, 2)}\n`
+  return `${safeJson(log, 2)}\n`
 }
 
 function result(finding: Finding, rules: readonly {id: string}[]): Result {

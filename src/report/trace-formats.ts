@@ -1,5 +1,6 @@
 import type {IngressTrace} from '../trace-ingress.js'
 import type {TraceResult} from '../trace.js'
+import {safeCopy, safeJson} from '../util/text.js'
 
 interface Screen {
   readonly color: boolean
@@ -25,6 +26,6 @@ export async function formatIngressTrace(result: IngressTrace, format: string, s
 
 async function data(report: object, format: 'json' | 'yaml'): Promise<string> {
   return format === 'json'
-    ? `${JSON.stringify(report, undefined, 2)}\n`
-    : (await import('js-yaml')).dump(JSON.parse(JSON.stringify(report)), {lineWidth: -1, noRefs: true})
+    ? `${safeJson(report, 2)}\n`
+    : (await import('js-yaml')).dump(safeCopy(JSON.parse(JSON.stringify(report))), {lineWidth: -1, noRefs: true})
 }

@@ -60,7 +60,7 @@ export function readCluster(read: (path: string) => string | undefined, problems
   const config = kubeProxyConfig(read, problems)
   return {
     ...maybe('version', text(readJson('api/version.json', read, problems)?.['gitVersion'])),
-    namespaces: raw['namespaces']?.map(({metadata}) => ({name: metadata.name, labels: metadata.labels ?? {}})),
+    namespaces: raw['namespaces']?.map(({metadata}) => ({name: metadata.name, labels: labelsOf(metadata.labels)})),
     services: (raw['services'] ?? []).map(serviceOf),
     slices: slices ?? endpoints ?? [],
     legacyEndpoints: endpoints,
@@ -139,7 +139,7 @@ function serviceOf({metadata, spec: rawSpec, status}: KubeObject): Service {
       annotations['service.kubernetes.io/topology-mode'] ?? annotations['service.kubernetes.io/topology-aware-hints'],
     ),
     ...maybe('proxyName', metadata.labels?.['service.kubernetes.io/service-proxy-name']),
-    labels: metadata.labels ?? {},
+    labels: labelsOf(metadata.labels),
     ...maybe('created', text((metadata as Json)['creationTimestamp'])),
   }
 }
@@ -148,7 +148,7 @@ function serviceOf({metadata, spec: rawSpec, status}: KubeObject): Service {
 function sourceRangesOf(spec: Json, annotations: Record<string, string>): string[] {
   const field = texts(spec['loadBalancerSourceRanges'])
   if (field.length > 0) return field
-  return (annotations['service.beta.kubernetes.io/load-balancer-source-ranges'] ?? '')
+  return (text(annotations['service.beta.kubernetes.io/load-balancer-source-ranges']) ?? '')
     .split(',')
     .map((range) => range.trim())
     .filter(Boolean)
@@ -279,14 +279,14 @@ function podOf({metadata, spec: rawSpec, status: rawStatus}: KubeObject): Pod {
     ready,
     ...maybe('notReadyReason', ready ? undefined : notReadyReason(status)),
     terminating: text((metadata as Json)['deletionTimestamp']) !== undefined,
-    labels: metadata.labels ?? {},
+    labels: labelsOf(metadata.labels),
     ports: [...list(spec['containers']), ...list(spec['initContainers'])].flatMap(({ports}) =>
       list(ports).map(containerPortOf),
     ),
     ...maybe('hostname', text(spec['hostname'])),
     ...maybe('subdomain', text(spec['subdomain'])),
     dnsPolicy: text(spec['dnsPolicy']) ?? 'ClusterFirst',
-    ...maybe('dnsConfig', spec['dnsConfig'] as Pod['dnsConfig']),
+    ...maybe('dnsConfig', spec['dnsConfig'] === undefined ? undefined : dnsConfigOf(record(spec['dnsConfig']))),
     enableServiceLinks: spec['enableServiceLinks'] !== false,
     ...maybe('started', startedAt(status, text((metadata as Json)['creationTimestamp']))),
   }
@@ -300,6 +300,14 @@ function startedAt(status: Json, created: string | undefined): string | undefine
     .flatMap(({state}) => text(record(record(state)['running'])['startedAt']) ?? [])
     .sort((a, b) => Date.parse(a) - Date.parse(b))[0]
 }
+
+const dnsConfigOf = ({nameservers, searches, options}: Json): NonNullable<Pod['dnsConfig']> => ({
+  nameservers: texts(nameservers),
+  searches: texts(searches),
+  options: list(options).flatMap(({name, value}) =>
+    text(name) === undefined ? [] : [{name: text(name)!, ...maybe('value', text(value))}],
+  ),
+})
 
 const containerPortOf = (port: Json): ContainerPort => ({
   name: text(port['name']) ?? '',
@@ -331,7 +339,7 @@ function nodeOf({metadata, spec: rawSpec, status: rawStatus}: KubeObject): Node 
       address: text(item['address']) ?? '',
     })),
     podCIDRs: cidrs.length > 0 ? cidrs : [text(spec['podCIDR'])].filter((cidr) => cidr !== undefined),
-    labels: metadata.labels ?? {},
+    labels: labelsOf(metadata.labels),
     ready: ready === undefined || ready['status'] === 'True',
     unschedulable: spec['unschedulable'] === true,
     ...maybe('kubeletVersion', text(record(status['nodeInfo'])['kubeletVersion'])),

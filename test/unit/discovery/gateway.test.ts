@@ -87,12 +87,22 @@ const ATTACH: [section: string, world: World, taken: boolean][] = [
     true,
   ],
   [
-    'ParentReference.group: another API has another Gateway',
+    'ParentReference.group: what another API’s Gateway takes, nobody here knows',
     {
       gateways: [gateway([listener()])],
       httproutes: [http({parentRefs: [{group: 'networking.example.com', kind: 'Gateway', name: 'gw'}]})],
     },
-    false,
+    true,
+  ],
+  [
+    'ParentReference.kind: a ListenerSet or a mesh is not accused',
+    {httproutes: [http({parentRefs: [{group: 'policy.linkerd.io', kind: 'EgressNetwork', name: 'all'}]})]},
+    true,
+  ],
+  [
+    'ProtocolType: a protocol of an implementation takes what it takes',
+    {gateways: [gateway([listener({protocol: 'HBONE'})])], httproutes: [http({})]},
+    true,
   ],
 
   [

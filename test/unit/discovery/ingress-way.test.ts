@@ -130,6 +130,31 @@ describe('the whole way through an Ingress', () => {
     expect(traced(shop(onNode)).notes.join()).to.contain('listens on the nodes themselves: ingress/edge on n1')
   })
 
+  it('begins where the client is, and behind the controller with the controller', () => {
+    const snapshot = shop()
+    const [route] = allRoutes(snapshot.cluster)
+    const service = snapshot.cluster.services[0]!
+    const {entry, backend} = traceIngress(snapshot, buildWorld(snapshot), {
+      route: route!,
+      service,
+      port: backendPort(service, route!)!,
+      options: {from: {kind: 'pod', pod: 'default/b'}},
+    })
+    expect(new Set(entry?.paths.map(({origin}) => origin.name))).to.deep.equal(new Set(['pod default/b']))
+    expect(new Set(backend.paths.map(({origin}) => origin.name))).to.deep.equal(new Set(['pod default/a']))
+  })
+
+  it('says what is a guess: a controller found by its labels, how an unknown one sends', () => {
+    expect(traced(shop()).notes.join()).to.contain('is a guess by its labels')
+    const other = shop((all) =>
+      all.set(
+        'api/ingressclasses.json',
+        items({metadata: {name: 'nginx'}, spec: {controller: 'example.com/ingress-nginx.x'}}),
+      ),
+    )
+    expect(traced(other).notes.join()).to.contain('is not known')
+  })
+
   it('is told in order: the route, the controller, the backend', () => {
     const text = ingressTraceText(traced(shop()), {color: false, width: 80, wide: false})
     const places = ['Ingress default/shop', 'to the controller: default/entry', 'to the backend: default/web'].map(
@@ -153,7 +178,7 @@ describe('the controller of an Ingress', () => {
       state({}, {ingressClassName: undefined}, {loadBalancer: {ingress: [{ip: '203.0.113.80'}]}}),
     ]) {
       const [route] = allRoutes(snapshot.cluster)
-      expect(controllerService(snapshot.cluster, route!)?.name).to.equal('entry')
+      expect(controllerService(snapshot.cluster, route!)?.service.name).to.equal('entry')
     }
   })
 
@@ -161,6 +186,11 @@ describe('the controller of an Ingress', () => {
     expect(codes(state({}, {}))).to.deep.equal([])
     expect(codes(state({}, {ingressClassName: 'gone'}))).to.deep.equal(['ingress-without-class'])
     expect(codes(state({}, {ingressClassName: undefined}))).to.deep.equal(['ingress-without-class'])
+    // the old annotation names no IngressClass, and an address in the status shows that somebody took it
+    const annotations = {'kubernetes.io/ingress.class': 'gce'}
+    expect(codes(state({annotations}, {ingressClassName: undefined}))).to.deep.equal([])
+    const taken = {loadBalancer: {ingress: [{ip: '203.0.113.9'}]}}
+    expect(codes(state({}, {ingressClassName: undefined}, taken))).to.deep.equal([])
     const marked = shop((all) => {
       all.set('api/ingresses.json', ingress({}, {ingressClassName: undefined}))
       all.set(
@@ -181,6 +211,12 @@ describe('the controller of an Ingress', () => {
     expect(codes(secrets('shop-tls'))).to.deep.equal([])
     expect(codes(secrets('other'))).to.deep.equal(['ingress-tls-secret-missing'])
     expect(codes(shop())).to.deep.equal([])
+    const fallback = {rules: [], defaultBackend: {service: {name: 'web', port: {number: 80}}}}
+    const alone = shop((all) => {
+      all.set('api/ingresses.json', ingress({}, fallback))
+      all.set('api/secrets.json', items())
+    })
+    expect(codes(alone)).to.deep.equal(['ingress-tls-secret-missing'])
   })
 
   it('passes on plain ports (ingress-nginx, "Exposing TCP and UDP services")', () => {
@@ -232,7 +268,7 @@ describe('what is behind a load balancer', () => {
       metadata: meta(message),
       involvedObject: {kind: 'Service', namespace: 'default', name: 'entry'},
       type,
-      reason: 'SyncLoadBalancerFailed',
+      reason: `Sync_${message}`,
       message,
       lastTimestamp,
     })
@@ -246,7 +282,7 @@ describe('what is behind a load balancer', () => {
         ),
       )
     expect(balancer({}, events)).to.deep.include({
-      events: ['SyncLoadBalancerFailed: quota', 'SyncLoadBalancerFailed: old'],
+      events: ['Sync_quota', 'Sync_old'],
     })
   })
 
