@@ -126,7 +126,10 @@ function connect(
       signal.removeEventListener('abort', stop)
       resolve(client)
     })
-    client.on('error', (error) => reject(refusal ?? explain(error, settings)))
+    client.on('error', (error) => {
+      client.destroy()
+      reject(refusal ?? explain(error, settings))
+    })
     client.on('close', () =>
       reject(
         refusal ??

@@ -1,0 +1,223 @@
+import {mkdtempSync, rmSync, writeFileSync} from 'node:fs'
+import {createServer, type AddressInfo} from 'node:net'
+import {tmpdir} from 'node:os'
+import {join} from 'node:path'
+import {expect} from 'chai'
+import ssh2, {type ServerChannel} from 'ssh2'
+import {collectNodes, type NodeResult} from '../../../src/nodes/collect.js'
+import {sshTransport} from '../../../src/nodes/ssh.js'
+import type {Transport} from '../../../src/nodes/transport.js'
+
+const {Server, utils} = ssh2
+const section = (file: string, text: string): string =>
+  `@begin ${file}\n${text
+    .split('\n')
+    .map((line) => `|${line}`)
+    .join('\n')}\n!rc=0\n@end ${file}\n`
+const GOOD = `@svc-trace 1\n${section('iptables-save.txt', '*nat\nCOMMIT')}@done\n`
+
+/** What a node does with the collector; the address that it is reached by says which. */
+const NODES: Readonly<Record<string, (channel: ServerChannel) => void>> = {
+  good: (channel) => finish(channel, GOOD),
+  noisy: (channel) => finish(channel, `Welcome to node7!\nLast login: never\n${GOOD}bye\n`),
+  cut: (channel) => finish(channel, GOOD.slice(0, 60)),
+  hangs: (channel) => void channel.write(GOOD.slice(0, 60)),
+  resets: (channel) => {
+    channel.write(GOOD.slice(0, 60))
+    setTimeout(
+      () => (channel as unknown as {_client: {_sock: {resetAndDestroy: () => void}}})._client._sock.resetAndDestroy(),
+      20,
+    )
+  },
+  killed: (channel) => {
+    channel.write(GOOD.slice(0, 40))
+    channel.exit('KILL', false, 'Killed')
+    channel.end()
+  },
+  nologin: (channel) => finish(channel, 'This account is currently not available.\n', 1),
+  fish: (channel) => {
+    channel.stderr.write('fish: Unknown command: /bin/sh\n')
+    finish(channel, '', 127)
+  },
+  garbage: (channel) => finish(channel, Buffer.from(Array.from({length: 65536}, (_, at) => (at * 7919) % 256))),
+  endless: (channel) => {
+    const block = Buffer.alloc(256 * 1024, 'x')
+    let closed = false
+    let left = 1600
+    for (const event of ['close', 'error']) channel.on(event, () => (closed = true))
+    const more = (): void => {
+      if (closed || left-- === 0) return void channel.end()
+      if (channel.write(block)) setImmediate(more)
+      else channel.once('drain', more)
+    }
+    more()
+  },
+}
+const NAMES = Object.keys(NODES)
+
+function finish(channel: ServerChannel, output: string | Buffer, code = 0): void {
+  channel.write(output)
+  channel.exit(code)
+  channel.end()
+}
+
+describe('nodes that fail, each in its own way', function () {
+  this.timeout(60_000)
+  let folder: string
+  let server: InstanceType<typeof Server>
+  let port: number
+  /** Connections that are refused before the handshake, as sshd at its limit does. */
+  let refusals = 0
+
+  before((done) => {
+    folder = mkdtempSync(join(tmpdir(), 'svct-ssh-'))
+    const host = utils.generateKeyPairSync('ed25519')
+    const user = utils.generateKeyPairSync('ed25519')
+    const locked = utils.generateKeyPairSync('ed25519', {passphrase: 'secret', cipher: 'aes256-ctr'})
+    const other = utils.generateKeyPairSync('ed25519')
+    for (const [name, {private: own}] of Object.entries({id: user, locked, other}))
+      writeFileSync(join(folder, name), own, {mode: 0o600})
+    server = new Server({hostKeys: [host.private]}, (client) => {
+      if (refusals > 0) {
+        refusals--
+        return client.end()
+      }
+      const {localAddress} = (client as unknown as {_sock: {localAddress: string}})._sock
+      client.on('error', () => undefined)
+      client.on('authentication', (context) => {
+        const ours = utils.parseKey(user.public)
+        const same =
+          context.method === 'publickey' &&
+          !(ours instanceof Error) &&
+          context.key.data.equals((ours as ssh2.ParsedKey).getPublicSSH())
+        return same ? context.accept() : context.reject(['publickey'])
+      })
+      client.on('session', (accept) =>
+        accept().on('exec', (take) => {
+          const channel = take()
+          channel.resume()
+          const [, net, number] = /^127\.0\.(\d+)\.(\d+)$/.exec(localAddress) ?? []
+          const name = net === '1' ? NAMES[Number(number) - 1] : 'good'
+          NODES[name ?? 'good']!(channel)
+        }),
+      )
+    })
+    server.listen(0, '0.0.0.0', () => {
+      port = (server.address() as AddressInfo).port
+      writeFileSync(join(folder, 'known'), `[127.0.*]:${port},* ${host.public}\n`)
+      writeFileSync(join(folder, 'revoked'), `@revoked * ${host.public}\n`)
+      writeFileSync(join(folder, 'config'), 'Host *\n  IdentityAgent none\n')
+      done()
+    })
+  })
+  after(() => {
+    server.close()
+    rmSync(folder, {recursive: true})
+  })
+
+  const read = (
+    hosts: readonly string[],
+    more: object = {},
+    timeout = 4000,
+    around: (transport: Transport) => Transport = (transport) => transport,
+  ): Promise<NodeResult[]> => {
+    const transport = sshTransport({
+      connectTimeout: 3000,
+      user: 'oncall',
+      port,
+      identity: join(folder, 'id'),
+      config: join(folder, 'config'),
+      knownHosts: join(folder, 'known'),
+      ...more,
+    })
+    return collectNodes(
+      hosts.map((host) => ({node: host, host})),
+      around(transport),
+      {sudo: 'never', parallel: 16, timeout, signal: new AbortController().signal, progress: () => undefined},
+    )
+  }
+  const hostOf = (name: string): string => `127.0.1.${NAMES.indexOf(name) + 1}`
+
+  it('all at once: each is told by itself, and the good ones are read', async () => {
+    const results = new Map(
+      (await read(NAMES.filter((name) => name !== 'endless').map(hostOf))).map((result) => [result.node, result]),
+    )
+    const failure = (name: string): string => results.get(hostOf(name))!.failure ?? ''
+    for (const name of ['good', 'noisy']) {
+      expect(failure(name), name).to.equal('')
+      expect(results.get(hostOf(name))!.files.get('iptables-save.txt')).to.equal('*nat\nCOMMIT\n')
+    }
+    expect(failure('cut')).to.contain('cut short')
+    expect(failure('killed')).to.contain('cut short')
+    expect(failure('hangs')).to.contain('time limit')
+    expect(failure('resets')).to.match(/broke|closed|cut short/)
+    for (const name of ['nologin', 'fish', 'garbage'])
+      expect(failure(name), name).to.contain('did not run the collector')
+    expect(failure('fish')).to.contain('Unknown command')
+    expect([...results.values()].filter(({failure: why}) => why === undefined)).to.have.length(2)
+  })
+
+  it('a gigabyte is not kept', async () => {
+    const before = process.memoryUsage().rss
+    const [result] = await read([hostOf('endless')], {}, 30_000)
+    expect(result!.failure).to.contain('more than 256 MB')
+    expect(process.memoryUsage().rss - before).to.be.below(900 * 1024 * 1024)
+  })
+
+  it('an sshd at its limit is tried again', async () => {
+    refusals = 2
+    const [result] = await read([hostOf('good')])
+    expect(result!.failure).to.equal(undefined)
+    refusals = 5
+    const [lost] = await read([hostOf('good')])
+    expect(lost!.failure).to.contain('closed the connection')
+    refusals = 0
+  })
+
+  for (const [what, options, reason, hint] of [
+    ['a key that it does not take', {identity: 'other'}, /accepts no key of ours/, /--ssh-identity/],
+    ['a key with a passphrase', {identity: 'locked'}, /accepts no key of ours/, /ssh-add/],
+    ['a revoked host key', {knownHosts: 'revoked'}, /is revoked/, /^$/],
+  ] as const)
+    it(what, async () => {
+      const paths = Object.fromEntries(Object.entries(options).map(([key, name]) => [key, join(folder, name)]))
+      const [result] = await read([hostOf('good')], paths)
+      expect(result!.failure).to.match(reason)
+      expect(result!.hint ?? '').to.match(hint)
+    })
+
+  it('a name that does not resolve, a port where nobody listens, a listener that says nothing', async () => {
+    const [lost] = await read(['no-such-host.invalid'])
+    expect(lost!.failure).to.match(/does not resolve/)
+    const silent = createServer((socket) => socket.on('error', () => undefined).resume())
+    await new Promise<void>((ready) => silent.listen(0, '127.0.0.1', ready))
+    const [mute] = await read(['127.0.0.1'], {port: (silent.address() as AddressInfo).port}, 8000)
+    expect(mute!.failure).to.match(/handshake|time limit/)
+    const free = (silent.address() as AddressInfo).port
+    await new Promise((closed) => silent.close(closed))
+    const [refused] = await read(['127.0.0.1'], {port: free})
+    expect(refused!.failure).to.match(/refuses the connection/)
+  })
+
+  it('two hundred nodes, sixteen at a time', async () => {
+    const hosts = Array.from({length: 200}, (_, at) => (at % 50 === 49 ? hostOf('cut') : `127.0.3.${at + 1}`))
+    let running = 0
+    let most = 0
+    const results = await read(hosts, {}, 30_000, (transport) => ({
+      ...transport,
+      run: async (...what) => {
+        most = Math.max(most, ++running)
+        try {
+          return await transport.run(...what)
+        } finally {
+          running--
+        }
+      },
+    }))
+    expect(results).to.have.length(200)
+    expect(results.filter(({failure}) => failure !== undefined).map(({node}) => node)).to.deep.equal(
+      Array.from({length: 4}, () => hostOf('cut')),
+    )
+    expect(most).to.be.at.most(16)
+  })
+})
