@@ -6,6 +6,7 @@ import {walk} from './dataplane/walk.js'
 import type {World} from './dataplane/world.js'
 import {discover, type Client, type Discovery} from './discovery/discover.js'
 import {dnsService} from './discovery/dns.js'
+import {plainPorts} from './discovery/ingress.js'
 import {endpointsOf, type ServiceEndpoint} from './intent/endpoints.js'
 import {frontendsOf, nodePortFrontends, servesFamily, type Frontend} from './intent/promise.js'
 import type {Service, ServicePort} from './model/kube.js'
@@ -25,6 +26,8 @@ export interface TraceOptions {
   readonly nodes?: readonly string[]
   /** Past the Service's own addresses, straight to its endpoints, as some Ingress controllers send. */
   readonly direct?: boolean
+  /** False: not the ways through plain ports of an Ingress controller. */
+  readonly plain?: boolean
 }
 
 /** What one kind of packet meets on some nodes: the same way on all of them. */
@@ -55,6 +58,8 @@ export interface TraceResult {
   readonly discovery: Discovery
   /** The way to the cluster DNS, where it was asked and a server of it fails. */
   readonly dns?: TraceResult
+  /** The ways from outside to ports of ingress-nginx that it passes on to this Service. */
+  readonly plain: readonly TraceResult[]
 }
 
 /** Traces one Service: every frontend from every kind of origin on every node, then what is wrong with it. */
@@ -69,6 +74,7 @@ export function trace(
   const dns = checked.findings.some(({name}) => name === 'dns-server-fails') ? dnsService(snapshot.cluster) : undefined
   return {
     service,
+    plain: options.plain === false ? [] : plainTraces(snapshot, world, service),
     ...(dns && dns !== service ? {dns: trace(snapshot, world, {service: dns, options: {port: '53'}})} : {}),
     paths,
     findings: checked.findings,
@@ -93,6 +99,21 @@ export function trace(
       }
     }),
   }
+}
+
+/** From outside to each port of the controller that its tcp-services and udp-services pass on to the Service. */
+function plainTraces(snapshot: Snapshot, world: World, service: Service): TraceResult[] {
+  return plainPorts(snapshot.cluster)
+    .filter((plain) => plain.service === service.id)
+    .flatMap(({port, protocol}) => {
+      const controller = snapshot.cluster.services.find(
+        ({labels, ports}) =>
+          labels['app.kubernetes.io/name'] === 'ingress-nginx' &&
+          ports.some((own) => own.port === port && own.protocol === protocol),
+      )
+      const options = {port: String(port), from: {kind: 'external', ranges: 'any'}, plain: false} as const
+      return controller ? [trace(snapshot, world, {service: controller, options})] : []
+    })
 }
 
 /** The pod that asks, when the trace starts at one. */

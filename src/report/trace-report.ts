@@ -31,6 +31,8 @@ export interface TraceReport {
   readonly discovery: Discovery
   /** The way to the cluster DNS, where a server of it fails. */
   readonly dns?: TraceReport
+  /** The ways from outside through plain ports of ingress-nginx. */
+  readonly plain?: readonly TraceReport[]
   readonly problems: readonly {
     readonly source: string
     readonly line: number
@@ -60,6 +62,7 @@ export function traceReport({
   problems,
   discovery,
   dns,
+  plain,
 }: TraceResult): TraceReport {
   return {
     apiVersion: 'svc-trace/v1',
@@ -95,6 +98,7 @@ export function traceReport({
     incomplete,
     discovery,
     ...(dns ? {dns: traceReport(dns)} : {}),
+    ...(plain.length > 0 ? {plain: plain.map(traceReport)} : {}),
     problems: problems.map(({file, line, message, text}) => ({
       source: file,
       line,

@@ -28,14 +28,14 @@ export function traceText(result: TraceResult, {color, width, wide}: Options): s
     ...findings.map((finding) => `\n${findingText(finding, style)}`),
     ...result.paths.map((path) => `\n${pathText(path, style)}`),
     openText(result, style),
-    ...(result.dns
-      ? [
-          `\n${style.ink.bold(`── the cluster DNS: ${safeLine(result.dns.service.id)}`)}\n`,
-          traceText(result.dns, {color, width, wide}),
-        ]
-      : []),
+    ...result.plain.map((plain) => attached(`through ingress-nginx: ${plain.service.id}`, plain, {color, width, wide})),
+    ...(result.dns ? [attached(`the cluster DNS: ${result.dns.service.id}`, result.dns, {color, width, wide})] : []),
   ].join('')
 }
+
+/** Another trace that belongs to this one. */
+const attached = (title: string, result: TraceResult, options: Options): string =>
+  `\n${paint(options.color).bold(`── ${safeLine(title)}`)}\n${traceText(result, options)}`
 
 /** One line that says whether it works. */
 function answer({service, paths, findings}: TraceResult, {ink}: Style): string {

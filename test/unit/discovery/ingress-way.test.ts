@@ -5,6 +5,7 @@ import {allRoutes, backendPort, classOf, controllerService, plainPorts} from '..
 import {buildWorld} from '../../../src/engine.js'
 import {ingressTraceText} from '../../../src/report/ingress-trace.js'
 import {snapshotFromFiles, type Snapshot} from '../../../src/snapshot/snapshot.js'
+import {trace} from '../../../src/trace.js'
 import {traceIngress, type IngressTrace} from '../../../src/trace-ingress.js'
 import {oneNode} from '../../helpers/node.js'
 
@@ -233,6 +234,21 @@ describe('the controller of an Ingress', () => {
       {port: 9000, protocol: 'TCP', service: 'default/web', servicePort: '80'},
       {port: 53, protocol: 'UDP', service: 'kube-system/kube-dns', servicePort: '53'},
     ])
+  })
+})
+
+describe('a plain port of ingress-nginx', () => {
+  it('is traced from outside with the Service that it leads to', () => {
+    const snapshot = shop((all) =>
+      all.set(
+        'api/configmaps.json',
+        items({metadata: meta('tcp-services', 'ingress-nginx'), data: {443: 'default/web:80'}}),
+      ),
+    )
+    const {plain} = trace(snapshot, buildWorld(snapshot), {service: snapshot.cluster.services[0]!})
+    expect(
+      plain.map(({service, paths}) => [service.name, new Set(paths.map(({origin}) => origin.kind))]),
+    ).to.deep.equal([['entry', new Set(['external'])]])
   })
 })
 
