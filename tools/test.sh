@@ -18,7 +18,7 @@ sh tools/setup.sh
 npm run --silent lint
 log="$(mktemp)"
 status=0
-npx mocha 'test/unit/**/*.test.ts' 'test/corpus/*.test.ts' 'test/kernel/**/*.test.ts' 'test/e2e/*.test.ts' "$@" >"$log" 2>&1 || status=$?
+npx mocha 'test/unit/**/*.test.ts' 'test/corpus/*.test.ts' 'test/kernel/**/*.test.ts' 'test/e2e/*.test.ts' 'test/fuzz/*.test.ts' "$@" >"$log" 2>&1 || status=$?
 cat "$log"
 passed="$(sed -n 's/^ *\([0-9][0-9]*\) passing.*/\1/p' "$log" | tail -n 1)"
 failed="$(sed -n 's/^ *\([0-9][0-9]*\) failing.*/\1/p' "$log" | tail -n 1)"
