@@ -86,6 +86,36 @@ export function findTarget(
   return {service, ingress: {route, port}}
 }
 
+/** Up to so many nodes are all read: that is one wave (`--parallel`). */
+const FEW_NODES = 16
+
+/**
+ * The nodes whose rules decide about one Service: those with endpoints, the one that the client is on, and one without
+ * any endpoint, for what is the same everywhere. Undefined: there are so few that all are read.
+ */
+export function nodesThatMatter({cluster}: Snapshot, service: Service, from?: string): string[] | undefined {
+  if (cluster.nodes.length <= FEW_NODES) return undefined
+  const withEndpoint = new Set(
+    cluster.slices
+      .filter((slice) => slice.service === service.id)
+      .flatMap(({endpoints}) => endpoints.flatMap(({node}) => node ?? [])),
+  )
+  const [kind, ...rest] = (from ?? '').split('/')
+  const client =
+    kind === 'node' || kind === 'no'
+      ? rest[0]
+      : cluster.pods?.find(({id}) => id === (rest.length === 2 ? rest.join('/') : `${service.namespace}/${rest[0]}`))
+          ?.node
+  const names = cluster.nodes.map(({name}) => name)
+  const without = names.find((name) => !withEndpoint.has(name))
+  const wanted = new Set([
+    ...withEndpoint,
+    ...(client === undefined ? [] : [client]),
+    ...(without === undefined ? [] : [without]),
+  ])
+  return names.filter((name) => wanted.has(name))
+}
+
 const KINDS = new Set(['svc', 'service', 'services'])
 
 function readings(text: string, namespace: string): {ns: string; name: string}[] {

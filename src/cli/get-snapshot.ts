@@ -1,13 +1,13 @@
 import {SvcTraceError} from '../model/errors.js'
 import type {Snapshot} from '../snapshot/snapshot.js'
-import type {LiveFlags} from './live.js'
+import type {ChooseNodes, LiveFlags} from './live.js'
 
 export interface SnapshotFlags extends LiveFlags {
   readonly snapshot?: string | undefined
 }
 
 /** The saved snapshot that was named, or one taken now. */
-export async function getSnapshot(flags: SnapshotFlags): Promise<Snapshot> {
+export async function getSnapshot(flags: SnapshotFlags, choose?: ChooseNodes): Promise<Snapshot> {
   if (flags.snapshot !== undefined) {
     if (flags['ask-dns'])
       throw new SvcTraceError(
@@ -18,5 +18,5 @@ export async function getSnapshot(flags: SnapshotFlags): Promise<Snapshot> {
     return loadSnapshot(flags.snapshot)
   }
   const {takeSnapshot} = await import('./live.js')
-  return takeSnapshot(flags)
+  return takeSnapshot(flags, choose)
 }

@@ -36,21 +36,26 @@ export interface LiveFlags extends ConnectionFlags {
 }
 
 /** Takes a snapshot of the live cluster: the API first, then its nodes. */
-export async function takeSnapshot(flags: LiveFlags): Promise<Snapshot> {
-  return snapshotFromFiles(await collectFiles(flags))
+export async function takeSnapshot(flags: LiveFlags, choose?: ChooseNodes): Promise<Snapshot> {
+  return snapshotFromFiles(await collectFiles(flags, choose))
 }
 
+/** Which nodes matter for a question, from what the API says; undefined: all of them. */
+export type ChooseNodes = (api: Snapshot) => readonly string[] | undefined
+
 /** The same as files, for saving. */
-export async function collectFiles(flags: LiveFlags): Promise<Map<string, string>> {
+export async function collectFiles(flags: LiveFlags, choose?: ChooseNodes): Promise<Map<string, string>> {
   const stop = interruption()
   const connection = readConnection(flags)
   const api = await connect(connection, flags, stop)
   try {
     const {files, forbidden} = await readClusterFiles(api, connection.namespace)
-    const {cluster} = snapshotFromFiles(files)
+    const known = snapshotFromFiles(files)
+    const {cluster} = known
+    const chosen = flags.node ?? choose?.(known)
     if (flags['ask-dns'] && flags['api-only'])
       throw new SvcTraceError('BadUsage', '--ask-dns asks from a node, and --api-only reads none')
-    const wanted = flags['api-only'] ? [] : nodeTargets(cluster.nodes, flags)
+    const wanted = flags['api-only'] ? [] : nodeTargets(cluster.nodes, {...flags, node: chosen})
     const transport = await transportFor(flags, {connection, pods: cluster.raw['pods'] ?? []})
     const results = await readNodes(wanted, transport, {flags, signal: stop})
     for (const {node, files: own} of results) for (const [file, text] of own) files.set(`nodes/${node}/${file}`, text)

@@ -1,7 +1,7 @@
 import {Args, Command, Flags} from '@oclif/core'
 import {EXIT_CODES, sourceFlags} from '../cli/flags.js'
 import {getSnapshot} from '../cli/get-snapshot.js'
-import {findTarget, refuseUnknownNodes} from '../select.js'
+import {findTarget, nodesThatMatter, refuseUnknownNodes} from '../select.js'
 import {terminal} from '../cli/terminal.js'
 import {traceOptions} from '../cli/trace-options.js'
 import {buildWorld} from '../engine.js'
@@ -10,6 +10,7 @@ import type {Service} from '../model/kube.js'
 import {gateOf, type FailOn} from '../report/gate.js'
 import {formatIngressTrace, formatTrace} from '../report/trace-formats.js'
 import {traceIngress} from '../trace-ingress.js'
+import type {Snapshot} from '../snapshot/snapshot.js'
 import {trace, type TraceResult} from '../trace.js'
 
 export default class Trace extends Command {
@@ -41,6 +42,9 @@ export default class Trace extends Command {
     port: Flags.string({description: 'only this port of the Service: number, NodePort or name'}),
     host: Flags.string({description: 'with ingress/NAME: the host of the request'}),
     path: Flags.string({description: 'with ingress/NAME: the path of the request; default /'}),
+    'all-nodes': Flags.boolean({
+      description: 'in a large cluster read all nodes, not only those with endpoints and one more',
+    }),
     output: Flags.string({
       char: 'o',
       description: 'form of the output',
@@ -58,7 +62,10 @@ export default class Trace extends Command {
 
   async run(): Promise<void> {
     const {args, flags} = await this.parse(Trace)
-    const snapshot = await getSnapshot(flags)
+    const snapshot = await getSnapshot(flags, (api) =>
+      flags['all-nodes'] ? undefined : nodesThatMatter(api, findTarget(api, args.name, flags).service, flags.from),
+    )
+    if (flags.snapshot === undefined && flags.node === undefined) tellLeftOut(snapshot)
     const {service, ingress} = findTarget(snapshot, args.name, flags)
     refuseUnknownNodes(snapshot, flags.node)
     const world = buildWorld(snapshot)
@@ -102,3 +109,11 @@ export default class Trace extends Command {
 
 /** Ways that the flags left none of say nothing; Services without an address of their own have none to begin with. */
 const hasWays = ({type, headless}: Service): boolean => type !== 'ExternalName' && !headless
+
+/** What was left out on purpose is said, so that nobody takes it for looked at. */
+function tellLeftOut({info, nodes}: Snapshot): void {
+  if (info.skipped.length > 0 && nodes.size > 0)
+    process.stderr.write(
+      `note: ${nodes.size} of ${nodes.size + info.skipped.length} nodes were read; the others with --all-nodes or --node\n`,
+    )
+}
