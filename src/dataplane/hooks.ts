@@ -72,6 +72,8 @@ export function runHook(walker: Walker, hook: Hook, options: HookOptions): HookR
     const result = step.run()
     if (result !== undefined) return result
   }
+  // nf_conntrack_confirm is the last thing that these hooks do
+  if ((hook === 'INPUT' || hook === 'POSTROUTING') && packet.connection) packet.connection.confirmed = true
   return undefined
 }
 
@@ -189,14 +191,16 @@ function trackError(packet: Packet, about: Tuple, list: readonly Connection[]): 
   return undefined
 }
 
-function begin({src, sport, dst, dport}: Packet): Connection {
+function begin({protocol, src, sport, dst, dport}: Packet): Connection {
   return {
+    protocol,
     original: {src, sport, dst, dport},
     reply: {src: dst, sport: dport, dst: src, dport: sport},
     dnat: false,
     snat: false,
     dstDone: false,
     srcDone: false,
+    confirmed: false,
     mark: 0,
   }
 }
@@ -219,6 +223,7 @@ function remembered(walker: Walker, {known}: HookOptions): Connection | undefine
   })
   const {original, reply} = entry
   return {
+    protocol: packet.protocol,
     original: {
       src: original.source,
       sport: original.sourcePort,
@@ -230,6 +235,7 @@ function remembered(walker: Walker, {known}: HookOptions): Connection | undefine
     snat: reply.destination !== original.source,
     dstDone: true,
     srcDone: true,
+    confirmed: true,
     mark: entry.mark,
   }
 }

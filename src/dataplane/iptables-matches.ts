@@ -1,7 +1,7 @@
 import {table} from '../util/table.js'
 import type {IptablesRule, RuleMatch, RuleOption} from '../parse/iptables.js'
 import {maskLength, parseAddress, parseRange, prefixRange, type Range} from '../util/ip.js'
-import {CLIENT, protocolNumber, UNKNOWN_DEVICE, type Packet, type Party, type Tuple} from './packet.js'
+import {CLIENT, protocolNumber, seenReply, UNKNOWN_DEVICE, type Packet, type Party, type Tuple} from './packet.js'
 import type {Walker} from './walker.js'
 
 /** Does the packet meet the condition? May ask the walker about what no dump tells. */
@@ -145,9 +145,9 @@ const tuplePort =
 
 const STATUS: Readonly<Record<string, (packet: Packet) => boolean>> = {
   EXPECTED: () => false,
-  SEEN_REPLY: ({replyDirection}) => replyDirection,
+  SEEN_REPLY: seenReply,
   ASSURED: () => false,
-  CONFIRMED: ({replyDirection}) => replyDirection,
+  CONFIRMED: ({connection}) => connection?.confirmed ?? false,
   NONE: () => false,
 }
 
@@ -157,7 +157,10 @@ const conntrack: Module = {
     ([protocol]) =>
     ({packet}) =>
       packet.connection !== undefined &&
-      [packet.protocol.toLowerCase(), String(protocolNumber(packet))].includes((protocol ?? '').toLowerCase()),
+      [
+        packet.connection.protocol.toLowerCase(),
+        String(protocolNumber({...packet, protocol: packet.connection.protocol})),
+      ].includes((protocol ?? '').toLowerCase()),
   ctorigsrc: tupleTest(({original}) => original.src),
   ctorigdst: tupleTest(({original}) => original.dst),
   ctreplsrc: tupleTest(({reply}) => reply.src),

@@ -2,7 +2,7 @@ import {table} from '../util/table.js'
 import type {NftJson, NftObject} from '../parse/nft.js'
 import {parseAddress, parseRange, prefixRange, type Address, type Range} from '../util/ip.js'
 
-import {CLIENT, EPHEMERAL, protocolNumber, UNKNOWN_DEVICE, type Packet, type Party} from './packet.js'
+import {CLIENT, seenReply, EPHEMERAL, protocolNumber, UNKNOWN_DEVICE, type Packet, type Party} from './packet.js'
 import type {Walker} from './walker.js'
 
 /** What an expression yields for a packet. `kind` says how constants on the other side are to be read. */
@@ -198,7 +198,7 @@ function conntrack(packet: Packet, body: NftObject): Datum {
     case 'direction':
       return {kind: 'number', value: packet.replyDirection ? 1 : 0}
     case 'protocol':
-      return {kind: 'protocol', value: protocolNumber(packet)}
+      return {kind: 'protocol', value: protocolNumber({...packet, protocol: connection.protocol})}
     case 'l3proto':
       return {kind: 'number', value: packet.family === 4 ? 2 : 10}
     case 'saddr':
@@ -217,10 +217,11 @@ function conntrack(packet: Packet, body: NftObject): Datum {
 }
 
 /** include/uapi/linux/netfilter/nf_conntrack_common.h, enum ip_conntrack_status */
-function statusBits({connection, replyDirection}: Packet): string[] {
-  const {dnat, snat, dstDone, srcDone} = connection!
+function statusBits(packet: Packet): string[] {
+  const {dnat, snat, dstDone, srcDone, confirmed} = packet.connection!
   return [
-    ...(replyDirection ? ['seen-reply', 'confirmed'] : []),
+    ...(seenReply(packet) ? ['seen-reply'] : []),
+    ...(confirmed ? ['confirmed'] : []),
     ...(dnat ? ['dnat'] : []),
     ...(snat ? ['snat'] : []),
     ...(dstDone ? ['dstnat-done'] : []),

@@ -25,6 +25,8 @@ export interface Tuple {
 
 /** An entry of conntrack (include/net/netfilter/nf_conntrack.h): NAT lives in the difference of its two tuples. */
 export interface Connection {
+  /** Of the connection: an ICMP error about it has another one. */
+  readonly protocol: Packet['protocol']
   readonly original: Tuple
   /** As seen on replies, before they are translated back. */
   readonly reply: Tuple
@@ -34,6 +36,8 @@ export interface Connection {
   /** NAT of that direction is set up, maybe to «no change»: later chains are not asked (IPS_*_NAT_DONE). */
   dstDone: boolean
   srcDone: boolean
+  /** It has left the node or reached a process once: it is in the table (IPS_CONFIRMED). */
+  confirmed: boolean
   mark: number
 }
 
@@ -90,5 +94,8 @@ export const FRESH = {
   replyDirection: false,
   ipvs: undefined,
 } as const
+
+/** Has conntrack seen an answer? An error about a packet (ICMP, a reset by a rule) is related, and sets no IPS_SEEN_REPLY. */
+export const seenReply = ({replyDirection, state}: Packet): boolean => replyDirection && state !== 'RELATED'
 
 export const isLoopbackParty = (party: Party): boolean => party !== CLIENT && isLoopback(party)

@@ -150,7 +150,7 @@ describe('nodes that fail, each in its own way', function () {
     expect(failure('cut')).to.contain('cut short')
     expect(failure('killed')).to.contain('cut short')
     expect(failure('hangs')).to.contain('time limit')
-    expect(failure('resets')).to.match(/broke|closed|cut short/)
+    expect(failure('resets')).to.match(/broke|closed|cut short|does not run commands/)
     for (const name of ['nologin', 'fish', 'garbage'])
       expect(failure(name), name).to.contain('did not run the collector')
     expect(failure('fish')).to.contain('Unknown command')
