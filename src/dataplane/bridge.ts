@@ -114,11 +114,11 @@ export class Bridge {
     packet.oif = device
     packet.physout = UNKNOWN_DEVICE
     this.walker.hop('route', `stays on bridge ${device}`)
-    return (
-      this.journey.stack.hook('FORWARD', packet) ??
-      this.journey.stack.hook('POSTROUTING', packet) ??
-      this.deliver(machine, packet, {device, pod})
-    )
+    const stopped = this.journey.stack.hook('FORWARD', packet)
+    if (stopped) return stopped
+    // br_nf_post_routing names no incoming device
+    packet.iif = ''
+    return this.journey.stack.hook('POSTROUTING', packet) ?? this.deliver(machine, packet, {device, pod})
   }
 
   /** A frame is not even considered for the port that it came by, unless hairpin mode is on (br_forward.c, should_deliver). */
