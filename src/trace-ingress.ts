@@ -61,7 +61,10 @@ export function traceIngress(
       ? {
           entry: trace(snapshot, world, {
             service: own,
-            options: entryOptions(own, route, {...shared, ...(from ? {from} : {})}),
+            options: {
+              ...entryOptions(own, route, {...shared, ...(from ? {from} : {})}),
+              direct: found.onNodes,
+            },
           }),
         }
       : {}),
@@ -69,7 +72,7 @@ export function traceIngress(
     how: past ? 'pod' : 'service',
     notes: [
       ...(problem === undefined ? [] : [`no controller takes it: ${problem}`]),
-      ...(own ? [] : [controllerNote(onNodes)]),
+      ...(own && !found.onNodes ? [] : [controllerNote(onNodes)]),
       ...(found?.by === 'label' ? [`that ${own!.id} is its controller's Service is a guess by its labels`] : []),
       ...(past || controller === undefined || usesServiceAddress(cluster, route)
         ? []

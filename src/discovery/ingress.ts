@@ -192,6 +192,8 @@ export interface ControllerService {
   readonly service: Service
   /** How it was found; by a label it is a guess. */
   readonly by: 'address' | 'label'
+  /** Its pods are on their nodes' own network, and clients go to them there. */
+  readonly onNodes: boolean
 }
 
 /**
@@ -206,11 +208,16 @@ export function controllerService(cluster: ClusterState, route: IngressRoute): C
       addresses.has(one),
     ),
   )
-  if (byAddress) return {service: byAddress, by: 'address'}
+  if (byAddress) return {service: byAddress, by: 'address', onNodes: false}
   const labelled = outside.filter(isOfController(cluster, route))
   // of several the one that a load balancer stands before
   const service = labelled.find(({type}) => type === 'LoadBalancer') ?? labelled[0]
-  return service && {service, by: 'label'}
+  if (service) return {service, by: 'label', onNodes: false}
+  // without one, pods on the nodes' own network are reached there; any Service of theirs names them
+  const own = cluster.services.find(isOfController(cluster, route))
+  return own && hostNetworkControllers(cluster, route).length > 0
+    ? {service: own, by: 'label', onNodes: true}
+    : undefined
 }
 
 function isOfController(cluster: ClusterState, route: IngressRoute): (object: Pick<Pod, 'labels'>) => boolean {

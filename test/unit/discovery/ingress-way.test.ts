@@ -129,6 +129,26 @@ describe('the whole way through an Ingress', () => {
       all.set('api/pods.json', items(...pods.items, own))
     }
     expect(traced(shop(onNode)).notes.join()).to.contain('listens on the nodes themselves: ingress/edge on n1')
+    expect(traced(shop(onNode)).entry).to.equal(undefined)
+    const named = (all: Map<string, string>): void => {
+      onNode(all)
+      const services = JSON.parse(all.get('api/services.json')!) as {items: object[]}
+      const metadata = meta('edge', 'ingress', {labels: {'app.kubernetes.io/name': 'ingress-nginx'}})
+      const ports = [{name: 'https', port: 443, targetPort: 443, protocol: 'TCP'}]
+      all.set('api/services.json', items(...services.items, {metadata, spec: {clusterIP: 'None', ports}}))
+      const slices = JSON.parse(all.get('api/endpointslices.json')!) as {items: object[]}
+      const edge = {
+        metadata: meta('edge-1', 'ingress', {labels: {'kubernetes.io/service-name': 'edge'}}),
+        addressType: 'IPv4',
+        ports: [{name: 'https', port: 443, protocol: 'TCP'}],
+        endpoints: [{addresses: ['192.0.2.11'], nodeName: 'n1', conditions: {ready: true}}],
+      }
+      all.set('api/endpointslices.json', items(...slices.items, edge))
+    }
+    const {entry} = traced(shop(named))
+    expect(
+      entry?.paths.map(({frontend, origin}) => [frontend.kind, frontend.address, frontend.port, origin.kind]),
+    ).to.deep.equal([['endpoint', '192.0.2.11', 443, 'external']])
   })
 
   it('begins where the client is, and behind the controller with the controller', () => {
