@@ -8,8 +8,7 @@ const rule = (
   host: string | undefined,
   path: string,
   pathType: string,
-  name: string,
-  port: object = {number: 80},
+  ...[name, port = {number: 80}]: [name: string, port?: object]
 ): object => ({
   ...(host === undefined ? {} : {host}),
   http: {paths: [{path, pathType, backend: {service: {name, port}}}]},
@@ -106,7 +105,8 @@ describe('Ingress', () => {
       ingress('two', {rules: [rule('h', '/', 'Prefix', 'web'), rule('i', '/', 'Prefix', 'gone')]}),
       ingress('port', {rules: [rule('h', '/', 'Prefix', 'web', {number: 81})]}),
     )
-    const find = (word: string, request: object = {}): unknown => findTarget(state, word, {namespace: 'd', ...request})
+    const find = (word: string, request: object = {}): ReturnType<typeof findTarget> =>
+      findTarget(state, word, {namespace: 'd', ...request})
     expect(find('ingress/one').ingress?.port.port).to.equal(80)
     expect(() => find('ingress/two')).to.throw('several hosts')
     expect(() => find('ingress/two', {host: 'i'})).to.throw('d/gone, which does not exist')

@@ -73,7 +73,7 @@ describe('nodes that fail, each in its own way', function () {
     folder = mkdtempSync(join(tmpdir(), 'svct-ssh-'))
     const host = utils.generateKeyPairSync('ed25519')
     const user = utils.generateKeyPairSync('ed25519')
-    const locked = utils.generateKeyPairSync('ed25519', {passphrase: 'secret', cipher: 'aes256-ctr'})
+    const locked = utils.generateKeyPairSync('ed25519', {passphrase: 'secret', cipher: 'aes256-ctr', rounds: 4})
     const other = utils.generateKeyPairSync('ed25519')
     for (const [name, {private: own}] of Object.entries({id: user, locked, other}))
       writeFileSync(join(folder, name), own, {mode: 0o600})
