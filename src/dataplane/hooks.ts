@@ -115,18 +115,42 @@ function groupsOf(chains: readonly BaseChain[]): BaseChain[][] {
 
 /**
  * Filter chains of the same priority run in the order of their registration, which no dump shows. That matters when
- * two of them would end the packet in different ways.
+ * two of them would end the packet in different ways, or when one writes a mark that another may ask for.
  */
-function runFilters(walker: Walker, hook: Hook, group: readonly BaseChain[]): End | undefined {
+function runFilters(
+  walker: Walker,
+  hook: Hook,
+  group: readonly BaseChain[],
+  /** How often they may still change places: answers about three of them may go round in a circle. */
+  turns = group.length,
+): End | undefined {
   for (let at = 0; at < group.length; at++) {
     const before = save(walker)
+    const marks = marksOf(walker)
     const end = endOf(group[at]!, walker)
     if (end)
       return at + 1 < group.length
         ? firstToEnd(walker, {hook, before, end, chain: group[at]!, others: group.slice(at + 1)})
         : end
+    const other = group[at + 1]
+    if (other && turns > 0 && marksOf(walker) !== marks && !runsBefore(walker, hook, [group[at]!, other])) {
+      load(walker, before)
+      return runFilters(walker, hook, [...group.slice(at + 1), group[at]!], turns - 1)
+    }
   }
   return undefined
+}
+
+const marksOf = ({packet}: Walker): string => `${packet.mark} ${packet.connection?.mark ?? ''}`
+
+/** Whether the one runs before the other; the same answer whoever of them is asked about first. */
+function runsBefore(walker: Walker, hook: Hook, [chain, other]: readonly [BaseChain, BaseChain]): boolean {
+  const [first, second] = [chain.name, other.name].sort()
+  const answer = walker.assume(`order:${hook}:${first}:${second}`, [
+    `if ${first} runs before ${second}`,
+    `if ${second} runs before ${first}`,
+  ])
+  return answer === (chain.name === first)
 }
 
 interface Ending {
