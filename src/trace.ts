@@ -58,6 +58,8 @@ export interface TraceResult {
   readonly discovery: Discovery
   /** The way to the cluster DNS, where it was asked and a server of it fails. */
   readonly dns?: TraceResult
+  /** Nodes that were not read, because nobody asked for them or on purpose. */
+  readonly leftOut: readonly string[]
   /** The ways from outside to ports of ingress-nginx that it passes on to this Service. */
   readonly plain: readonly TraceResult[]
 }
@@ -74,6 +76,7 @@ export function trace(
   const dns = checked.findings.some(({name}) => name === 'dns-server-fails') ? dnsService(snapshot.cluster) : undefined
   return {
     service,
+    leftOut: snapshot.info.skipped,
     plain: options.plain === false ? [] : plainTraces(snapshot, world, service),
     ...(dns && dns !== service ? {dns: trace(snapshot, world, {service: dns, options: {port: '53'}})} : {}),
     paths,
@@ -329,7 +332,7 @@ function originName(origin: Origin): string {
 }
 
 /** One outcome for all, or `mixed`. */
-export function overall(parts: readonly ClientFates[]): TracedPath['outcome'] {
+function overall(parts: readonly ClientFates[]): TracedPath['outcome'] {
   const outcomes = new Set(parts.flatMap(({fates}) => fates.map(({outcome}: Fate) => outcome)))
   return outcomes.size === 1 ? [...outcomes][0]! : 'mixed'
 }

@@ -21,7 +21,7 @@ interface Extra {
   readonly text?: string
 }
 
-export function apiFinding(
+function apiFinding(
   name: CodeName,
   service: Service,
   message: string,

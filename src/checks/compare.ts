@@ -139,6 +139,9 @@ function nodeNetworks(world: World, family: Family): Range[] {
   ])
 }
 
+/** A rule for more than a /12 or a /48 is not about one node's containers: it changes other clients' addresses. */
+const LARGEST: Readonly<Record<Family, bigint>> = {4: 2n ** 20n, 6: 2n ** 80n}
+
 /** Networks that a node masquerades unless they leave by their own device (`-s NET ! -o docker0 -j MASQUERADE`): containers of its own. */
 const ownContainers = ({state}: Machine, family: Family): Range[] =>
   state
@@ -148,6 +151,7 @@ const ownContainers = ({state}: Machine, family: Family): Range[] =>
       ({target, source, outInterface}) => target?.name === 'MASQUERADE' && source?.not === false && outInterface?.not,
     )
     .flatMap(({source}) => parseRange(source!.value) ?? [])
+    .filter(({lo, hi}) => BigInt(hi) - BigInt(lo) < LARGEST[family])
 
 /** Is the device's network behind the node: one of pods, or of containers on a bridge other than the one that the node itself is reached by? */
 function isBehind(machine: Machine, {device, address, length}: LocalAddress, world: World): boolean {

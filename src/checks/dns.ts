@@ -21,16 +21,22 @@ export function checkDns(cluster: ClusterState, states: readonly NodeState[], se
     return json === undefined ? [] : [{state, ...readAnswers(json)}]
   })
   return {
-    findings: all.flatMap(({state, asked}) => [
-      ...silentServers(cluster, state, asked),
-      ...wrongAnswers(cluster, state, {asked, services}),
-    ]),
+    findings: all.flatMap(({state, asked: every}) => {
+      const asked = every.filter((server) => !isOtherDomain(cluster, server))
+      return [...silentServers(cluster, state, asked), ...wrongAnswers(cluster, state, {asked, services})]
+    }),
     incomplete: all.flatMap(({state, asked, incomplete}) =>
       [
         ...incomplete,
         ...asked.flatMap((server) =>
           server.unasked === undefined ? [] : [`DNS ${describe(server)} could not be asked: ${server.unasked}`],
         ),
+        ...asked
+          .filter((server) => isOtherDomain(cluster, server))
+          .map(
+            (server) =>
+              `DNS ${describe(server)} knows none of the names: ${clusterDomain(cluster).domain} is assumed and may not be the cluster’s domain`,
+          ),
         ...unanswered(cluster, asked, services),
       ].map((reason) => ({node: state.name, reason})),
     ),
@@ -65,19 +71,15 @@ function silentServers(cluster: ClusterState, state: NodeState, asked: readonly 
       services: [dnsService(cluster)?.id ?? 'kube-system/kube-dns'],
       node: state.name,
       frontends: [server.server],
-      message: `DNS ${describe(server)} gives ${server.failure === undefined ? statusesOf(server) : 'no answer'}, asked from ${state.name}${domainDoubt(cluster, server)}${server.failure === undefined ? '' : `: ${server.failure}`}`,
+      message: `DNS ${describe(server)} gives ${server.failure === undefined ? statusesOf(server) : 'no answer'}, asked from ${state.name}${server.failure === undefined ? '' : `: ${server.failure}`}`,
       evidence: evidenceOf(state, server, server.failure ?? statusesOf(server)),
     }),
   )
 }
 
-/** Where every name is unknown, ours may be wrong, not theirs. */
-function domainDoubt(cluster: ClusterState, server: AskedServer): string {
-  const {domain, assumed} = clusterDomain(cluster)
-  return assumed && server.answers.some(({status}) => status === 'NXDOMAIN')
-    ? ` (is ${domain} the cluster’s domain? it is assumed)`
-    : ''
-}
+/** Every name is unknown there, and the domain is only assumed: it may be ours that is wrong, not their answers. */
+const isOtherDomain = (cluster: ClusterState, {answers}: AskedServer): boolean =>
+  clusterDomain(cluster).assumed && answers.length > 0 && answers.every(({status}) => status === 'NXDOMAIN')
 
 const statusesOf = ({answers}: AskedServer): string => [...new Set(answers.map(({status}) => status))].join(', ')
 

@@ -29,7 +29,7 @@ export function otherProxy(state: NodeState): string | undefined {
 }
 
 /** What kube-proxy's rules themselves tell of its mode. */
-export function modeFromRules(state: NodeState): ProxyMode | undefined {
+function modeFromRules(state: NodeState): ProxyMode | undefined {
   if (hasLink(state, /^kube-ipvs0$/) && (state.ipvs?.virtualServers.length ?? 0) > 0) return 'ipvs'
   if ([...(state.nft?.tables.values() ?? [])].some(({name}) => name === 'kube-proxy')) return 'nftables'
   if (hasChain(state, /^KUBE-PORTALS-(HOST|CONTAINER)$/)) return 'userspace'

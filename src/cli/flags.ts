@@ -1,7 +1,7 @@
 import {Flags} from '@oclif/core'
 
 /** Flags that kubectl's users expect on every command; names and letters as in `kubectl options`. */
-export const kubeFlags = {
+const kubeFlags = {
   namespace: Flags.string({char: 'n', description: 'namespace of the Service'}),
   context: Flags.string({description: 'context of the kubeconfig', helpGroup: 'KUBECTL'}),
   cluster: Flags.string({description: 'cluster of the kubeconfig', helpGroup: 'KUBECTL'}),
@@ -33,7 +33,7 @@ export const kubeFlags = {
 }
 
 /** How to reach the nodes. */
-export const nodeFlags = {
+const nodeFlags = {
   via: Flags.string({
     description: 'way into the nodes',
     options: ['auto', 'ssh', 'openssh', 'exec', 'local'],
@@ -69,15 +69,15 @@ export const nodeFlags = {
   'node-timeout': Flags.string({description: 'time limit for one node', default: '60s', helpGroup: 'NODES'}),
 }
 
-export const snapshotFlag = Flags.string({
+const snapshotFlag = Flags.string({
   description: 'read a saved snapshot (folder or .tar.gz) instead of a live cluster',
 })
-export const onlyNodes = Flags.string({
+const onlyNodes = Flags.string({
   description: 'only these nodes (may be repeated)',
   multiple: true,
   multipleNonGreedy: true,
 })
-export const noColor = Flags.boolean({description: 'no colour (also: NO_COLOR=1)'})
+const noColor = Flags.boolean({description: 'no colour (also: NO_COLOR=1)'})
 
 /** What every command takes that reads nodes. */
 export const liveFlags = {node: onlyNodes, ...kubeFlags, ...nodeFlags, 'no-color': noColor}

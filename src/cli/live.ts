@@ -127,7 +127,7 @@ async function runInPods(flags: LiveFlags, {connection, pods}: Reach): Promise<R
   return (node, command, signal) => exec(podOn(node, pods, flags['exec-pod']), command, signal)
 }
 
-export function podOn(node: string, pods: readonly KubeObject[], wanted: string | undefined): ExecPod {
+function podOn(node: string, pods: readonly KubeObject[], wanted: string | undefined): ExecPod {
   const [namespace, name] = wanted?.includes('/') ? wanted.split('/') : ['kube-system', wanted]
   const found = pods
     .filter(({spec}) => spec?.['nodeName'] === node)

@@ -10,7 +10,6 @@ import type {Service} from '../model/kube.js'
 import {gateOf, type FailOn} from '../report/gate.js'
 import {formatIngressTrace, formatTrace} from '../report/trace-formats.js'
 import {traceIngress} from '../trace-ingress.js'
-import type {Snapshot} from '../snapshot/snapshot.js'
 import {trace, type TraceResult} from '../trace.js'
 
 export default class Trace extends Command {
@@ -65,7 +64,6 @@ export default class Trace extends Command {
     const snapshot = await getSnapshot(flags, (api) =>
       flags['all-nodes'] ? undefined : nodesThatMatter(api, findTarget(api, args.name, flags).service, flags.from),
     )
-    if (flags.snapshot === undefined && flags.node === undefined) tellLeftOut(snapshot)
     const {service, ingress} = findTarget(snapshot, args.name, flags)
     refuseUnknownNodes(snapshot, flags.node)
     const world = buildWorld(snapshot)
@@ -109,11 +107,3 @@ export default class Trace extends Command {
 
 /** Ways that the flags left none of say nothing; Services without an address of their own have none to begin with. */
 const hasWays = ({type, headless}: Service): boolean => type !== 'ExternalName' && !headless
-
-/** What was left out on purpose is said, so that nobody takes it for looked at. */
-function tellLeftOut({info, nodes}: Snapshot): void {
-  if (info.skipped.length > 0 && nodes.size > 0)
-    process.stderr.write(
-      `note: ${nodes.size} of ${nodes.size + info.skipped.length} nodes were read; the others with --all-nodes or --node\n`,
-    )
-}

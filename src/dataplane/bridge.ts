@@ -1,11 +1,11 @@
 import {familyOf, inRange, prefixRange, type Address} from '../util/ip.js'
 import {dropped, unknown, type Result} from './arrival.js'
-import type {Journey} from './journey.js'
+import {JourneyPart} from './journey-part.js'
 import type {Machine} from './machine.js'
 import {endpointText} from './nat.js'
 import {CLIENT, UNKNOWN_DEVICE, type Packet} from './packet.js'
-import type {End, Walker} from './walker.js'
-import type {PodPlace, World} from './world.js'
+import type {End} from './walker.js'
+import type {PodPlace} from './world.js'
 
 /** The bridge that a packet is on, and the pod whose port it came in by. */
 interface BridgeWay {
@@ -14,21 +14,7 @@ interface BridgeWay {
 }
 
 /** The bridge of a node that pods hang on; with br_netfilter its frames pass the hooks as well. */
-export class Bridge {
-  private readonly journey: Journey
-
-  constructor(journey: Journey) {
-    this.journey = journey
-  }
-
-  private get world(): World {
-    return this.journey.world
-  }
-
-  private get walker(): Walker {
-    return this.journey.walker
-  }
-
+export class Bridge extends JourneyPart {
   /** From a pod's own network into its node: routed, or by a bridge. */
   fromPod(machine: Machine, pod: PodPlace, packet: Packet): Result {
     const own = packet.src as Address

@@ -115,33 +115,46 @@ function groupsOf(chains: readonly BaseChain[]): BaseChain[][] {
 
 /**
  * Filter chains of the same priority run in the order of their registration, which no dump shows. That matters when
- * two of them would end the packet in different ways, or when one writes a mark that another may ask for.
+ * two of them would end the packet in different ways, or when one writes what another may ask for.
  */
-function runFilters(
-  walker: Walker,
-  hook: Hook,
-  group: readonly BaseChain[],
-  /** How often they may still change places: answers about three of them may go round in a circle. */
-  turns = group.length,
-): End | undefined {
-  for (let at = 0; at < group.length; at++) {
-    const before = save(walker)
-    const marks = marksOf(walker)
-    const end = endOf(group[at]!, walker)
-    if (end)
-      return at + 1 < group.length
-        ? firstToEnd(walker, {hook, before, end, chain: group[at]!, others: group.slice(at + 1)})
-        : end
-    const other = group[at + 1]
-    if (other && turns > 0 && marksOf(walker) !== marks && !runsBefore(walker, hook, [group[at]!, other])) {
-      load(walker, before)
-      return runFilters(walker, hook, [...group.slice(at + 1), group[at]!], turns - 1)
-    }
-  }
-  return undefined
+function runFilters(walker: Walker, hook: Hook, group: readonly BaseChain[]): End | undefined {
+  if (group.length === 1) return endOf(group[0]!, walker)
+  const start = save(walker)
+  const {end, writer} = runInOrder(walker, hook, group)
+  if (!writer) return end
+  const others = group.filter((chain) => chain !== writer)
+  const earlier = others.filter((chain) => runsBefore(walker, hook, [chain, writer]))
+  const order = [...earlier, writer, ...others.filter((chain) => !earlier.includes(chain))]
+  if (order.every((chain, at) => chain === group[at])) return end
+  load(walker, start)
+  return runInOrder(walker, hook, order).end
 }
 
-const marksOf = ({packet}: Walker): string => `${packet.mark} ${packet.connection?.mark ?? ''}`
+interface Pass {
+  readonly end: End | undefined
+  /** A chain that changes what others may ask for, whether they stand before or behind it. */
+  readonly writer: BaseChain | undefined
+}
+
+function runInOrder(walker: Walker, hook: Hook, group: readonly BaseChain[]): Pass {
+  let writer: BaseChain | undefined
+  for (const [at, chain] of group.entries()) {
+    const before = save(walker)
+    const end = endOf(chain, walker)
+    if (!writer && wrote(walker, before)) writer = chain
+    if (!end) continue
+    const others = group.slice(at + 1)
+    const first = firstToEnd(walker, hook, {before, end, chain, others})
+    return {end: first.end, writer: writer ?? first.writer}
+  }
+  return {end: undefined, writer}
+}
+
+/** Marks and the state of the connection: what rules write and other rules ask for. */
+const wrote = ({packet}: Walker, before: Saved): boolean =>
+  packet.mark !== before.mark ||
+  packet.state !== before.state ||
+  (packet.connection?.mark ?? 0) !== (before.connection?.mark ?? 0)
 
 /** Whether the one runs before the other; the same answer whoever of them is asked about first. */
 function runsBefore(walker: Walker, hook: Hook, [chain, other]: readonly [BaseChain, BaseChain]): boolean {
@@ -154,29 +167,27 @@ function runsBefore(walker: Walker, hook: Hook, [chain, other]: readonly [BaseCh
 }
 
 interface Ending {
-  readonly hook: Hook
   readonly before: Saved
   readonly end: End
   readonly chain: BaseChain
   readonly others: readonly BaseChain[]
 }
 
-function firstToEnd(walker: Walker, {hook, before, end, chain, others}: Ending): End {
+function firstToEnd(walker: Walker, hook: Hook, {before, end, chain, others}: Ending): Pass {
   const after = save(walker)
+  let writer: BaseChain | undefined
   for (const other of others) {
     load(walker, before)
     const otherEnd = endOf(other, walker)
+    if (!writer && wrote(walker, before)) writer = other
     if (!otherEnd || otherEnd.outcome === end.outcome) continue
     const otherAfter = save(walker)
-    const first = walker.assume(`order:${hook}:${chain.name}:${other.name}`, [
-      `if ${chain.name} runs before ${other.name}`,
-      `if ${other.name} runs before ${chain.name}`,
-    ])
+    const first = runsBefore(walker, hook, [chain, other])
     load(walker, first ? after : otherAfter)
-    return first ? end : otherEnd
+    return {end: first ? end : otherEnd, writer}
   }
   load(walker, after)
-  return end
+  return {end, writer}
 }
 
 /** nf_conntrack_in: finds the packet's connection or begins one. */
@@ -356,27 +367,28 @@ interface Saved {
   readonly dst: Packet['dst']
   readonly dport: number
   readonly mark: number
+  readonly state: Packet['state']
   readonly connection: Connection | undefined
   readonly hops: Walker['hops']
 }
 
 function save({packet, hops}: Walker): Saved {
-  const {src, sport, dst, dport, mark} = packet
-  const {connection} = packet
+  const {src, sport, dst, dport, mark, state, connection} = packet
   return {
     src,
     sport,
     dst,
     dport,
     mark,
+    state,
     connection: connection && {...connection, original: {...connection.original}, reply: {...connection.reply}},
     hops: [...hops],
   }
 }
 
 function load(walker: Walker, saved: Saved): void {
-  const {src, sport, dst, dport, mark} = saved
-  Object.assign(walker.packet, {src, sport, dst, dport, mark})
+  const {src, sport, dst, dport, mark, state} = saved
+  Object.assign(walker.packet, {src, sport, dst, dport, mark, state})
   const {connection} = walker.packet
   if (connection && saved.connection) {
     const {dnat, snat, dstDone, srcDone, mark: connmark} = saved.connection

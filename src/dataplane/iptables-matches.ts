@@ -104,7 +104,7 @@ const markTest =
   }
 
 /** Conntrack states of the packet, the virtual states DNAT and SNAT included (net/netfilter/xt_conntrack.c). */
-export function hasState(packet: Packet, state: string): boolean {
+function hasState(packet: Packet, state: string): boolean {
   if (state === 'DNAT') return packet.connection?.dnat ?? false
   if (state === 'SNAT') return packet.connection?.snat ?? false
   return state === packet.state
@@ -336,7 +336,7 @@ const deviceTest =
   }
 
 /** `eth+` matches every device whose name begins so. */
-export function matchesDevice(walker: Walker, device: string, pattern: string, where: string): boolean {
+function matchesDevice(walker: Walker, device: string, pattern: string, where: string): boolean {
   if (device === UNKNOWN_DEVICE) return pattern === '+' || walker.unknownMatch(where, `the device is ${pattern}`)
   return pattern.endsWith('+') ? device !== '' && device.startsWith(pattern.slice(0, -1)) : device === pattern
 }

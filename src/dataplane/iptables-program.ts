@@ -58,7 +58,7 @@ export class TableProgram {
 }
 
 /** A chain as the kernel runs it (ipt_do_table): rule by rule, calls, returns, goto. */
-export class ChainProgram implements Program {
+class ChainProgram implements Program {
   private readonly owner: TableProgram
   private readonly chain: IptablesChain
   private readonly compiled: (Compiled | undefined)[] = []

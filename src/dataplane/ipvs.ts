@@ -2,24 +2,14 @@ import type {VirtualServer} from '../parse/ipvs.js'
 import type {Address} from '../util/ip.js'
 import {dropped, refused, unknown, type Result} from './arrival.js'
 import {untrack} from './hooks.js'
-import type {Journey} from './journey.js'
+import {JourneyPart} from './journey-part.js'
 import type {Machine} from './machine.js'
 import {endpointText} from './nat.js'
 import {isLoopbackParty, type Packet} from './packet.js'
-import type {End, Walker} from './walker.js'
+import type {End} from './walker.js'
 
 /** IP Virtual Server: takes packets for a virtual server and sends them to a real server (net/netfilter/ipvs/ip_vs_core.c). */
-export class Ipvs {
-  private readonly journey: Journey
-
-  constructor(journey: Journey) {
-    this.journey = journey
-  }
-
-  private get walker(): Walker {
-    return this.journey.walker
-  }
-
+export class Ipvs extends JourneyPart {
   /** ip_vs_in: a virtual server takes the packet and sends it to a real server. */
   request(packet: Packet): Result | undefined {
     const {machine} = this.walker

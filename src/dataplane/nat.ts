@@ -49,7 +49,7 @@ export function destinationNat(walker: Walker, where: string, targets: readonly 
   return 'accept'
 }
 
-export function applyDestination(packet: Packet, connection: Connection, to: {address?: Address; port?: number}): void {
+function applyDestination(packet: Packet, connection: Connection, to: {address?: Address; port?: number}): void {
   const before = {dst: packet.dst, dport: packet.dport}
   packet.dst = to.address ?? packet.dst
   packet.dport = to.port ?? packet.dport

@@ -276,7 +276,7 @@ export class NftTableProgram {
 }
 
 /** A chain as nft_do_chain runs it. */
-export class NftChainProgram implements Program {
+class NftChainProgram implements Program {
   private readonly owner: NftTableProgram
   private readonly chain: NftChain
 

@@ -76,7 +76,7 @@ export interface Packet extends Tuple {
 export const sameTuple = (a: Tuple, b: Tuple): boolean =>
   a.src === b.src && a.dst === b.dst && a.sport === b.sport && a.dport === b.dport
 
-export const PROTOCOL_NUMBER: Readonly<Record<Protocol, number>> = {TCP: 6, UDP: 17, SCTP: 132}
+const PROTOCOL_NUMBER: Readonly<Record<Protocol, number>> = {TCP: 6, UDP: 17, SCTP: 132}
 
 /** As in the IP header. */
 export const protocolNumber = ({protocol, family}: Pick<Packet, 'protocol' | 'family'>): number =>

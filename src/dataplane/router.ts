@@ -1,5 +1,5 @@
 import type {PolicyRule, Route} from '../parse/iproute.js'
-import {anyOf, inRange, isLoopback, type Address, type Family, type Range} from '../util/ip.js'
+import {inRange, type Address, type Family, type Range} from '../util/ip.js'
 import type {Chooser} from './explore.js'
 import {CLIENT, UNKNOWN_DEVICE, type Party} from './packet.js'
 
@@ -77,7 +77,6 @@ const TABLE_QUESTION = (table: string, node: string): readonly [string, string] 
 
 /** The routing of one node and family: policy rules, then the longest prefix (net/ipv4/fib_rules.c, fib_trie.c). */
 export class Router {
-  private readonly family: Family
   private readonly node: string
   private readonly rules: readonly PolicyRule[]
   private readonly tables = new Map<string, Table>()
@@ -89,7 +88,6 @@ export class Router {
   private readonly mainOnly: boolean
 
   constructor(family: Family, options: RouterOptions) {
-    this.family = family
     this.node = options.node
     this.complete = options.complete
     this.mainOnly = options.mainOnly
@@ -258,10 +256,6 @@ export class Router {
     }
     return undefined
   }
-
-  get any(): Range {
-    return anyOf(this.family)
-  }
 }
 
 const MULTIPATH = 'multipath route'
@@ -272,5 +266,3 @@ function specialType(address: Address): string | undefined {
   if (address === 0xffffffff || address < 0x01000000) return 'broadcast'
   return inRange(address, MULTICAST4) ? 'multicast' : undefined
 }
-
-export {isLoopback}

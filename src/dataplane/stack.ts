@@ -1,31 +1,17 @@
 import {formatAddress, isLoopback, type Address, type Family, type Range} from '../util/ip.js'
 import {dropped, refused, unknown, type Result} from './arrival.js'
 import {runHook, type HookOptions} from './hooks.js'
-import type {Journey} from './journey.js'
+import {JourneyPart} from './journey-part.js'
 import type {Machine} from './machine.js'
 import {endpointText} from './nat.js'
 import {CLIENT, UNKNOWN_DEVICE, FRESH, isLoopbackParty, type Packet, type Party} from './packet.js'
 import type {RouteResult} from './router.js'
-import type {End, Walker} from './walker.js'
-import type {World} from './world.js'
+import type {End} from './walker.js'
 
 /** The IP stack of one node: how packets leave it, come in, are routed and forwarded. */
-export class Stack {
-  private readonly journey: Journey
+export class Stack extends JourneyPart {
   /** The route of the packet that a node is just sending. */
   private route: RouteResult | undefined
-
-  constructor(journey: Journey) {
-    this.journey = journey
-  }
-
-  private get world(): World {
-    return this.journey.world
-  }
-
-  private get walker(): Walker {
-    return this.journey.walker
-  }
 
   /** ip_queue_xmit: route, OUTPUT, route again if NAT or a mark changed it, POSTROUTING. `source`: a socket that is bound already. */
   send(machine: Machine, packet: Packet, source: Party | undefined): Result {

@@ -1,29 +1,15 @@
 import {familyOf, formatAddress, type Address} from '../util/ip.js'
 import {dropped, unknown, type Arrival, type Result} from './arrival.js'
-import type {Journey} from './journey.js'
+import {JourneyPart} from './journey-part.js'
 import type {Machine} from './machine.js'
 import {endpointText} from './nat.js'
 import {CLIENT, UNKNOWN_DEVICE, isLoopbackParty, type Packet, type Party} from './packet.js'
 import type {RouteResult} from './router.js'
-import type {End, Walker} from './walker.js'
-import type {PodPlace, World} from './world.js'
+import type {End} from './walker.js'
+import type {PodPlace} from './world.js'
 
 /** What is between the machines: who gets a packet that a node sends by a device. */
-export class Wire {
-  private readonly journey: Journey
-
-  constructor(journey: Journey) {
-    this.journey = journey
-  }
-
-  private get world(): World {
-    return this.journey.world
-  }
-
-  private get walker(): Walker {
-    return this.journey.walker
-  }
-
+export class Wire extends JourneyPart {
   transmit(machine: Machine, packet: Packet, route: RouteResult): Result {
     const link = machine.link(route.device)
     if (!link && route.device !== UNKNOWN_DEVICE && route.device !== '' && machine.knowsLinks)

@@ -12,7 +12,7 @@ export interface DnsRecord {
 }
 
 /** The zone when nothing tells it: kubelet's and CoreDNS' default. */
-export const DEFAULT_DOMAIN = 'cluster.local'
+const DEFAULT_DOMAIN = 'cluster.local'
 
 /** The zone of the cluster, as CoreDNS' configuration names it (`kubernetes cluster.local in-addr.arpa …`). */
 export function clusterDomain({raw}: ClusterState): {readonly domain: string; readonly assumed: boolean} {

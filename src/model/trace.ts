@@ -3,7 +3,6 @@ import type {Protocol} from './kube.js'
 
 /** delivered: an endpoint got it and its answer came back · refused: an ICMP reject or a reset came back · dropped: silence. */
 export type Outcome = 'delivered' | 'refused' | 'dropped' | 'unknown'
-export const OUTCOMES: readonly Outcome[] = ['delivered', 'refused', 'dropped', 'unknown']
 
 /** Where a fact stands in a dump. */
 export interface Evidence {

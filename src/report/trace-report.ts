@@ -21,6 +21,8 @@ export interface TraceReport {
     | 'affinityTimeout'
   >
   readonly nodes: TraceResult['proxies']
+  /** Nodes that were not read on purpose: nothing is said about them. */
+  readonly leftOut: readonly string[]
   readonly endpoints: readonly (Omit<TraceResult['endpoints'][number]['endpoints'][number], 'address' | 'port'> & {
     readonly servicePort: string
     readonly address: string
@@ -56,6 +58,7 @@ export function traceReport({
   service,
   endpoints,
   proxies,
+  leftOut,
   paths,
   findings,
   incomplete,
@@ -79,6 +82,7 @@ export function traceReport({
       ...(service.affinityTimeout === undefined ? {} : {affinityTimeout: service.affinityTimeout}),
     },
     nodes: proxies,
+    leftOut,
     endpoints: endpoints.flatMap(({port, endpoints: own}) =>
       own.map(({address, port: number, ...rest}) => ({
         servicePort: `${port.port}/${port.protocol}`,

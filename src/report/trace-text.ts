@@ -71,7 +71,7 @@ function noWays(type: string, headless: boolean): string {
 const worst = (paths: readonly TracedPath[]): 'dropped' | 'unknown' =>
   paths.some(({outcome}) => outcome !== 'unknown') ? 'dropped' : 'unknown'
 
-function head({service, endpoints, proxies, discovery}: TraceResult, {width}: Style): string {
+function head({service, endpoints, proxies, discovery, leftOut}: TraceResult, {width}: Style): string {
   const ports = service.ports.map(
     ({name, port, protocol, nodePort, targetPort}) =>
       `${name ? `${name} ` : ''}${port}/${protocol} → ${targetPort}${nodePort ? ` (NodePort ${nodePort})` : ''}`,
@@ -110,6 +110,7 @@ function head({service, endpoints, proxies, discovery}: TraceResult, {width}: St
         .join(', '),
     ],
     ['routes', discovery.gatewayRoutes.map(gatewayText).join(', ')],
+    ['left out', leftOut.length === 0 ? '' : leftOutText(leftOut)],
     ['kube-proxy', [...modes].map(([mode, nodes]) => `${mode} on ${nodes.join(', ')}`).join('; ')],
   ]
   return rows
@@ -117,6 +118,10 @@ function head({service, endpoints, proxies, discovery}: TraceResult, {width}: St
     .map(([key, value]) => `  ${key.padEnd(11)}${wrap(safeLine(value), width - 13, ' '.repeat(13))}\n`)
     .join('')
 }
+
+const FEW_NAMES = 4
+const leftOutText = (names: readonly string[]): string =>
+  `${plural(names.length, 'node')} (${names.slice(0, FEW_NAMES).join(', ')}${names.length > FEW_NAMES ? ', …' : ''}): nothing is said about ${names.length === 1 ? 'it' : 'them'}`
 
 const KIND: Readonly<Record<TracedPath['frontend']['kind'], string>> = {
   clusterIP: 'cluster IP',

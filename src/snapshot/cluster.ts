@@ -19,7 +19,7 @@ import type {Problem} from '../parse/problem.js'
 import {list, number, record, text, texts, type Json} from '../util/json.js'
 
 /** The files of `api/` and the name under which their objects are kept. */
-export const API_LISTS = [
+const API_LISTS = [
   'namespaces',
   'nodes',
   'services',

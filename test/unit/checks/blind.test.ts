@@ -1,8 +1,10 @@
 import {expect} from 'chai'
 import {check, type CheckResult} from '../../../src/checks/check.js'
+import {externalClients} from '../../../src/checks/compare.js'
 import {buildWorld} from '../../../src/engine.js'
 import {selectServices} from '../../../src/select.js'
 import {snapshotFromFiles} from '../../../src/snapshot/snapshot.js'
+import {inRange, parseAddress} from '../../../src/util/ip.js'
 import {fate, oneNode} from '../../helpers/node.js'
 
 const chains = ':PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n'
@@ -136,6 +138,25 @@ const BLIND: [string, (files: Map<string, string>) => void][] = [
       ),
   ],
 ]
+
+describe('the clients that are tried', () => {
+  const clients = (rule: string): boolean => {
+    const files = healthy()
+    files.set('nodes/n1/iptables-save.txt', nat(translate('PREROUTING'), rule))
+    const snapshot = snapshotFromFiles(files)
+    const address = parseAddress('10.200.0.9')!
+    return externalClients(snapshot.cluster, buildWorld(snapshot), 4).some((range) => inRange(address, range))
+  }
+
+  it('are not a node’s own containers, whose small network it masquerades', () => {
+    expect(clients('-A POSTROUTING -s 10.200.0.0/16 ! -o docker0 -j MASQUERADE')).to.equal(false)
+  })
+
+  it('but all others: a rule for a large network changes what clients are seen as', () => {
+    expect(clients('-A POSTROUTING -s 10.0.0.0/8 ! -o docker0 -j MASQUERADE')).to.equal(true)
+    expect(clients('-A POSTROUTING -s 10.200.0.0/16 -j MASQUERADE')).to.equal(true)
+  })
+})
 
 describe('check never calls healthy what it has not seen', () => {
   it('the base itself is healthy and complete', () => {

@@ -86,6 +86,43 @@ describe('odd objects', () => {
     expect(reasons({asked: [{...server, answers}]})).to.contain('was not asked all about 1 Service: default/web')
   })
 
+  it('a domain that is only assumed accuses no server that knows none of its names', () => {
+    const names = ['A', 'AAAA'].map((type) => ({
+      name: 'web.default.svc.cluster.local',
+      type,
+      status: 'NXDOMAIN',
+      records: [],
+    }))
+    const dns = JSON.stringify({asked: [{server: '10.96.0.10:53', kind: 'service', answers: names}]})
+    const told = (corefile?: string): [string[], string] => {
+      const files = oneNode({}).set('api/services.json', items(SERVICE)).set('nodes/n1/dns.json', dns)
+      if (corefile !== undefined)
+        files.set(
+          'api/configmaps.json',
+          items({metadata: {name: 'coredns', namespace: 'kube-system'}, data: {Corefile: corefile}}),
+        )
+      const snapshot = snapshotFromFiles(files)
+      const {findings, incomplete} = check(snapshot, buildWorld(snapshot))
+      return [
+        findings.map(({code}) => code).filter((code) => code === 'SVT330'),
+        incomplete.map(({reason}) => reason).join(),
+      ]
+    }
+    expect(told()[0]).to.deep.equal([])
+    expect(told()[1]).to.contain('may not be the cluster’s domain')
+    expect(told(' kubernetes cluster.local {')[0]).to.deep.equal(['SVT330'])
+  })
+
+  it('nodes that were left out are named in the result', async () => {
+    const files = oneNode({}).set('api/services.json', items(SERVICE)).set('snapshot.json', '{"skipped":["n2","n3"]}')
+    const snapshot = snapshotFromFiles(files)
+    const result = trace(snapshot, buildWorld(snapshot), {service: snapshot.cluster.services[0]!})
+    expect(result.leftOut).to.deep.equal(['n2', 'n3'])
+    expect(await formatTrace(result, 'text', {color: false, width: 80})).to.contain(
+      '2 nodes (n2, n3): nothing is said about them',
+    )
+  })
+
   it('no form of output sends a control sequence to the terminal', async () => {
     const evil = 'x\u001b]0;y\u0007\u009b2J\u202e'
     const files = oneNode({})

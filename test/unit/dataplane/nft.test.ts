@@ -113,6 +113,24 @@ describe('native nftables', () => {
       expect(fate({nft: list(use, '\tchain no {\n\t\tdrop\n\t}\n')}, VIP).outcomes, use).to.deep.equal({unknown: 1})
   })
 
+  it('the order of chains of one priority is an open question when one writes what the other asks for', () => {
+    const chain = (family: string, rule: string): string =>
+      `table ${family} x {\n\tchain fwd {\n\t\ttype filter hook forward priority mangle; policy accept;\n\t\t${rule}\n\t}\n}\n`
+    const translate = table(prerouting('ip daddr 10.96.0.1 dnat to 10.1.1.2'))
+    const both = (first: string, second: string): object =>
+      fate({nft: translate + chain('ip', first) + chain('inet', second)}, VIP).outcomes
+    const mangle = (rule: string): string => `*mangle\n:FORWARD ACCEPT [0:0]\n-A FORWARD ${rule}\nCOMMIT\n`
+    for (const ask of ['meta mark 1 drop', 'meta mark 0 drop']) {
+      expect(both('meta mark set 1', ask), ask).to.deep.equal({unknown: 1})
+      expect(both(ask, 'meta mark set 1'), ask).to.deep.equal({unknown: 1})
+      const dump = {nft: translate + chain('ip', ask), iptables: mangle('-j MARK --set-mark 0x1')}
+      expect(fate(dump, VIP).outcomes, ask).to.deep.equal({unknown: 1})
+    }
+    // the mark of the connection is there for the answer, in whatever order
+    expect(both('ct mark 1 drop', 'ct mark set 1')).to.deep.equal({dropped: 1})
+    expect(both('meta mark set 1', 'meta mark 2 drop')).to.deep.equal({delivered: 1})
+  })
+
   it('two NAT chains of one priority that disagree are an open question', () => {
     const two = `${table(prerouting('ip daddr 10.96.0.1 dnat to 10.1.1.2'))}table ip u {\n${prerouting('ip daddr 10.96.0.1 dnat to 10.1.1.3')}}\n`
     expect(fate({nft: two}, VIP).outcomes).to.deep.equal({unknown: 1})
