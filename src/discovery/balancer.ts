@@ -13,6 +13,8 @@ export interface Balancer {
   readonly failing: readonly string[]
   /** Reasons of the latest warnings about the Service, newest first; what they say in full may quote anything. */
   readonly events: readonly string[]
+  /** Whether events were read at all. */
+  readonly eventsRead: boolean
 }
 
 const FEW = 3
@@ -37,6 +39,7 @@ export function balancerOf(cluster: ClusterState, service: Service): Balancer | 
     nodes: local ? able.filter((name) => withEndpoint.has(name)) : able,
     failing: local ? able.filter((name) => !withEndpoint.has(name)) : [],
     events: eventsOf(cluster, service),
+    eventsRead: cluster.raw['events'] !== undefined,
   }
 }
 

@@ -13,7 +13,7 @@ export function discoveryText(discovery: Discovery, style: Style): string {
   const rows = (title: string, lines: readonly string[]): string =>
     lines.length === 0
       ? ''
-      : `\n${style.ink.bold(safeLine(title))}\n${lines.map((line) => `  ${wrap(safeLine(line), style.width - 2, '    ')}\n`).join('')}`
+      : `\n${style.ink.bold(wrap(safeLine(title), style.width, '  '))}\n${lines.map((line) => `  ${wrap(safeLine(line), style.width - 2, '    ')}\n`).join('')}`
   const zone = `${domain}${domainAssumed ? ', assumed' : ''}${asked ? '' : '; not asked, see --ask-dns'}`
   return [
     lookup
@@ -50,11 +50,19 @@ function lookupLines({resolver, steps}: Lookup, asked: boolean): string[] {
 }
 
 /** What the balancer in front has to go by. */
-export function balancerText({addresses, nodePorts, healthCheckNodePort, nodes, failing, events}: Balancer): string {
+export function balancerText({
+  addresses,
+  nodePorts,
+  healthCheckNodePort,
+  nodes,
+  failing,
+  events,
+  eventsRead,
+}: Balancer): string {
   const state =
     addresses.length > 0
       ? addresses.join(', ')
-      : `pending: ${events.join('; ') || 'no address yet; no event tells why (is there a controller for load balancers?)'}`
+      : `pending: ${events.join('; ') || `no address yet; ${eventsRead ? 'no event tells why (is there a controller for load balancers?)' : 'its events were not read: kubectl get events'}`}`
   const probe = healthCheckNodePort === undefined ? '' : `; health check on port ${healthCheckNodePort}`
   const lost = failing.length > 0 ? `, not ${failing.join(', ')} (no ready endpoint there)` : ''
   const behind =

@@ -113,6 +113,23 @@ describe('odd objects', () => {
     expect(told(' kubernetes cluster.local {')[0]).to.deep.equal(['SVT330'])
   })
 
+  it('a Service of a namespace that nobody may read is not missing', () => {
+    const found = (forbidden: object): string[] => {
+      const backend = {service: {name: 'gone', port: {number: 80}}}
+      const files = oneNode({})
+        .set('api/services.json', items(SERVICE))
+        .set(
+          'api/ingresses.json',
+          items({metadata: {name: 'i', namespace: 'other'}, spec: {rules: [{http: {paths: [{path: '/', backend}]}}]}}),
+        )
+        .set('snapshot.json', JSON.stringify({forbidden}))
+      const snapshot = snapshotFromFiles(files)
+      return check(snapshot, buildWorld(snapshot)).findings.flatMap(({code}) => (code === 'SVT314' ? code : []))
+    }
+    expect(found({})).to.deep.equal(['SVT314'])
+    expect(found({services: 'only default was read'})).to.deep.equal([])
+  })
+
   it('nodes that were left out are named in the result', async () => {
     const files = oneNode({}).set('api/services.json', items(SERVICE)).set('snapshot.json', '{"skipped":["n2","n3"]}')
     const snapshot = snapshotFromFiles(files)

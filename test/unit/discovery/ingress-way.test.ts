@@ -317,7 +317,9 @@ describe('what is behind a load balancer', () => {
           event('2026-01-03T00:00:00Z', 'fine', 'Normal'),
         ),
       )
+    expect(balancer({})).to.deep.include({events: [], eventsRead: false})
     expect(balancer({}, events)).to.deep.include({
+      eventsRead: true,
       events: ['Sync_quota', 'Sync_old'],
     })
   })
