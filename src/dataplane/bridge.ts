@@ -87,6 +87,7 @@ export class Bridge extends JourneyPart {
   /**
    * On the bridge FORWARD and POSTROUTING see it. A plain frame needs no ip_forward; a translated one is routed first,
    * and in IPv4 that lookup fails without it (br_nf_pre_routing_finish; not so in br_nf_pre_routing_finish_ipv6).
+   * The frame needs its new neighbour's hardware address then: an address that nobody has ends it before FORWARD.
    */
   private forward(
     machine: Machine,
@@ -95,6 +96,7 @@ export class Bridge extends JourneyPart {
   ): Result {
     if (translated && packet.family === 4 && machine.forwards(4, device) === false)
       return this.journey.stack.notForwarded(machine, packet)
+    if (translated && !this.targetOn(machine, packet)) return this.nobody(machine, packet, device)
     const off = this.hairpinOff(machine, packet, {device, pod})
     if (off) return off
     packet.oif = device
@@ -124,12 +126,19 @@ export class Bridge extends JourneyPart {
 
   private deliver(machine: Machine, packet: Packet, {device}: BridgeWay): Result {
     this.journey.stack.enter(machine, packet)
-    const target = this.world.podAt(packet.dst as Address)
-    if (!target || target.node !== machine.name)
-      return dropped(
-        'nobody',
-        `nobody has the address ${endpointText(packet.dst, undefined)} on bridge ${device} of ${machine.name}`,
-      )
-    return this.journey.wire.toPod(machine, target, packet)
+    const target = this.targetOn(machine, packet)
+    return target ? this.journey.wire.toPod(machine, target, packet) : this.nobody(machine, packet, device)
+  }
+
+  private targetOn(machine: Machine, {dst}: Packet): PodPlace | undefined {
+    const target = this.world.podAt(dst as Address)
+    return target?.node === machine.name ? target : undefined
+  }
+
+  private nobody(machine: Machine, {dst}: Packet, device: string): End {
+    return dropped(
+      'nobody',
+      `nobody has the address ${endpointText(dst, undefined)} on bridge ${device} of ${machine.name}`,
+    )
   }
 }
