@@ -16,7 +16,7 @@ import {
 import {tmpdir} from 'node:os'
 import {delimiter, join, resolve} from 'node:path'
 import {fileURLToPath} from 'node:url'
-import type {Faults} from './api-server.js'
+import type {Faults, ServerOptions} from '../lab/api-server.js'
 
 const HERE = fileURLToPath(new URL('.', import.meta.url))
 const ROOT = resolve(HERE, '../..')
@@ -345,16 +345,14 @@ function makeKubeFiles(folder: string): void {
 }
 
 async function startApi(folder: string, hub: string, children: Map<string, ChildProcess>): Promise<void> {
-  const command = [
-    process.execPath,
-    '--import',
-    'tsx',
-    join(HERE, 'api-server.ts'),
-    folder,
-    join(folder, 'pki'),
-    GATEWAY,
-    hub,
-  ]
+  const options: ServerOptions = {
+    data: folder,
+    pki: join(folder, 'pki'),
+    address: GATEWAY,
+    exec: ['ip', 'netns', 'exec', `${hub}-NODE`],
+  }
+  const server = join(HERE, '../lab/api-server.ts')
+  const command = [process.execPath, '--import', 'tsx', server, JSON.stringify(options)]
   const api = spawn('ip', ['netns', 'exec', hub, ...command], {
     cwd: ROOT,
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],

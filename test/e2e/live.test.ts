@@ -3,7 +3,7 @@ import {join} from 'node:path'
 import {expect} from 'chai'
 import {loadAll} from 'js-yaml'
 import type {Context} from 'mocha'
-import {PRIVATE} from './api-server.js'
+import {PRIVATE} from '../lab/api-server.js'
 import {missing, run, SSH_PORT, startLab, type Lab, type Outcome} from './lab.js'
 
 interface Finding {

@@ -9,35 +9,13 @@ dumps, and a line for each case.
 import ctypes, json, os, subprocess, sys, time, traceback
 
 LIBC = ctypes.CDLL(None, use_errno=True)
-POWER_OFF, FINIT_MODULE = 0x4321FEDC, 313
+POWER_OFF = 0x4321FEDC
 OUT = '/tmp/out'
 DEVICE_SETTINGS = ('accept_local', 'forwarding', 'route_localnet', 'rp_filter', 'src_valid_mark')
 
 
 def sh(script):
     return subprocess.run(['sh', '-c', script], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors='replace')
-
-
-def load_modules(names):
-    """insmod with dependencies: Debian's kmod may be missing, and /lib/modules is on a read-only root."""
-    base = '/usr/lib/uml/modules/' + os.uname().release
-    needs = dict(line.strip().split(':') for line in open(base + '/modules.dep'))
-    paths = {os.path.basename(path)[:-3].replace('-', '_'): path for path in needs}
-    done = set()
-
-    def load(path):
-        if path in done:
-            return
-        done.add(path)
-        for need in needs[path].split()[::-1]:
-            load(need)
-        with open(base + '/' + path) as file:
-            if LIBC.syscall(FINIT_MODULE, file.fileno(), b'', 0) != 0:
-                raise OSError('%s: %s' % (path, os.strerror(ctypes.get_errno())))
-
-    for name in names:
-        if name in paths:
-            load(paths[name])
 
 
 def sysctls():
@@ -123,6 +101,8 @@ def init():
     try:
         with open(OUT + '/jobs.json') as file:
             jobs = json.load(file)
+        sys.path.insert(0, OUT)
+        from modules import load_modules
         load_modules(jobs['modules'])
         done = sh(jobs['build'])
         if done.returncode != 0:

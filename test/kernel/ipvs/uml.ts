@@ -27,7 +27,8 @@ const SCHEDULERS = 'rr wrr lc wlc sh sed nq dh mh lblc lblcr fo ovf'.split(' ')
 const SETS = 'bitmap_port hash_ip hash_net hash_ipport hash_netport hash_ipportip hash_ipportnet list_set'.split(' ')
 const MATCHES =
   'tcpudp mark connmark set nat MASQUERADE REDIRECT CT addrtype comment conntrack ipvs multiport physdev state'
-const MODULES = [
+/** What kube-proxy and the tools need, in Debian's names. */
+export const MODULES = [
   ...'veth dummy bridge br_netfilter ipv6 nf_conntrack nf_conntrack_netlink nf_nat ip_vs ip_set nf_tables'.split(' '),
   ...'ip6table_raw ip6table_mangle ip6table_nat ip6table_filter ip6t_REJECT nf_reject_ipv6'.split(' '),
   ...'iptable_raw iptable_mangle iptable_nat iptable_filter iptable_security ipt_REJECT nf_reject_ipv4'.split(' '),
@@ -86,6 +87,7 @@ export async function boot(jobs: readonly Job[], limit = 300_000): Promise<JobRe
     writeFileSync(join(folder, 'jobs.json'), JSON.stringify(setup))
     // inside, /tmp is another one: the checkout may be out of sight there
     copyFileSync(INIT, join(folder, 'init.py'))
+    copyFileSync(`${import.meta.dirname}/modules.py`, join(folder, 'modules.py'))
     copyFileSync(`${import.meta.dirname}/../probe.py`, join(folder, 'probe.py'))
     const console = await run(folder, limit)
     const read = (name: string): string =>

@@ -1,0 +1,153 @@
+/** What runs inside a lab that is up: break, heal, probe. Its first argument is the order, the rest its words. */
+import {existsSync, readFileSync, rmSync, writeFileSync} from 'node:fs'
+import {request} from 'node:http'
+import {join} from 'node:path'
+import {snapshotFromFiles} from '../../src/snapshot/snapshot.js'
+import type {SimulateLine} from '../../src/simulate.js'
+import {safeLine} from '../../src/util/text.js'
+import {FAULTS, type Node, type ProxyMode} from './faults.js'
+import {recorded, restoreAll, stateOf, type LabState} from './inside.js'
+import {HOME, Machine, run} from './machine.js'
+import {LabError} from './plan.js'
+import {judgePairs, originText, pairsOf, type Judged} from './probe.js'
+import {CLEAR} from './restore.js'
+
+const BROKEN = join(HOME, 'broken.json')
+const MOST_SHOWN = 40
+
+async function main([order, ...words]: readonly string[]): Promise<number> {
+  if (order === 'break') return breakNode(words[0]!, words[1])
+  if (order === 'heal') return heal()
+  if (order === 'probe') return probe(words, {json: process.env['LAB_JSON'] === '1'})
+  if (order === 'api') return api(words[0] ?? '{}')
+  throw new LabError(`unknown order ${order}`)
+}
+
+async function nodeOf(state: LabState, name: string): Promise<Node> {
+  const machine = new Machine(state.options.kernel)
+  const sh = async (script: string, input?: string): Promise<string> => {
+    const text = input === undefined ? script : `{ ${script}; } <<'LAB-END'\n${input}LAB-END`
+    const {code, stdout, stderr} = await machine.inside(name, `set -e\n${text}`)
+    if (code !== 0) throw new LabError(`on ${name}: ${stderr.trim() || `rc=${code}`}`)
+    return stdout
+  }
+  const saved = await sh('iptables-nft-save -t nat 2>/dev/null || true')
+  return {
+    name,
+    mode: state.options.mode as ProxyMode,
+    iptables: saved.includes(':KUBE-SERVICES') ? 'iptables-nft' : 'iptables-legacy',
+    snapshot: snapshotFromFiles(recorded()),
+    plan: state.plan,
+    sh,
+  }
+}
+
+async function breakNode(name: string, wanted: string | undefined): Promise<number> {
+  const state = stateOf()
+  const fault = FAULTS[name]
+  if (!fault) throw new LabError(`no fault is named ${JSON.stringify(name)}: lab faults lists them`)
+  if (!fault.modes.includes(state.options.mode as ProxyMode))
+    throw new LabError(`${name} is for mode ${fault.modes.join(', ')}; this lab is ${state.options.mode}`)
+  const node = wanted ?? state.plan.nodes.at(-1)!.name
+  if (!state.plan.nodes.some((one) => one.name === node)) throw new LabError(`no node is named ${JSON.stringify(node)}`)
+  const done = await fault.inflict(await nodeOf(state, node))
+  const before = existsSync(BROKEN) ? (JSON.parse(readFileSync(BROKEN, 'utf8')) as object[]) : []
+  writeFileSync(BROKEN, JSON.stringify([...before, {fault: name, node, done}]))
+  console.log(`${node}: ${done}`)
+  return 0
+}
+
+async function heal(): Promise<number> {
+  const state = stateOf()
+  const {plan, options} = state
+  const machine = new Machine(options.kernel)
+  const batches = plan.nodes.map(
+    ({name, ip}) =>
+      `ip netns exec ${name} sh -s <<'LAB-END'\n${CLEAR}\nLAB-END\nip -force -n ${name} -batch - <<'LAB-END' 2>/dev/null || true\n${ip.filter((line) => !line.startsWith('rule add')).join('\n')}\nLAB-END`,
+  )
+  await machine.must(batches.join('\n'))
+  await restoreAll(machine, {snapshot: snapshotFromFiles(recorded()), plan, backend: options.backend})
+  await tellApi({reset: true})
+  rmSync(BROKEN, {force: true})
+  console.log('as recorded again')
+  return 0
+}
+
+function tellApi(faults: object): Promise<string> {
+  return new Promise((settle, reject) => {
+    const call = request({socketPath: join(HOME, 'api.sock'), method: 'POST'}, (response) => {
+      let text = ''
+      response.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
+      response.on('end', () => settle(text))
+    })
+    call.on('error', reject)
+    call.end(JSON.stringify(faults))
+  })
+}
+
+async function api(faults: string): Promise<number> {
+  const said = await tellApi(JSON.parse(faults) as object)
+  if (said !== 'done') throw new LabError(`the API stand-in: ${said}`)
+  return 0
+}
+
+/** Predicts from the live lab, as a user would, then sends. */
+async function probe(services: readonly string[], {json}: {json: boolean}): Promise<number> {
+  const {plan, options} = stateOf()
+  const snapshot = snapshotFromFiles(recorded())
+  const known = new Set(snapshot.cluster.services.map(({id}) => id))
+  const wanted = services.map((name) => (name.includes('/') ? name : `default/${name}`))
+  const strange = wanted.find((id) => !known.has(id))
+  if (strange !== undefined) throw new LabError(`no Service ${strange} is in this lab`)
+  const pairs = pairsOf(snapshot, plan, ({id}) => wanted.length === 0 || wanted.includes(id))
+  const packets = join(HOME, 'packets.jsonl')
+  writeFileSync(packets, pairs.map(({packet}) => `${JSON.stringify(packet)}\n`).join(''))
+  const {code, stdout, stderr} = await run(['kubectl', 'svc-trace', 'simulate', '--packets', packets])
+  if (code !== 0 && code !== 3) throw new LabError(`svc-trace simulate failed (${code}): ${stderr}`)
+  const answers = new Map(
+    stdout
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => JSON.parse(line) as SimulateLine)
+      .map((answer) => [answer.id, answer]),
+  )
+  const agent = await new Machine(options.kernel).agent()
+  try {
+    const judged = await judgePairs({agent, plan}, pairs, answers)
+    console.log(json ? judged.map((one) => JSON.stringify(one)).join('\n') : probeText(judged))
+    return judged.every(({verdict}) => verdict === 'agree' || verdict === 'unknown') ? 0 : 1
+  } finally {
+    agent.stop()
+  }
+}
+
+function probeText(judged: readonly Judged[]): string {
+  const worst = judged.toSorted((one, other) => rank(one) - rank(other))
+  const rows = worst.slice(0, MOST_SHOWN).map(({pair, truth, answer, verdict}) => {
+    const told = 'error' in answer ? answer.error : counted(answer.outcomes, (share) => `${Math.round(share * 100)} %`)
+    return [
+      `${originText(pair.packet)} → ${pair.packet.to}/${pair.packet.proto} (${pair.service})`,
+      `  predicted ${told}; sent ${counted(truth.outcomes, String)}${verdict === 'agree' ? '' : `  ← ${verdict}`}`,
+    ]
+      .map(safeLine)
+      .join('\n')
+  })
+  const count = (what: (one: Judged) => boolean): number => judged.filter(what).length
+  const agree = count(({verdict}) => verdict === 'agree')
+  const unknown = count(({verdict}) => verdict === 'unknown')
+  const more = judged.length > MOST_SHOWN ? `… and ${judged.length - MOST_SHOWN} more that agree or are no worse\n` : ''
+  return `${rows.join('\n')}\n${more}${judged.length} pairs: ${agree} agree, ${unknown} unknown, ${judged.length - agree - unknown} differ`
+}
+
+const rank = ({verdict, truth}: Judged): number =>
+  verdict === 'agree' ? (truth.outcomes['ok'] === truth.n ? 3 : 2) : verdict === 'unknown' ? 1 : 0
+const counted = (what: object, print: (value: number) => string): string =>
+  (Object.entries(what) as [string, number][]).map(([name, value]) => `${name} ${print(value)}`).join(', ')
+
+main(process.argv.slice(2)).then(
+  (code) => (process.exitCode = code),
+  (error: Error) => {
+    console.error(`error: ${error instanceof LabError ? error.message : error.stack}`)
+    process.exitCode = 2
+  },
+)
