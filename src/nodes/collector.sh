@@ -55,9 +55,8 @@ plain() {
 }
 
 proxy_version() {
-  for process in /proc/[0-9]*; do
-    case "$($ROOT readlink "$process/exe" 2>/dev/null)" in */kube-proxy*) $ROOT "$process/exe" --version; return ;; esac
-  done
+  exe=$($ROOT ls -l /proc/[0-9]*/exe 2>/dev/null | sed -n 's,.* \(/proc/[0-9]*/exe\) -> .*/kube-proxy.*,\1,p' | head -n 1)
+  if [ -n "$exe" ]; then $ROOT "$exe" --version; return; fi
   echo "no kube-proxy process: not found" >&2
   return 127
 }
@@ -75,8 +74,14 @@ conntrack_entries() {
   if command -v conntrack >/dev/null 2>&1; then $ROOT conntrack -L -f "$1"; elif [ "$1" = ipv4 ]; then $ROOT cat /proc/net/nf_conntrack; else return 0; fi
 }
 
+# As sysctl(8) prints them, without reading the hundreds that say nothing about packets: a dot in a name is a slash there.
 sysctls() {
-  $ROOT sysctl -a 2>/dev/null | grep -E '^net\.(ipv4\.(conf|ip_forward|ip_local|ip_nonlocal_bind|vs|fib_multipath)|ipv6\.conf\.[^.]+\.(forwarding|disable_ipv6)|bridge|netfilter\.nf_conntrack_(max|count|buckets|tcp_be_liberal|tcp_loose))'
+  cd /proc/sys/net || return 1
+  grep -s . ipv4/conf/*/accept_local ipv4/conf/*/arp_announce ipv4/conf/*/arp_filter ipv4/conf/*/arp_ignore \
+    ipv4/conf/*/forwarding ipv4/conf/*/proxy_arp ipv4/conf/*/route_localnet ipv4/conf/*/rp_filter ipv4/conf/*/src_valid_mark \
+    ipv6/conf/*/disable_ipv6 ipv6/conf/*/forwarding ipv4/ip_forward* ipv4/ip_local_* ipv4/ip_nonlocal_bind ipv4/fib_multipath* \
+    ipv4/vs/* bridge/* netfilter/nf_conntrack_max netfilter/nf_conntrack_count netfilter/nf_conntrack_buckets \
+    netfilter/nf_conntrack_tcp_be_liberal netfilter/nf_conntrack_tcp_loose | sed 's,:, = ,; y,/.,./,; s,^,net.,' | grep .
 }
 
 # What kubelet hands to pods that use the node's own DNS: systemd-resolved's real servers, not its stub.

@@ -3,10 +3,10 @@
 stdin: a JSON object a line, {"do": "namespaces"|"listen"|"mute"|"probe", ...}; stdout: "ready", then a line of JSON for each.
 A server tells who it is and whom it saw: "NAME ADDRESS". All sockets are this process's, each made inside its namespace.
 """
-import ctypes, errno, json, os, selectors, socket, struct, sys, time
+import ctypes, errno, fcntl, json, os, selectors, socket, struct, sys, time
 
 LIBC = ctypes.CDLL(None, use_errno=True)
-NEWNET, BIND = 0x40000000, 4096
+NEWNET, BIND, SIOCSIFFLAGS, IFF_UP = 0x40000000, 4096, 0x8914, 1
 IP_PKTINFO, IP_RECVERR, IPV6_RECVERR, SYN_SENT, CLOSE = 8, 11, 25, 2, 7
 NETNS = '/run/netns/'
 HOME = os.open('/proc/self/ns/net', os.O_RDONLY)
@@ -26,7 +26,20 @@ def namespaces(names):
         open(path, 'w').close()
         check(LIBC.unshare(NEWNET), 'unshare')
         check(LIBC.mount(b'/proc/self/ns/net', path.encode(), None, BIND, None), 'mount ' + path)
+        begin()
     LIBC.setns(HOME, NEWNET)
+
+
+def begin():
+    """A new namespace: its loopback is up, and IPv6 addresses are there at once."""
+    for name, value in (('all/accept_dad', '0'), ('default/accept_dad', '0'), ('all/disable_ipv6', '0')):
+        try:
+            with open('/proc/sys/net/ipv6/conf/' + name, 'w') as file:
+                file.write(value)
+        except FileNotFoundError:
+            pass
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack('16sH14x', b'lo', IFF_UP))
 
 
 def inside(name, work):

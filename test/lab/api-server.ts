@@ -160,7 +160,8 @@ function work(
   const user = userOf(request, options.data)
   failIfAsked(server, request.url!)
   const url = new URL(request.url!, 'https://api')
-  if (url.pathname === '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews') return review(options.data, user, body)
+  if (url.pathname === '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews')
+    return review({folder: options.data, user}, request, body)
   const known = url.pathname === '/version' ? store.file('version') : discovery(url.pathname)
   if (known) return known
   const {group, namespace, resource, name} = pathOf(url)
@@ -343,7 +344,9 @@ function refuse(
   )
 }
 
-function review(folder: string, user: string, body: string): Json {
+function review({folder, user}: {folder: string; user: string}, {headers}: IncomingMessage, body: string): Json {
+  if (!/json/.test(headers['content-type'] ?? 'json'))
+    throw new Failure(415, 'only JSON is understood here', {reason: 'UnsupportedMediaType'})
   const {spec} = JSON.parse(body || '{}') as {
     spec?: {
       resourceAttributes?: {verb?: string; resource?: string; subresource?: string; namespace?: string; name?: string}

@@ -80,11 +80,19 @@ export class Store {
   list(resource: string): {apiVersion: string; items: Item[]} {
     let list = this.lists.get(resource)
     if (!list) {
-      const read = this.file(resource)
+      const read = this.recorded(resource)
       list = {apiVersion: String(read['apiVersion'] ?? 'v1'), items: (read['items'] ?? []) as Item[]}
       this.lists.set(resource, list)
     }
     return list
+  }
+
+  /** A list that was not recorded is empty; namespaces are those of the Services. */
+  private recorded(resource: string): Json {
+    if (existsSync(join(this.folder, 'api', `${resource}.json`))) return this.file(resource)
+    const names =
+      resource === 'namespaces' ? new Set(this.list('services').items.map(({metadata}) => metadata.namespace)) : []
+    return {items: [...names].map((name) => ({metadata: {name}}))}
   }
 
   /** Adds an object or puts it in the place of its namesake. */

@@ -8,6 +8,9 @@ import type {NodePlan} from './plan.js'
 const ROOT = resolve(import.meta.dirname, '../..')
 export const SSH = join(HOME, 'ssh')
 export const PKI = join(HOME, 'pki')
+/** Root's home in the lab. */
+export const USER_HOME = join(HOME, 'home')
+export const SSH_HOME = join(USER_HOME, '.ssh')
 
 async function must(command: readonly string[]): Promise<void> {
   const {code, stderr} = await run(command)
@@ -41,7 +44,7 @@ export async function makeSshFiles(nodes: readonly NodePlan[], control: string):
     'LogLevel ERROR',
   ]
   const hosts = nodes.map(({name, address}) => `Host ${name}\nHostName ${address}`)
-  writeFileSync(join(SSH, 'config'), `${[...hosts, 'Host *', ...common].join('\n')}\n`)
+  writeFileSync(join(SSH_HOME, 'config'), `${[...hosts, 'Host *', ...common].join('\n')}\n`)
   const keep = [`HostName ${control}`, 'ControlMaster auto', `ControlPath ${SSH}/mux-%C`, 'ControlPersist 600']
   writeFileSync(SSH_CONTROL, `${['Host control', ...keep, ...common].join('\n')}\n`)
 }
@@ -103,6 +106,7 @@ export function sshdConfig(name: string, address: string): string {
 
 /** The environment of whoever works in the lab. */
 export const environment = (): Record<string, string> => ({
+  HOME: USER_HOME,
   KUBECONFIG: join(HOME, 'kubeconfig'),
   PATH: `${join(HOME, 'bin')}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:${process.env['PATH'] ?? ''}`,
 })

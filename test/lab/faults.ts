@@ -44,14 +44,15 @@ function victim({snapshot: {cluster}, name}: Node): {
         .filter((slice) => slice.service === service.id && slice.family !== 6)
         .flatMap(({endpoints, ports}) =>
           endpoints
-            .filter((one) => one.ready && one.node !== undefined && one.node !== name)
+            .filter((one) => one.ready && one.zoneHints.length === 0 && one.node !== undefined && one.node !== name)
             .map(({address}) => `${address}:${ports.find((own) => own.name === port?.name)?.port}`),
         )
       const clusterIP = service.clusterIPs.find((address) => typeof parseAddress(address) === 'number')
       const plain =
         service.externalTrafficPolicy === 'Cluster' &&
         service.internalTrafficPolicy === 'Cluster' &&
-        service.affinityTimeout === undefined
+        service.affinityTimeout === undefined &&
+        service.trafficDistribution === undefined
       return port?.nodePort !== undefined && clusterIP !== undefined && ready[0] !== undefined && plain
         ? [{service, nodePort: port.nodePort, port: port.port, clusterIP, endpoint: ready[0]}]
         : []
@@ -96,12 +97,6 @@ const editIpvs = (node: Node, change: (line: string) => string | undefined): Pro
 
 const escaped = (text: string): string => text.replaceAll('.', '\\.')
 
-/** One line or element out of a map of nft that is printed over many lines. */
-const withoutElement = (pattern: RegExp) => {
-  const element = new RegExp(`${pattern.source}\\s*:\\s*goto [^,\\s}]+ ?,?\\s*`)
-  return (line: string): string => line.replace(element, '')
-}
-
 export const FAULTS: Readonly<Record<string, Fault>> = {
   'rules-flushed': {
     what: "kube-proxy's Service rules are gone (iptables -t nat -F, nft delete table, ipvsadm -C)",
@@ -124,7 +119,8 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
       const {service, nodePort} = victim(node)
       if (node.mode === 'iptables')
         await editIptables(node, 'nat', without(new RegExp(`^-A KUBE-NODEPORTS .*--dport ${nodePort} `)))
-      else if (node.mode === 'nftables') await editNft(node, withoutElement(new RegExp(`tcp \\. ${nodePort}`)))
+      else if (node.mode === 'nftables')
+        await node.sh(`nft delete element ${TABLE_OF_PROXY} service-nodeports '{ tcp . ${nodePort} }'`)
       else await editIpvs(node, without(new RegExp(`^-[Aa] -t [^ ]+:${nodePort} `)))
       return `NodePort ${nodePort} of ${service.id} removed`
     },
@@ -137,7 +133,8 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
       const at = `${escaped(clusterIP)}`
       if (node.mode === 'iptables')
         await editIptables(node, 'nat', without(new RegExp(`^-A KUBE-SERVICES -d ${at}/32 .*--dport ${port} `)))
-      else if (node.mode === 'nftables') await editNft(node, withoutElement(new RegExp(`${at} \\. tcp \\. ${port}`)))
+      else if (node.mode === 'nftables')
+        await node.sh(`nft delete element ${TABLE_OF_PROXY} service-ips '{ ${clusterIP} . tcp . ${port} }'`)
       else await editIpvs(node, without(new RegExp(`^-[Aa] -t ${at}:${port} `)))
       return `${clusterIP}:${port} of ${service.id} removed`
     },
@@ -149,18 +146,18 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
       const {service, endpoint} = victim(node)
       const [address, port] = endpoint.split(':')
       const gone = unused(node, address!)
-      const old = new RegExp(`${escaped(address!)}(?=[: .])(?=.*\\b${port}\\b)`, 'g')
+      const stale = `${gone}:${port}`
       const change = (line: string): string =>
-        new RegExp(
-          `--to-destination ${escaped(endpoint)}$|-r ${escaped(endpoint)} |dnat to ${escaped(endpoint)}$`,
-        ).test(line.trimEnd())
-          ? line.replace(old, gone)
-          : line
-      await {
+        line
+          .replace(new RegExp(`(--to-destination|dnat to) ${escaped(endpoint)}$`), `$1 ${stale}`)
+          .replace(` -r ${endpoint} `, ` -r ${stale} `)
+          .replace(` : ${address} . ${port}`, ` : ${gone} . ${port}`)
+      const by = {
         iptables: () => editIptables(node, 'nat', change),
         nftables: () => editNft(node, change),
         ipvs: () => editIpvs(node, change),
-      }[node.mode]()
+      }
+      await by[node.mode]()
       return `endpoint ${endpoint} of ${service.id} is ${gone}:${port} now, which nobody has`
     },
   },

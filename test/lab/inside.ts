@@ -122,7 +122,6 @@ async function buildNetwork(machine: Machine, {agent, plan}: {agent: Agent; plan
   ]
   await machine.must(
     [
-      `for ns in ${all.join(' ')}; do ip netns exec $ns sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.disable_ipv6=0; ip -n $ns link set lo up; done`,
       batch('', cables),
       ...nodes.flatMap(({name, uplink}) => batch(name, [`link set ${uplink} up`])),
       ...nodes.map(({name, ip}) => batch(name, ip, true)),
@@ -163,10 +162,28 @@ async function startServers(
   {agent, plan, mode, apiAddress}: {agent: Agent; plan: Plan; mode: string; apiAddress: string},
 ): Promise<string[]> {
   const proxies = plan.nodes.flatMap(({name}) => [
-    {namespace: name, name: 'kube-proxy', pod: false, proto: 'tcp' as const, address: '127.0.0.1', port: METRICS, http: mode},
-    {namespace: name, name: 'kube-proxy', pod: false, proto: 'tcp' as const, address: '', port: HEALTHZ, http: '{"healthy": true}'},
+    {
+      namespace: name,
+      name: 'kube-proxy',
+      pod: false,
+      proto: 'tcp' as const,
+      address: '127.0.0.1',
+      port: METRICS,
+      http: mode,
+    },
+    {
+      namespace: name,
+      name: 'kube-proxy',
+      pod: false,
+      proto: 'tcp' as const,
+      address: '',
+      port: HEALTHZ,
+      http: '{"healthy": true}',
+    },
   ])
-  const hub = plan.listeners.filter(({namespace, address, port}) => namespace === '' && !(address === apiAddress && port === API_PORT))
+  const hub = plan.listeners.filter(
+    ({namespace, address, port}) => namespace === '' && !(address === apiAddress && port === API_PORT),
+  )
   const deaf = await agent.listen([...plan.listeners.filter(({namespace}) => namespace !== ''), ...proxies])
   if (hub.length > 0)
     deaf.push(...(await (machine.kernel === 'own' ? agent : await new Machine('own').agent()).listen(hub)))

@@ -16,12 +16,13 @@ const HELP = `A cluster of real kernels, one command away (docs/lab.md).
   npm run lab -- faults                      what can be broken
   npm run lab -- break FAULT [NODE]          breaks one node (the last, unless you say which)
   npm run lab -- heal                        everything as recorded again
-  npm run lab -- probe [SERVICE…]            sends real packets and puts their fate beside the prediction
+  npm run lab -- probe [SERVICE…] [--json]   sends real packets and puts their fate beside the prediction
   npm run lab -- api JSON                    faults of the API stand-in, e.g. '{"status":500,"path":"/pods"}'; '{}' ends them
   npm run lab -- list | down
 `
 
 const ORDERS = join(import.meta.dirname, 'orders.ts')
+const ROOT = join(import.meta.dirname, '../..')
 
 interface Words {
   readonly values: {
@@ -30,6 +31,7 @@ interface Words {
     readonly from?: string
     readonly dual?: boolean
     readonly json?: boolean
+    readonly snapshot?: string
   }
   readonly command: string
   readonly words: readonly string[]
@@ -48,6 +50,7 @@ function readWords(argv: readonly string[]): Words {
       from: {type: 'string'},
       dual: {type: 'boolean'},
       json: {type: 'boolean'},
+      snapshot: {type: 'string'},
       help: {type: 'boolean', short: 'h'},
     },
   })
@@ -82,7 +85,13 @@ async function main(argv: readonly string[]): Promise<number> {
       place: rest.length > 0 || command === 'shell' ? words[0] : undefined,
       command: command === 'shell' ? [process.env['SHELL'] ?? 'sh'] : rest.length > 0 ? rest : words,
     })
-  if (['break', 'heal', 'probe', 'api'].includes(command)) return order(lab, [command, ...words], values.json === true)
+  if (['break', 'heal', 'probe', 'api'].includes(command))
+    return order(lab, [
+      command,
+      ...words,
+      ...(values.json ? ['--json'] : []),
+      ...(values.snapshot === undefined ? [] : ['--snapshot', values.snapshot]),
+    ])
   throw new LabError(`${JSON.stringify(command)} is no command of the lab: npm run lab -- --help`)
 }
 
@@ -128,13 +137,8 @@ function goInto(
   return ended(enter(lab, ['ssh', '-F', SSH_CONTROL, 'control', quoted]))
 }
 
-const order = (lab: RunningLab, words: readonly string[], json: boolean): Promise<number> =>
-  ended(
-    enter(lab, [process.execPath, '--import', 'tsx', ORDERS, ...words], {
-      cwd: join(import.meta.dirname, '../..'),
-      env: json ? {LAB_JSON: '1'} : {},
-    }),
-  )
+const order = (lab: RunningLab, words: readonly string[]): Promise<number> =>
+  ended(enter(lab, [process.execPath, '--import', 'tsx', ORDERS, ...words], {cwd: ROOT}))
 
 const ended = (child: ReturnType<typeof enter>): Promise<number> =>
   new Promise((settle, reject) => child.on('error', reject).on('close', (code) => settle(code ?? 1)))

@@ -2,6 +2,7 @@
 import {existsSync, readFileSync, rmSync, writeFileSync} from 'node:fs'
 import {request} from 'node:http'
 import {join} from 'node:path'
+import {parseArgs} from 'node:util'
 import {snapshotFromFiles} from '../../src/snapshot/snapshot.js'
 import type {SimulateLine} from '../../src/simulate.js'
 import {safeLine} from '../../src/util/text.js'
@@ -18,7 +19,7 @@ const MOST_SHOWN = 40
 async function main([order, ...words]: readonly string[]): Promise<number> {
   if (order === 'break') return breakNode(words[0]!, words[1])
   if (order === 'heal') return heal()
-  if (order === 'probe') return probe(words, {json: process.env['LAB_JSON'] === '1'})
+  if (order === 'probe') return probe(words)
   if (order === 'api') return api(words[0] ?? '{}')
   throw new LabError(`unknown order ${order}`)
 }
@@ -91,8 +92,14 @@ async function api(faults: string): Promise<number> {
   return 0
 }
 
-/** Predicts from the live lab, as a user would, then sends. */
-async function probe(services: readonly string[], {json}: {json: boolean}): Promise<number> {
+/** Predicts from the live lab, as a user would, or from what was saved of it; then sends. */
+async function probe(words: readonly string[]): Promise<number> {
+  const {values, positionals: services} = parseArgs({
+    args: [...words],
+    allowPositionals: true,
+    options: {json: {type: 'boolean'}, snapshot: {type: 'string'}},
+  })
+  const saved = values.snapshot === undefined ? [] : ['--snapshot', values.snapshot]
   const {plan, options} = stateOf()
   const snapshot = snapshotFromFiles(recorded())
   const known = new Set(snapshot.cluster.services.map(({id}) => id))
@@ -102,7 +109,7 @@ async function probe(services: readonly string[], {json}: {json: boolean}): Prom
   const pairs = pairsOf(snapshot, plan, ({id}) => wanted.length === 0 || wanted.includes(id))
   const packets = join(HOME, 'packets.jsonl')
   writeFileSync(packets, pairs.map(({packet}) => `${JSON.stringify(packet)}\n`).join(''))
-  const {code, stdout, stderr} = await run(['kubectl', 'svc-trace', 'simulate', '--packets', packets])
+  const {code, stdout, stderr} = await run(['kubectl', 'svc-trace', 'simulate', '--packets', packets, ...saved])
   if (code !== 0 && code !== 3) throw new LabError(`svc-trace simulate failed (${code}): ${stderr}`)
   const answers = new Map(
     stdout
@@ -114,29 +121,33 @@ async function probe(services: readonly string[], {json}: {json: boolean}): Prom
   const agent = await new Machine(options.kernel).agent()
   try {
     const judged = await judgePairs({agent, plan}, pairs, answers)
-    console.log(json ? judged.map((one) => JSON.stringify(one)).join('\n') : probeText(judged))
+    console.log(
+      values.json ? judged.map((one) => JSON.stringify(one)).join('\n') : probeText(judged, services.length > 0),
+    )
     return judged.every(({verdict}) => verdict === 'agree' || verdict === 'unknown') ? 0 : 1
   } finally {
     agent.stop()
   }
 }
 
-function probeText(judged: readonly Judged[]): string {
-  const worst = judged.toSorted((one, other) => rank(one) - rank(other))
-  const rows = worst.slice(0, MOST_SHOWN).map(({pair, truth, answer, verdict}) => {
+/** What nobody predicted; `all`: everything that was asked for. */
+function probeText(judged: readonly Judged[], all: boolean): string {
+  const shown = judged
+    .filter(({verdict}) => all || verdict !== 'agree')
+    .toSorted((one, other) => rank(one) - rank(other))
+  const rows = shown.slice(0, MOST_SHOWN).flatMap(({pair, truth, answer, verdict}) => {
     const told = 'error' in answer ? answer.error : counted(answer.outcomes, (share) => `${Math.round(share * 100)} %`)
     return [
       `${originText(pair.packet)} → ${pair.packet.to}/${pair.packet.proto} (${pair.service})`,
       `  predicted ${told}; sent ${counted(truth.outcomes, String)}${verdict === 'agree' ? '' : `  ← ${verdict}`}`,
-    ]
-      .map(safeLine)
-      .join('\n')
+    ].map(safeLine)
   })
   const count = (what: (one: Judged) => boolean): number => judged.filter(what).length
   const agree = count(({verdict}) => verdict === 'agree')
   const unknown = count(({verdict}) => verdict === 'unknown')
-  const more = judged.length > MOST_SHOWN ? `… and ${judged.length - MOST_SHOWN} more that agree or are no worse\n` : ''
-  return `${rows.join('\n')}\n${more}${judged.length} pairs: ${agree} agree, ${unknown} unknown, ${judged.length - agree - unknown} differ`
+  const more = shown.length > MOST_SHOWN ? [`… and ${shown.length - MOST_SHOWN} more (--json has all)`] : []
+  const sum = `${judged.length} pairs: ${agree} agree, ${unknown} unknown, ${judged.length - agree - unknown} differ`
+  return [...rows, ...more, sum].join('\n')
 }
 
 const rank = ({verdict, truth}: Judged): number =>

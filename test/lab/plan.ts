@@ -291,9 +291,7 @@ function routeLine(
   }
   const via = hop?.gateway === undefined ? '' : ` via ${formatAddress(hop.gateway)}`
   const source = route.source === undefined ? '' : ` src ${formatAddress(route.source)}`
-  return [
-    `${head}${via}${hop?.device === undefined ? '' : ` dev ${hop.device}`}${source}${tail}${via === '' ? '' : ' onlink'}`,
-  ]
+  return [`${head}${via}${hop?.device === undefined ? '' : ` dev ${hop.device}`}${source}${tail}`]
 }
 
 const nextHopText = ({gateway, device, weight}: Route['nextHops'][number]): string =>
@@ -575,7 +573,8 @@ function planListeners(
         const namespace =
           (pod === undefined ? undefined : at.get(pod)?.namespace) ??
           sites.find(({uplinkAddresses}) => uplinkAddresses.some((own) => own.address === parsed))?.state.name
-        if (namespace !== undefined) add({namespace, name: pod ?? address, pod: pod !== undefined, proto: lower(protocol), address: '', port})
+        if (namespace !== undefined)
+          add({namespace, name: pod ?? address, pod: pod !== undefined, proto: lower(protocol), address: '', port})
         else if (outsiders([{address}], sites).length > 0)
           add({namespace: '', name: address, pod: false, proto: lower(protocol), address, port})
       }

@@ -3,6 +3,7 @@ import {mkdirSync, writeFileSync} from 'node:fs'
 import {join} from 'node:path'
 import type {NodeState} from '../../src/snapshot/node-state.js'
 import type {Family} from '../../src/util/ip.js'
+import {ipsetText, iptablesText, ipvsText} from './listings.js'
 import {HOME, type Machine, type Outcome} from './machine.js'
 
 export type Backend = 'legacy' | 'nft'
@@ -54,18 +55,25 @@ function loadsOf(
   {machine, backend, left}: {machine: Machine; backend: Backend | undefined; left: LeftOut[]},
 ): Load[] {
   const only = (file: string, allowed: RegExp): string => safe(state, {file, allowed, left})
+  const saved = only('ipset-save.txt', /^(create|add) /)
   const loads: Load[] = [
-    {file: 'ipset-save.txt', command: 'ipset restore -exist', text: only('ipset-save.txt', /^(create|add) /)},
+    {
+      file: 'ipset-save.txt',
+      command: 'ipset restore -exist',
+      text: saved || (state.ipsets ? ipsetText(state.ipsets) : ''),
+    },
   ]
   for (const family of [4, 6] as const)
     for (const dump of state.iptables(family)) {
       const file = dump.file.split('/').at(-1)!
       const wanted = machine.kernel === 'uml' ? 'legacy' : (backend ?? dump.backend ?? 'legacy')
-      const text = only(file, /^(\*\w+$|:|(\[\d+:\d+\] )?-A |COMMIT$|#)/)
+      const listed = file.endsWith('-L.txt')
+      const text = listed ? iptablesText(dump) : only(file, /^(\*\w+$|:|(\[\d+:\d+\] )?-A |COMMIT$|#)/)
       loads.push({file, command: `${family === 4 ? 'iptables' : 'ip6tables'}-${wanted}-restore`, text})
     }
   if (machine.kernel === 'own') loads.push({file: 'nft.txt', command: 'nft -f -', text: nativeTables(state)})
-  loads.push({file: 'ipvsadm-Sn.txt', command: 'ipvsadm -R', text: only('ipvsadm-Sn.txt', /^-[Aa] /)})
+  const servers = only('ipvsadm-Sn.txt', /^-[Aa] /)
+  loads.push({file: 'ipvsadm-Sn.txt', command: 'ipvsadm -R', text: servers || (state.ipvs ? ipvsText(state.ipvs) : '')})
   return loads.filter(({text}) => text.trim() !== '')
 }
 

@@ -5,7 +5,7 @@ import {delimiter, join, resolve} from 'node:path'
 import {loadFiles} from '../../src/snapshot/load.js'
 import {snapshotFromFiles, type SnapshotFiles} from '../../src/snapshot/snapshot.js'
 import {snapshotFiles} from '../helpers/corpus.js'
-import {environment} from './credentials.js'
+import {environment, SSH_HOME, USER_HOME} from './credentials.js'
 import type {LabOptions, LabState} from './inside.js'
 import {HOME, type Outcome} from './machine.js'
 import {LabError} from './plan.js'
@@ -41,12 +41,12 @@ const RECORDED: Readonly<Record<Mode, string>> = {
   ipvs: 'k136-ipvs-v4',
 }
 
-/** A file system of the lab's own in /run, and its ssh_config in the place of the machine's. */
+/** A file system of the lab's own in /run, and a root whose home and shell are nobody's: no dotfiles, no keys. */
 const MOUNTS = `set -e
 mount -t tmpfs -o mode=755 lab /run
-mkdir -p ${HOME}/ssh /run/netns /run/sshd
-: >${HOME}/ssh/config
-if [ -e /etc/ssh/ssh_config ]; then mount --bind ${HOME}/ssh/config /etc/ssh/ssh_config; fi
+mkdir -p ${SSH_HOME} /run/netns /run/sshd
+sed 's,^root:.*,root:x:0:0:root:${USER_HOME}:/bin/sh,' /etc/passwd >${HOME}/passwd
+mount --bind ${HOME}/passwd /etc/passwd
 cat >${HOME}/files.json
 exec "$@" </dev/null`
 
@@ -226,8 +226,15 @@ export function inLab(
   )
 }
 
+/** Its process 1 takes everything along. */
 export async function stopLab({pid}: RunningLab): Promise<void> {
-  process.kill(pid, 'SIGKILL')
-  for (const end = Date.now() + 5000; existsSync(`/proc/${pid}/ns`) && Date.now() < end;)
-    await new Promise((settle) => setTimeout(settle, 50))
+  const gone = async (signal: NodeJS.Signals, seconds: number): Promise<boolean> => {
+    process.kill(pid, signal)
+    for (const end = Date.now() + seconds * 1000; Date.now() < end;) {
+      if (!existsSync(`/proc/${pid}`)) return true
+      await new Promise((settle) => setTimeout(settle, 50))
+    }
+    return false
+  }
+  if (!(await gone('SIGTERM', 2)) && !(await gone('SIGKILL', 5))) throw new LabError(`process ${pid} does not end`)
 }

@@ -1,6 +1,15 @@
 /** A kernel with IPVS as a process (Debian's user-mode-linux), on the hub's bridge by a tap device. */
 import {spawn, spawnSync} from 'node:child_process'
-import {copyFileSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync} from 'node:fs'
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs'
 import {basename, join} from 'node:path'
 import {MODULES} from '../kernel/ipvs/uml.js'
 import {sshdConfig} from './credentials.js'
@@ -28,6 +37,7 @@ export async function bootUml(onExit: (log: string) => void): Promise<Machine> {
   )
   if (tap.status !== 0) throw new LabError(`no tap device for user-mode Linux: ${tap.stderr.trim()}`)
   copyFileSync(join(import.meta.dirname, 'uml-init.py'), join(FOLDER, 'init.py'))
+  chmodSync(join(FOLDER, 'init.py'), 0o755)
   copyFileSync(join(import.meta.dirname, '../kernel/ipvs/modules.py'), join(FOLDER, 'modules.py'))
   writeFileSync(join(FOLDER, 'modules'), modules().join('\n'))
   const config = sshdConfig('control', CONTROL)
