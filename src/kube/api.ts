@@ -3,6 +3,7 @@ import {Agent as HttpAgent, request as httpRequest, type IncomingMessage} from '
 import {Agent as HttpsAgent, request as httpsRequest, type RequestOptions} from 'node:https'
 import {setTimeout as sleep} from 'node:timers/promises'
 import {KubeConfig} from '@kubernetes/client-node'
+import {getProxyForUrl} from 'proxy-from-env'
 import {SvcTraceError} from '../model/errors.js'
 import {execCredential, type Credential} from './exec-credential.js'
 import type {Connection} from './kubeconfig.js'
@@ -40,9 +41,17 @@ interface ApiOptions {
 export async function openApi(connection: Connection, options: ApiOptions): Promise<Api> {
   const url = new URL(connection.server)
   const secure = url.protocol === 'https:'
-  const {options: tls, headers} = await authenticate(connection)
-  const agent = secure ? new HttpsAgent({keepAlive: true}) : new HttpAgent({keepAlive: true})
-  const base = {url, secure, agent, options, tls}
+  const proxy = proxyOf(connection)
+  const {options: tls, headers, agent: own} = await authenticate(connection, proxy)
+  const agent = own ?? (secure ? new HttpsAgent({keepAlive: true}) : new HttpAgent({keepAlive: true}))
+  const base = {
+    url,
+    secure,
+    agent,
+    options,
+    tls,
+    by: proxy === undefined ? '' : ` by the proxy ${withoutPassword(proxy)}`,
+  }
   return {
     get: (path, accept = 'application/json') =>
       retry(() => send({...base, method: 'GET', path, headers: {...headers, Accept: accept}}), options.signal),
@@ -54,40 +63,59 @@ export async function openApi(connection: Connection, options: ApiOptions): Prom
 
 /** client-node's configuration with the credentials of a connection, for what needs client-node itself (exec). */
 export async function credentialConfig(connection: Connection): Promise<KubeConfig> {
-  return (await credentials(connection)).config
+  return (await credentials(connection, proxyOf(connection))).config
 }
 
-async function credentials({
-  cluster,
-  user,
-  server,
-}: Connection): Promise<{config: KubeConfig; token: string | undefined}> {
+async function credentials(
+  {cluster, user, server}: Connection,
+  proxy: string | undefined,
+): Promise<{config: KubeConfig; token: string | undefined}> {
   const credential = user['exec'] ? await execCredential(user['exec'] as Record<string, unknown>, server) : {}
   const token =
     credential.token ??
     (typeof user['tokenFile'] === 'string' ? readText(user['tokenFile']) : (user['token'] as string | undefined))
-  return {config: clientConfig({cluster, user, server}, {token, credential}), token}
+  return {config: clientConfig({cluster, user, server}, {token, credential, proxy}), token}
+}
+
+/** As kubectl does (Go's net/http): the cluster's own, else HTTPS_PROXY and NO_PROXY; none to this machine itself. */
+function proxyOf({cluster, server}: Connection): string | undefined {
+  const own = text(cluster['proxy-url'])
+  if (own !== undefined) return own
+  const {hostname} = new URL(server)
+  const here = hostname === 'localhost' || hostname === '[::1]' || /^127(\.\d+){3}$/.test(hostname)
+  return here ? undefined : text(getProxyForUrl(server))
+}
+
+function withoutPassword(proxy: string): string {
+  try {
+    const {protocol, host} = new URL(proxy)
+    return `${protocol}//${host}`
+  } catch {
+    return '(not a URL)'
+  }
 }
 
 async function authenticate(
   connection: Connection,
-): Promise<{options: RequestOptions; headers: Record<string, string | string[]>}> {
+  proxy: string | undefined,
+): Promise<{options: RequestOptions; headers: Record<string, string | string[]>; agent: HttpsAgent | undefined}> {
   const {cluster, user, server} = connection
-  const {config, token} = await credentials(connection)
+  const {config, token} = await credentials(connection, proxy)
   const options: RequestOptions = {}
   if (server.startsWith('https:')) {
     try {
       await config.applyToHTTPSOptions(options)
     } catch (error) {
+      const {name: provider} = (user['auth-provider'] ?? {}) as {name?: unknown}
       throw new SvcTraceError(
         'BadKubeconfig',
-        `the kubeconfig's credentials cannot be used: ${(error as Error).message}`,
-        undefined,
+        `the kubeconfig's credentials cannot be used: ${provider === undefined ? '' : `auth provider ${String(provider)}: `}${(error as Error).message}`,
+        provider === undefined ? undefined : 'kubectl has dropped these: use a credential plugin (exec)',
         {cause: error},
       )
     }
   }
-  const {headers: own, agent: _agent, ...rest} = options
+  const {headers: own, agent, ...rest} = options
   const headers = {
     ...(own as Record<string, string>),
     ...(token ? {Authorization: `Bearer ${token}`} : {}),
@@ -100,13 +128,15 @@ async function authenticate(
       ...(text(cluster['tls-server-name']) ? {servername: text(cluster['tls-server-name'])} : {}),
     },
     headers,
+    // client-node's agent is the one that speaks with proxies; ours keeps connections open
+    agent: proxy === undefined ? undefined : (agent as HttpsAgent),
   }
 }
 
 /** client-node's own form of the cluster and user that we chose. */
 function clientConfig(
   {cluster, user, server}: Pick<Connection, 'cluster' | 'user' | 'server'>,
-  {token, credential}: {token: string | undefined; credential: Credential},
+  {token, credential, proxy}: {token: string | undefined; credential: Credential; proxy: string | undefined},
 ): KubeConfig {
   const config = new KubeConfig()
   config.loadFromOptions({
@@ -118,6 +148,7 @@ function clientConfig(
         caFile: text(cluster['certificate-authority']),
         caData: text(cluster['certificate-authority-data']),
         tlsServerName: text(cluster['tls-server-name']),
+        proxyUrl: proxy,
       },
     ],
     users: [
@@ -170,6 +201,8 @@ interface Call {
   readonly headers: Record<string, string | string[]>
   readonly options: ApiOptions
   readonly tls: RequestOptions
+  /** Which proxy is in between, for errors. */
+  readonly by: string
   readonly body?: string
 }
 
@@ -210,7 +243,7 @@ function requestOptions({method, url, path, secure, agent, headers, options, tls
 }
 
 function send(call: Call): Promise<Record<string, unknown>> {
-  const {url, secure, options, body} = call
+  const {url, secure, options, body, by} = call
   return new Promise((resolve, reject) => {
     const request = open(secure, requestOptions(call), (response) => {
       const chunks: Buffer[] = []
@@ -228,7 +261,7 @@ function send(call: Call): Promise<Record<string, unknown>> {
         ),
       )
     })
-    request.on('error', (error) => reject(unreachable(error, url.origin, options)))
+    request.on('error', (error) => reject(unreachable(error, `${url.origin}${by}`, options)))
     request.end(body)
   })
 }

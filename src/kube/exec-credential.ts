@@ -9,9 +9,16 @@ export interface Credential {
   readonly key?: string
 }
 
+/** A person may have to look into a browser (ms). */
+const LONGEST = 60_000
+
 /** Runs a credential plugin once (client.authentication.k8s.io); its stderr and terminal are the user's. */
-export function execCredential(exec: Entry, server: string): Promise<Credential> {
-  const command = String(exec['command'])
+export function execCredential(exec: Entry, server: string, timeout = LONGEST): Promise<Credential> {
+  const {command} = exec
+  if (typeof command !== 'string' || command === '')
+    return Promise.reject(
+      new SvcTraceError('BadKubeconfig', 'the credential plugin of this user (exec) names no command'),
+    )
   const args = Array.isArray(exec['args']) ? exec['args'].map(String) : []
   const own = Array.isArray(exec['env'])
     ? (exec['env'] as Entry[]).map(({name, value}): [string, string] => [String(name), String(value)])
@@ -35,12 +42,14 @@ export function execCredential(exec: Entry, server: string): Promise<Credential>
           typeof exec['installHint'] === 'string' ? exec['installHint'] : undefined,
         ),
       )
-    execFile(command, args, {env, timeout: 60_000, maxBuffer: 1024 * 1024}, (error, stdout, stderr) => {
+    execFile(command, args, {env, timeout, maxBuffer: 1024 * 1024}, (error, stdout, stderr) => {
       if (error)
         return fail(
           (error as NodeJS.ErrnoException).code === 'ENOENT'
             ? 'is not installed'
-            : `failed: ${stderr.trim().split('\n').at(-1) || error.message}`,
+            : error.killed
+              ? `did not answer within ${timeout / 1000} s`
+              : `failed: ${stderr.trim().split('\n').at(-1) || error.message}`,
         )
       try {
         const {status} = JSON.parse(stdout) as {status?: Entry}

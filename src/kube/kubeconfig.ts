@@ -136,7 +136,7 @@ function choose(merged: Merged, flags: ConnectionFlags): Connection {
       'kubectl config use-context NAME, or --context NAME',
     )
   return {
-    server,
+    server: serverUrl(server, clusterName ?? '', cluster),
     namespace: flags.namespace ?? (context?.['namespace'] as string | undefined) ?? 'default',
     cluster: withClusterFlags(cluster, flags),
     user: withUserFlags(user, flags),
@@ -169,6 +169,19 @@ function withUserFlags(user: Entry, flags: ConnectionFlags): Entry {
 }
 
 /** A pod's own service account (rest.InClusterConfig). */
+/** As client-go does (rest.DefaultServerURL): without a scheme it is https where the cluster has TLS settings. */
+function serverUrl(server: string, name: string, cluster: Readonly<Record<string, unknown>>): string {
+  const secure = Object.keys(cluster).some((key) => /^(certificate-authority|insecure-skip-tls)/.test(key))
+  const full = server.includes('://') ? server : `${secure ? 'https' : 'http'}://${server}`
+  const url = URL.canParse(full) ? new URL(full) : undefined
+  if (url !== undefined && /^https?:$/.test(url.protocol) && url.hostname !== '') return full
+  throw new SvcTraceError(
+    'BadKubeconfig',
+    `the server of cluster "${name}" is not a URL: ${server}`,
+    'it looks like https://HOST:6443',
+  )
+}
+
 function inCluster(files: readonly string[]): Connection {
   const {KUBERNETES_SERVICE_HOST: host, KUBERNETES_SERVICE_PORT: port} = process.env
   if (!host || !port || !existsSync(`${SERVICE_ACCOUNT}/token`)) {
