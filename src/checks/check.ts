@@ -46,6 +46,13 @@ export interface CheckResult {
   readonly problems: readonly Problem[]
 }
 
+/** What the first tool said that could not read them. */
+function whyBlind(state: NodeState): string {
+  const sections = [state.iptablesSection, state.nftSection, state.ipvsSection]
+  const reason = sections.find((section) => section.state === 'unreadable')?.reason
+  return reason === undefined ? '' : ` (${reason})`
+}
+
 /** Compares what Kubernetes promises with what packets would meet, for every Service asked for and every node. */
 export function check(snapshot: Snapshot, world: World, options: CheckOptions = {}): CheckResult {
   const services = options.services ?? snapshot.cluster.services
@@ -76,7 +83,10 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
   const dns = checkDns(snapshot.cluster, [...snapshot.nodes.values()], services)
   const notRead = [
     ...unread(snapshot),
-    ...blind.map(({name}) => ({node: name, reason: 'no rules of any kind were read; it was not compared'})),
+    ...blind.map((state) => ({
+      node: state.name,
+      reason: `no rules of any kind were read${whyBlind(state)}; it was not compared`,
+    })),
   ]
   const found = withoutEchoes([
     ...findingsOf(snapshot.cluster, comparison),

@@ -1,9 +1,8 @@
-import {existsSync} from 'node:fs'
 import {readConnection} from '../kube/kubeconfig.js'
 import {RESOURCES} from '../kube/read-cluster.js'
 import type {Api} from '../kube/api.js'
 import {SvcTraceError} from '../model/errors.js'
-import {collectNodes} from '../nodes/collect.js'
+import {collectNodes, type NodeResult} from '../nodes/collect.js'
 import {NodeState} from '../snapshot/node-state.js'
 import {snapshotFromFiles} from '../snapshot/snapshot.js'
 import {duration} from './duration.js'
@@ -94,10 +93,7 @@ async function nodes(
 ): Promise<Step[]> {
   const targets = nodeTargets(list, flags)
   const transport = await transportFor(flags, reach)
-  const intro: Step = {
-    state: 'ok',
-    what: `${list.length} nodes; way in: ${transport.name}${flags.via === undefined || flags.via === 'auto' ? ' (the default; others with --via)' : ''}${transport.name === 'ssh' && !process.env['SSH_AUTH_SOCK'] && flags['ssh-identity'] !== undefined && !existsSync(flags['ssh-identity']) ? '; the key file does not exist' : ''}`,
-  }
+  const intro: Step = {state: 'ok', what: `${list.length} nodes; way in: ${WAYS[transport.name] ?? transport.name}`}
   const results = await collectNodes(targets, transport, {
     sudo: (flags.sudo ?? 'auto') as 'auto',
     parallel: flags.parallel ?? 16,
@@ -105,15 +101,44 @@ async function nodes(
     signal,
     progress: () => undefined,
   })
+  const hosts = new Map(targets.map(({node, host}) => [node, host]))
+  return [intro, ...results.flatMap((result) => nodeSteps(result, hosts.get(result.node) ?? '', Date.now()))]
+}
+
+const WAYS: Readonly<Record<string, string>> = {
+  auto: 'ssh2, or the system’s own ssh where a host needs it (--via auto)',
+  ssh: 'ssh2 (--via ssh)',
+  openssh: 'the system’s own ssh (--via openssh)',
+  exec: 'the API’s exec (--via exec)',
+  local: 'this machine itself (--via local)',
+}
+
+/** `now`: this machine's clock when the node was read (ms). */
+export function nodeSteps({node: name, files, way, failure, hint}: NodeResult, host: string, now: number): Step[] {
+  const by = `${way?.name ?? ''}${way?.user === undefined ? '' : ` as ${way.user}`}${way?.why ? `, ${way.why}` : ''}`
+  const place = `node ${name} at ${host}, by ${by}`
+  if (failure !== undefined)
+    return [{state: 'failed', what: `${place}: ${failure}`, ...(hint === undefined ? {} : {hint})}]
+  const [, login, root] = /^login (.*), root by (.*)$/m.exec(files.get('backend.txt') ?? '') ?? []
+  const rights = login === undefined ? '' : `: login ${login}, ${ROOT_BY[root!] ?? `root by ${root}`}`
+  const key = way?.name.endsWith('ssh') ? ', host key known' : ''
+  return [{state: 'ok', what: `${place}${key}${rights}`}, tools(name, files), ...clock(name, files, now)]
+}
+
+/** More than reading a node takes (ms). */
+const CLOCK_OFF = 120_000
+
+function clock(node: string, files: ReadonlyMap<string, string>, now: number): Step[] {
+  const told = Date.parse(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/m.exec(files.get('backend.txt') ?? '')?.[0] ?? '')
+  if (Number.isNaN(told) || Math.abs(told - now) <= CLOCK_OFF) return []
+  const minutes = Math.round(Math.abs(told - now) / 60_000)
+  const what = `node ${node}: its clock is ${minutes} min ${told > now ? 'ahead of' : 'behind'} this machine's`
   return [
-    intro,
-    ...results.map(({node, files, failure, hint}): Step => {
-      if (failure !== undefined)
-        return {state: 'failed', what: `node ${node}: ${failure}`, ...(hint === undefined ? {} : {hint})}
-      return tools(node, files)
-    }),
+    {state: 'note', what, hint: 'one of the two is wrong: timedatectl; times in logs and certificates will not fit'},
   ]
 }
+
+const ROOT_BY: Readonly<Record<string, string>> = {itself: 'no sudo needed', nothing: 'no root (sudo -n does not work)'}
 
 function tools(node: string, files: ReadonlyMap<string, string>): Step {
   const state = new NodeState(node, files)
@@ -137,6 +162,22 @@ function tools(node: string, files: ReadonlyMap<string, string>): Step {
     }
   return {
     state: 'ok',
-    what: `node ${node}: everything is readable, ${mode}${absent.length > 0 ? `; not on the node: ${absent.join(', ')}` : ''}`,
+    what: `node ${node}: everything is readable, ${mode}${backend(state)}; ${versions(files)}${absent.length > 0 ? `; not on the node: ${absent.join(', ')}` : ''}`,
   }
+}
+
+/** Which iptables holds kube-proxy's rules, where it is iptables at all. */
+function backend(state: NodeState): string {
+  const dump = state.iptables(4).find(({tables}) => tables.get('nat')?.chains.has('KUBE-SERVICES'))
+  return dump?.backend === undefined ? '' : ` with rules in iptables-${dump.backend}`
+}
+
+/** What the tools say of themselves. */
+function versions(files: ReadonlyMap<string, string>): string {
+  const text = files.get('backend.txt') ?? ''
+  const found = [/^iptables v\S+ \(\w+\)/m, /^nftables v\S+/m, /^ipset v[\d.]+/m].flatMap(
+    (one) => one.exec(text)?.[0] ?? [],
+  )
+  const kernel = /^\d+\.\d+\S*$/m.exec(text)?.[0]
+  return [...found, ...(kernel === undefined ? [] : [`kernel ${kernel}`])].join(', ') || 'no tool told its version'
 }

@@ -48,11 +48,23 @@ const nodeFlags = {
   'ssh-port': Flags.integer({description: 'port of sshd on the nodes', helpGroup: 'NODES'}),
   'ssh-identity': Flags.string({description: 'private key file', helpGroup: 'NODES'}),
   'ssh-config': Flags.string({description: 'ssh_config file instead of ~/.ssh/config', helpGroup: 'NODES'}),
+  'ssh-option': Flags.string({
+    description: 'KEY=VALUE as for ssh -o; repeatable',
+    multiple: true,
+    multipleNonGreedy: true,
+    helpGroup: 'NODES',
+  }),
   'ssh-known-hosts': Flags.string({description: 'known_hosts file instead of ~/.ssh/known_hosts', helpGroup: 'NODES'}),
   'node-address': Flags.string({
     description: 'which address of a node to connect to',
     options: ['InternalIP', 'ExternalIP', 'Hostname', 'name'],
     default: 'InternalIP',
+    helpGroup: 'NODES',
+  }),
+  'node-host': Flags.string({
+    description: 'NODE=HOST: connect to HOST for this node; repeatable',
+    multiple: true,
+    multipleNonGreedy: true,
     helpGroup: 'NODES',
   }),
   sudo: Flags.string({

@@ -4,6 +4,7 @@ import {readClusterFiles} from '../kube/read-cluster.js'
 import {SvcTraceError} from '../model/errors.js'
 import {collectNodes, type NodeResult} from '../nodes/collect.js'
 import {execTransport, type RunInPod} from '../nodes/exec.js'
+import {autoTransport} from '../nodes/auto.js'
 import {localTransport, opensshTransport} from '../nodes/processes.js'
 import {sshTransport} from '../nodes/ssh.js'
 import {NodeUnreachable, type NodeTarget, type Transport} from '../nodes/transport.js'
@@ -14,6 +15,7 @@ import type {NodeState} from '../snapshot/node-state.js'
 import {formatAddress} from '../util/ip.js'
 import {snapshotFromFiles, type Snapshot, type SnapshotInfo} from '../snapshot/snapshot.js'
 import {duration} from './duration.js'
+import {passphraseAsker} from './ask.js'
 import {interruption} from './interruption.js'
 import {progressLine} from './progress.js'
 
@@ -26,6 +28,8 @@ export interface LiveFlags extends ConnectionFlags {
   readonly 'ssh-identity'?: string | undefined
   readonly 'ssh-config'?: string | undefined
   readonly 'ssh-known-hosts'?: string | undefined
+  readonly 'ssh-option'?: readonly string[] | undefined
+  readonly 'node-host'?: readonly string[] | undefined
   readonly 'node-address'?: string | undefined
   readonly 'node-timeout'?: string | undefined
   readonly sudo?: string | undefined
@@ -62,7 +66,7 @@ export async function collectFiles(flags: LiveFlags, choose?: ChooseNodes): Prom
     if (flags['ask-dns']) await addDns(files, {wanted, results, transport, signal: stop})
     files.set(
       'snapshot.json',
-      `${JSON.stringify(infoOf({cluster: cluster.nodes.map(({name}) => name), results, forbidden, via: flags.via ?? 'auto', namespace: connection.namespace}), undefined, 2)}\n`,
+      `${JSON.stringify(infoOf({cluster: cluster.nodes.map(({name}) => name), results, forbidden, namespace: connection.namespace}), undefined, 2)}\n`,
     )
     return files
   } finally {
@@ -85,9 +89,25 @@ export function nodeTargets(nodes: readonly ApiNode[], flags: LiveFlags): NodeTa
         `nodes "${name}" not found`,
         `nodes: ${nodes.map((node) => node.name).join(', ')}`,
       )
+  const hosts = hostMap(flags['node-host'] ?? [])
   return nodes
     .filter(({name}) => flags.node === undefined || flags.node.includes(name))
-    .map((node) => ({node: node.name, host: hostOf(node, flags['node-address'] ?? 'InternalIP')}))
+    .map((node) => ({
+      node: node.name,
+      host: hosts.get(node.name) ?? hostOf(node, flags['node-address'] ?? 'InternalIP'),
+    }))
+}
+
+/** `NODE=HOST` each: where a node is reached by another name than the API knows. */
+function hostMap(pairs: readonly string[]): Map<string, string> {
+  return new Map(
+    pairs.map((pair) => {
+      const [, node, host] = /^([^=]+)=([\w.:[\]][\w.:[\]-]*)$/.exec(pair) ?? []
+      if (node === undefined || host === undefined)
+        throw new SvcTraceError('BadUsage', `--node-host ${JSON.stringify(pair)} is not NODE=HOST`)
+      return [node, host]
+    }),
+  )
 }
 
 function hostOf({name, addresses}: ApiNode, kind: string): string {
@@ -107,6 +127,7 @@ export interface Reach {
 }
 
 export async function transportFor(flags: LiveFlags, reach: Reach): Promise<Transport> {
+  const ask = passphraseAsker()
   const options = {
     connectTimeout: 10_000,
     ...(flags['ssh-user'] ? {user: flags['ssh-user']} : {}),
@@ -114,10 +135,13 @@ export async function transportFor(flags: LiveFlags, reach: Reach): Promise<Tran
     ...(flags['ssh-identity'] ? {identity: flags['ssh-identity']} : {}),
     ...(flags['ssh-config'] ? {config: flags['ssh-config']} : {}),
     ...(flags['ssh-known-hosts'] ? {knownHosts: flags['ssh-known-hosts']} : {}),
+    ...(flags['ssh-option'] ? {settings: flags['ssh-option']} : {}),
+    ...(ask ? {passphrase: ask} : {}),
   }
   if (flags.via === 'openssh') return opensshTransport(options)
   if (flags.via === 'exec') return execTransport(await runInPods(flags, reach))
-  return flags.via === 'local' ? localTransport() : sshTransport(options)
+  if (flags.via === 'local') return localTransport()
+  return flags.via === 'ssh' ? sshTransport(options) : autoTransport(options)
 }
 
 /** Runs commands in the pod that stands for each node: kube-proxy's, or one that `--exec-pod` names. */
@@ -228,13 +252,11 @@ function infoOf({
   cluster,
   results,
   forbidden,
-  via,
   namespace,
 }: {
   cluster: readonly string[]
   results: readonly NodeResult[]
   forbidden: Record<string, string>
-  via: string
   namespace: string
 }): SnapshotInfo {
   const read = new Set(results.map(({node}) => node))
@@ -245,6 +267,6 @@ function infoOf({
     forbidden,
     skipped: cluster.filter((name) => !read.has(name)),
     unread: Object.fromEntries(results.flatMap(({node, failure}) => (failure === undefined ? [] : [[node, failure]]))),
-    via: Object.fromEntries(results.map(({node}) => [node, via === 'auto' ? 'ssh' : via])),
+    via: Object.fromEntries(results.flatMap(({node, way}) => (way ? [[node, way.name]] : []))),
   }
 }

@@ -3,7 +3,7 @@ import {dirname, join} from 'node:path'
 import {setTimeout as sleep} from 'node:timers/promises'
 import {fileURLToPath} from 'node:url'
 import {readFrames} from './frames.js'
-import {NodeUnreachable, type NodeTarget, type Transport} from './transport.js'
+import {NodeUnreachable, type NodeTarget, type Transport, type Way} from './transport.js'
 
 export interface CollectOptions {
   readonly sudo: 'auto' | 'never' | 'always'
@@ -18,6 +18,8 @@ export interface CollectOptions {
 export interface NodeResult {
   readonly node: string
   readonly files: ReadonlyMap<string, string>
+  /** How it was reached. */
+  readonly way?: Way
   /** Why it could not be read, or not to its end. */
   readonly failure?: string
   readonly hint?: string
@@ -42,6 +44,7 @@ export async function collectNodes(
   transport: Transport,
   options: CollectOptions,
 ): Promise<NodeResult[]> {
+  await transport.prepare?.(targets)
   const script = `SVC_TRACE_SUDO=${options.sudo}\n${collectorScript()}`
   const results: NodeResult[] = []
   const queue = [...targets]
@@ -75,13 +78,20 @@ async function collectNode(
   {script, options}: {script: string; options: CollectOptions},
 ): Promise<NodeResult> {
   const signal = AbortSignal.any([options.signal, AbortSignal.timeout(options.timeout)])
+  const way = (await transport.way?.(target)) ?? {name: transport.name, why: ''}
   try {
     const {files, complete} = readFrames(await persistently(() => transport.run(target, script, signal), signal))
-    return {node: target.node, files, ...(complete ? {} : {failure: 'the output of the collector is cut short'})}
+    return {node: target.node, files, way, ...(complete ? {} : {failure: 'the output of the collector is cut short'})}
   } catch (error) {
     if (!(error instanceof NodeUnreachable)) throw error
     const {files} = readFrames(error.partial)
-    return {node: target.node, files, failure: error.message, ...(error.hint === undefined ? {} : {hint: error.hint})}
+    return {
+      node: target.node,
+      files,
+      way,
+      failure: error.message,
+      ...(error.hint === undefined ? {} : {hint: error.hint}),
+    }
   }
 }
 

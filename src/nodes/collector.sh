@@ -55,7 +55,7 @@ plain() {
 }
 
 proxy_version() {
-  exe=$($ROOT ls -l /proc/[0-9]*/exe 2>/dev/null | sed -n 's,.* \(/proc/[0-9]*/exe\) -> .*/kube-proxy.*,\1,p' | head -n 1)
+  exe=$($ROOT ls -l /proc/[0-9]*/exe 2>/dev/null | sed -n 's,.* \(/proc/[0-9]*/exe\) .*/kube-proxy.*,\1,p' | head -n 1)
   if [ -n "$exe" ]; then $ROOT "$exe" --version; return; fi
   echo "no kube-proxy process: not found" >&2
   return 127
@@ -68,6 +68,8 @@ backends() {
   nft --version 2>/dev/null
   ipset --version 2>/dev/null
   date -u +%Y-%m-%dT%H:%M:%SZ
+  if [ "$(id -u)" = 0 ]; then by=itself; else by=${keep:-nothing}; fi
+  echo "login $(id -un 2>/dev/null || id -u), root by $by"
 }
 
 conntrack_entries() {

@@ -2,13 +2,14 @@ import {spawn, type ChildProcessWithoutNullStreams} from 'node:child_process'
 import {connect} from 'node:net'
 import {Duplex} from 'node:stream'
 import {Output} from './output.js'
-import {NodeUnreachable, type Transport, type Tunnel} from './transport.js'
-import type {SshOptions} from './ssh-settings.js'
+import {NodeUnreachable, type Transport, type Tunnel, type Way} from './transport.js'
+import {sshSettings, type SshOptions} from './ssh-settings.js'
 
 /** The system's own ssh, for certificates, FIDO keys, ProxyCommand and Kerberos. Host keys are checked as it is configured; never less. */
 export function opensshTransport(options: SshOptions): Transport {
   return {
     name: 'openssh',
+    way: ({host}) => openssh(host, options),
     run: ({host}, script, signal) => {
       const args = [...sshArguments(options), '--', host, '/bin/sh -s']
       return feed('ssh', args, {script, signal, explain: (said) => classify(host, said)})
@@ -25,6 +26,12 @@ export function opensshTransport(options: SshOptions): Transport {
     },
   }
 }
+
+const openssh = async (host: string, options: SshOptions): Promise<Way> => ({
+  name: 'openssh',
+  user: (await sshSettings(host, options)).user,
+  why: "the system's own ssh, as --via says",
+})
 
 /** Milliseconds for a connection to open. */
 const OPENING = 5000
@@ -61,12 +68,14 @@ const sshArguments = (options: SshOptions): string[] => [
   ...(options.port ? ['-p', String(options.port)] : []),
   ...(options.identity ? ['-i', options.identity] : []),
   ...(options.knownHosts ? ['-o', `UserKnownHostsFile=${options.knownHosts}`] : []),
+  ...(options.settings ?? []).flatMap((setting) => ['-o', setting]),
 ]
 
 /** On the node itself. */
 export function localTransport(): Transport {
   return {
     name: 'local',
+    way: () => Promise.resolve({name: 'local', why: 'on this machine, as --via says'}),
     run: (_target, script, signal) =>
       feed('/bin/sh', ['-s'], {
         script,

@@ -1,5 +1,6 @@
 import {execFile} from 'node:child_process'
-import {homedir, userInfo} from 'node:os'
+import {createHash} from 'node:crypto'
+import {homedir, hostname, userInfo} from 'node:os'
 import {join} from 'node:path'
 import {existsSync} from 'node:fs'
 import {SvcTraceError} from '../model/errors.js'
@@ -10,6 +11,10 @@ export interface SshOptions {
   readonly identity?: string
   readonly config?: string
   readonly knownHosts?: string
+  /** `KEY=VALUE` each, as for ssh -o. */
+  readonly settings?: readonly string[]
+  /** Asks for the passphrase of a key file; only where there is somebody to ask. */
+  readonly passphrase?: (file: string) => Promise<string | undefined>
   /** Milliseconds. */
   readonly connectTimeout: number
 }
@@ -26,6 +31,8 @@ export interface SshSettings {
   readonly agent: string | undefined
   readonly jumps: readonly string[]
   readonly proxyCommand: boolean
+  readonly certificates: readonly string[]
+  readonly kerberos: boolean
 }
 
 /** Asks `ssh -G` for the effective settings (Host, Match, Include, tokens); without an ssh binary the defaults. */
@@ -36,11 +43,16 @@ export async function sshSettings(host: string, options: SshOptions): Promise<Ss
   const told = await effective(host, options)
   const value = (key: string): string | undefined => told.get(key)?.[0]
   const name = value('hostname') ?? host
+  const port = options.port ?? Number(value('port') ?? 22)
+  const user = options.user ?? value('user') ?? userInfo().username
+  const keyAlias = value('hostkeyalias') ?? name
+  const expand = expander({original: host, host: name, port, user, alias: keyAlias, jump: value('proxyjump') ?? ''})
+  const split = (text: string): string[] => text.split(/\s+/).filter(Boolean).map(expand)
   const jump = value('proxyjump')
   return {
     host: name,
-    port: options.port ?? Number(value('port') ?? 22),
-    user: options.user ?? value('user') ?? userInfo().username,
+    port,
+    user,
     identities: options.identity ? [options.identity] : (told.get('identityfile') ?? DEFAULT_IDENTITIES).map(expand),
     knownHosts: options.knownHosts
       ? [options.knownHosts]
@@ -48,28 +60,85 @@ export async function sshSettings(host: string, options: SshOptions): Promise<Ss
           ...split(value('userknownhostsfile') ?? '~/.ssh/known_hosts'),
           ...split(value('globalknownhostsfile') ?? '/etc/ssh/ssh_known_hosts'),
         ],
-    keyAlias: value('hostkeyalias') ?? name,
-    agent: agentOf(value('identityagent')),
+    keyAlias,
+    agent: agentOf(value('identityagent'), expand),
     jumps: jump === undefined || jump === 'none' ? [] : jump.split(','),
     proxyCommand: (value('proxycommand') ?? 'none') !== 'none',
+    certificates: [
+      ...(told.get('certificatefile') ?? []).map(expand),
+      ...(options.identity ? [options.identity] : (told.get('identityfile') ?? []).map(expand)).map(
+        (file) => `${file}-cert.pub`,
+      ),
+    ],
+    kerberos: value('gssapiauthentication') === 'yes',
+  }
+}
+
+/** `[USER@]HOST[:PORT]` of a ProxyJump. */
+export function jumpHost(jump: string): {host: string; user?: string; port?: number} | undefined {
+  const match = /^(?:ssh:\/\/)?(?:([^@]+)@)?(\[[^\]]+\]|[^:]+)(?::(\d+))?$/.exec(jump)
+  if (!match) return undefined
+  return {
+    host: match[2]!.replaceAll(/[[\]]/g, ''),
+    ...(match[1] ? {user: match[1]} : {}),
+    ...(match[3] ? {port: Number(match[3])} : {}),
   }
 }
 
 const DEFAULT_IDENTITIES = ['~/.ssh/id_ed25519', '~/.ssh/id_ecdsa', '~/.ssh/id_rsa']
-const expand = (path: string): string => (path.startsWith('~/') ? join(homedir(), path.slice(2)) : path)
-const split = (text: string): string[] => text.split(/\s+/).filter(Boolean).map(expand)
 
-function agentOf(setting: string | undefined): string | undefined {
+interface Names {
+  readonly original: string
+  readonly host: string
+  readonly port: number
+  readonly user: string
+  readonly alias: string
+  readonly jump: string
+}
+
+/** `~`, `${NAME}` and the %-tokens of a file's name, which `ssh -G` leaves as they are (ssh_config(5), TOKENS). */
+function expander({original, host, port, user, alias, jump}: Names): (path: string) => string {
+  const own = userInfo()
+  const machine = hostname()
+  const hash = createHash('sha1')
+    .update(`${machine}${host}${port}${user}${jump === 'none' ? '' : jump}`)
+    .digest('hex')
+  const tokens: Readonly<Record<string, string>> = {
+    '%': '%',
+    C: hash,
+    d: homedir(),
+    h: host,
+    i: String(own.uid),
+    j: jump,
+    k: alias,
+    L: machine.split('.')[0]!,
+    l: machine,
+    n: original,
+    p: String(port),
+    r: user,
+    u: own.username,
+  }
+  return (path) =>
+    (path.startsWith('~/') ? join(homedir(), path.slice(2)) : path)
+      .replaceAll(/%([%CdhijkLlnpru])/g, (_, token: string) => tokens[token]!)
+      .replaceAll(/\$\{(\w+)\}/g, (whole, name: string) => process.env[name] ?? whole)
+}
+
+function agentOf(setting: string | undefined, expand: (path: string) => string): string | undefined {
   if (setting === 'none') return undefined
   return setting === undefined || setting === 'SSH_AUTH_SOCK' ? process.env['SSH_AUTH_SOCK'] : expand(setting)
 }
 
-async function effective(host: string, {config, user, port}: SshOptions): Promise<Map<string, string[]>> {
+async function effective(
+  host: string,
+  {config, user, port, settings: own}: SshOptions,
+): Promise<Map<string, string[]>> {
   const args = [
     '-G',
     ...(config ? ['-F', config] : []),
     ...(user ? ['-l', user] : []),
     ...(port ? ['-p', String(port)] : []),
+    ...(own ?? []).flatMap((setting) => ['-o', setting]),
     '--',
     host,
   ]

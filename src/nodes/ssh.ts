@@ -4,12 +4,18 @@ import ssh2, {type Client as SshClient, type ConnectConfig} from 'ssh2'
 import {checkHostKey, fingerprint, keyType, knownKeyTypes} from './known-hosts.js'
 import {Output} from './output.js'
 import {NodeUnreachable, type Transport} from './transport.js'
-import {sshSettings, type SshOptions, type SshSettings} from './ssh-settings.js'
+import {jumpHost, sshSettings, type SshOptions, type SshSettings} from './ssh-settings.js'
 
 /** Reads nodes with ssh2, with the settings that `ssh` itself would use and a strict look at host keys. */
 export function sshTransport(options: SshOptions): Transport {
+  const known = new Map<string, Promise<SshSettings>>()
+  const settingsOf = (host: string): Promise<SshSettings> => {
+    const settings = known.get(host) ?? sshSettings(host, options)
+    known.set(host, settings)
+    return settings
+  }
   const open = async (host: string, signal: AbortSignal): Promise<{client: SshClient; close: () => void}> => {
-    const settings = await sshSettings(host, options)
+    const settings = await settingsOf(host)
     if (settings.proxyCommand)
       throw new NodeUnreachable(
         `~/.ssh/config wants a ProxyCommand for ${host}`,
@@ -28,6 +34,14 @@ export function sshTransport(options: SshOptions): Transport {
   }
   return {
     name: 'ssh',
+    way: async ({host}) => {
+      const {user, jumps} = await settingsOf(host)
+      return {name: 'ssh', user, why: jumps.length > 0 ? `by ${jumps.join(', ')}` : ''}
+    },
+    prepare: async (targets) => {
+      const settings = await Promise.all(targets.map(({host}) => settingsOf(host)))
+      for (const one of settings) await authentication(one, options)
+    },
     run: async (target, script, signal) => {
       const {client, close} = await open(target.host, signal)
       try {
@@ -68,21 +82,20 @@ async function connectThrough(
   {chain, signal}: {chain: SshClient[]; signal: AbortSignal},
 ): Promise<SshClient> {
   let sock: Duplex | undefined
-  for (const jump of settings.jumps) {
-    const match = /^(?:ssh:\/\/)?(?:([^@]+)@)?(\[[^\]]+\]|[^:]+)(?::(\d+))?$/.exec(jump)
-    if (!match) throw new NodeUnreachable(`ProxyJump "${jump}" is not understood`)
+  for (const [at, jump] of settings.jumps.entries()) {
+    const place = jumpHost(jump)
+    if (!place) throw new NodeUnreachable(`ProxyJump "${jump}" is not understood`)
     const {user: _user, port: _port, ...common} = options
-    const hop = await sshSettings(match[2]!.replaceAll(/[[\]]/g, ''), {
-      ...common,
-      ...(match[1] ? {user: match[1]} : {}),
-      ...(match[3] ? {port: Number(match[3])} : {}),
-    })
-    const client = await connect(hop, {sock, signal, timeout: options.connectTimeout})
+    const {host, ...own} = place
+    const client = await connect(await sshSettings(host, {...common, ...own}), {sock, signal, options})
     chain.push(client)
-    const next = settings.jumps.indexOf(jump) === settings.jumps.length - 1 ? settings : undefined
-    sock = await forward(client, next ?? (await sshSettings(settings.jumps[settings.jumps.indexOf(jump) + 1]!, common)))
+    const next = settings.jumps[at + 1]
+    sock = await forward(
+      client,
+      next === undefined ? settings : await sshSettings(jumpHost(next)?.host ?? next, common),
+    )
   }
-  const client = await connect(settings, {sock, signal, timeout: options.connectTimeout})
+  const client = await connect(settings, {sock, signal, options})
   chain.push(client)
   return client
 }
@@ -105,10 +118,11 @@ function forward(
   )
 }
 
-function connect(
+async function connect(
   settings: SshSettings,
-  {sock, signal, timeout}: {sock: Duplex | undefined; signal: AbortSignal; timeout: number},
+  {sock, signal, options}: {sock: Duplex | undefined; signal: AbortSignal; options: SshOptions},
 ): Promise<SshClient> {
+  const credentials = await authentication(settings, options)
   const client = new ssh2.Client()
   const known = settings.knownHosts
     .filter((file) => existsSync(file))
@@ -141,10 +155,10 @@ function connect(
       ),
     )
     client.connect({
-      ...authentication(settings),
+      ...credentials,
       ...(sock ? {sock} : {host: settings.host, port: settings.port}),
       username: settings.user,
-      readyTimeout: timeout,
+      readyTimeout: options.connectTimeout,
       keepaliveInterval: 10_000,
       keepaliveCountMax: 3,
       ...algorithms(knownKeyTypes(known, settings.keyAlias, settings.port)),
@@ -206,14 +220,29 @@ function hostKeyRefusal(
   }
 }
 
-function authentication({identities, agent}: SshSettings): Partial<ConnectConfig> {
-  for (const file of identities) {
-    if (!existsSync(file)) continue
+/** The first key that can be used without asking, the agent, or a key whose passphrase somebody gives. */
+async function authentication(
+  {identities, agent}: SshSettings,
+  {passphrase}: SshOptions,
+): Promise<Partial<ConnectConfig>> {
+  const files = identities.filter((file) => existsSync(file))
+  for (const file of files) {
     const privateKey = readFileSync(file)
-    const parsed = ssh2.utils.parseKey(privateKey)
-    if (!(parsed instanceof Error)) return {privateKey, ...(agent ? {agent} : {})}
+    if (!(ssh2.utils.parseKey(privateKey) instanceof Error)) return {privateKey, ...(agent ? {agent} : {})}
   }
-  return agent ? {agent} : {}
+  if (agent) return {agent}
+  for (const file of passphrase ? files.filter(isEncrypted) : []) {
+    const words = await passphrase!(file)
+    const privateKey = readFileSync(file)
+    if (words !== undefined && !(ssh2.utils.parseKey(privateKey, words) instanceof Error))
+      return {privateKey, passphrase: words}
+  }
+  return {}
+}
+
+const isEncrypted = (file: string): boolean => {
+  const parsed = ssh2.utils.parseKey(readFileSync(file))
+  return parsed instanceof Error && /encrypted|passphrase/i.test(parsed.message)
 }
 
 function explain(
@@ -222,9 +251,7 @@ function explain(
 ): NodeUnreachable {
   const at = `${host}:${port}`
   if (error.level === 'client-authentication') {
-    const encrypted = identities
-      .filter((file) => existsSync(file))
-      .some((file) => /encrypted|passphrase/i.test(String(ssh2.utils.parseKey(readFileSync(file)))))
+    const encrypted = identities.filter((file) => existsSync(file)).some(isEncrypted)
     return new NodeUnreachable(
       `${at} accepts no key of ours for user ${user}`,
       encrypted

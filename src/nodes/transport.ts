@@ -6,9 +6,20 @@ export interface NodeTarget {
   readonly host: string
 }
 
+/** How a node is reached: `ssh`, as whom, and why so. */
+export interface Way {
+  readonly name: string
+  readonly user?: string
+  readonly why: string
+}
+
 /** A way into a node: runs the collector there and gives back what it printed. */
 export interface Transport {
   readonly name: string
+  /** Where it is not the same for every node, or there is more to say of it. */
+  readonly way?: (target: NodeTarget) => Promise<Way>
+  /** What has to be asked of a person before anything is read. */
+  readonly prepare?: (targets: readonly NodeTarget[]) => Promise<void>
   readonly run: (target: NodeTarget, script: string, signal: AbortSignal) => Promise<string>
   /** Opens a TCP connection from the node to somewhere; not every way can. */
   readonly tunnel?: (

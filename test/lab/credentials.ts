@@ -29,7 +29,8 @@ export async function makeSshFiles(nodes: readonly NodePlan[], control: string):
       .split(' ')
       .slice(0, 2)
       .join(' ')
-  writeFileSync(join(SSH, 'authorized_keys'), `${key('id')}\n`, {mode: 0o600})
+  // sshd reads it as the user who logs in
+  writeFileSync(join(SSH, 'authorized_keys'), `${key('id')}\n`, {mode: 0o644})
   const known = [
     `${control} ${key('host-control')}`,
     ...nodes.map(({name, address}) => `${address},${name} ${key(`host-${name}`)}`),

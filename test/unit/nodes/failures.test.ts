@@ -1,3 +1,4 @@
+import {execFileSync} from 'node:child_process'
 import {mkdtempSync, rmSync, writeFileSync} from 'node:fs'
 import {createServer, type AddressInfo} from 'node:net'
 import {tmpdir} from 'node:os'
@@ -74,6 +75,9 @@ describe('nodes that fail, each in its own way', function () {
     const host = utils.generateKeyPairSync('ed25519')
     const user = utils.generateKeyPairSync('ed25519')
     const locked = utils.generateKeyPairSync('ed25519', {passphrase: 'secret', cipher: 'aes256-ctr', rounds: 4})
+    // the user's own key, locked
+    writeFileSync(join(folder, 'locked-id'), user.private, {mode: 0o600})
+    execFileSync('ssh-keygen', ['-q', '-p', '-N', 'secret', '-f', join(folder, 'locked-id')])
     const other = utils.generateKeyPairSync('ed25519')
     for (const [name, {private: own}] of Object.entries({id: user, locked, other}))
       writeFileSync(join(folder, name), own, {mode: 0o600})
@@ -185,6 +189,22 @@ describe('nodes that fail, each in its own way', function () {
       expect(result!.failure).to.match(reason)
       expect(result!.hint ?? '').to.match(hint)
     })
+
+  it('a key whose passphrase somebody gives opens the door; a wrong one does not', async () => {
+    const asked: string[] = []
+    const ask = (words: string | undefined) => (file: string) => {
+      asked.push(file)
+      return Promise.resolve(words)
+    }
+    const locked = {identity: join(folder, 'locked-id')}
+    const [good] = await read([hostOf('good')], {...locked, passphrase: ask('secret')})
+    expect(good!.failure).to.equal(undefined)
+    for (const words of ['wrong', undefined]) {
+      const [bad] = await read([hostOf('good')], {...locked, passphrase: ask(words)})
+      expect(bad!.failure).to.match(/accepts no key of ours/)
+    }
+    expect(new Set(asked)).to.deep.equal(new Set([locked.identity]))
+  })
 
   it('a name that does not resolve, a port where nobody listens, a listener that says nothing', async () => {
     const [lost] = await read(['no-such-host.invalid'])
