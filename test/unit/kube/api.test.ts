@@ -200,7 +200,8 @@ describe('an API server', () => {
       refuse = 0
     })
     afterEach(() => {
-      for (const name of ['HTTPS_PROXY', 'NO_PROXY']) delete process.env[name]
+      delete process.env['HTTPS_PROXY']
+      delete process.env['NO_PROXY']
     })
     const address = (): string => `127.0.0.1:${(proxy.address() as AddressInfo).port}`
 

@@ -2,6 +2,8 @@ import {spawnSync} from 'node:child_process'
 import {readFileSync} from 'node:fs'
 import {join} from 'node:path'
 import {Ajv} from 'ajv'
+import {Ajv2020} from 'ajv/dist/2020.js'
+import addFormats from 'ajv-formats'
 import {expect} from 'chai'
 import {validateXML} from 'xmllint-wasm'
 import {check} from '../../../src/checks/check.js'
@@ -31,6 +33,15 @@ function problems(schema: string, document: unknown): unknown {
   return validate(JSON.parse(JSON.stringify(document))) ? [] : validate.errors
 }
 
+/** What is wrong with a document by the schema of OASIS. */
+function sarifProblems(document: unknown): unknown {
+  const ajv = new Ajv2020({strict: false})
+  addFormats.default(ajv)
+  const schema = readFileSync(join(ROOT, 'test/data/schemas/sarif-2.1.0.json'), 'utf8')
+  const validate = ajv.compile(JSON.parse(schema) as object)
+  return validate(document) ? [] : validate.errors
+}
+
 describe('reports keep to their schemas', () => {
   it('which are made from the types', () => {
     const {status, stderr} = spawnSync('node', [join(ROOT, 'tools/make-schema.mjs'), '--check'], {encoding: 'utf8'})
@@ -38,6 +49,11 @@ describe('reports keep to their schemas', () => {
   }).timeout(30_000)
 
   for (const name of EXAMPLES) {
+    it(`check of ${name}: SARIF 2.1.0 (the schema of OASIS)`, async () => {
+      const text = await formatCheck(await reportOf(name), 'sarif', PLAIN)
+      expect(sarifProblems(JSON.parse(text))).to.deep.equal([])
+    }).timeout(30_000)
+
     it(`check of ${name}: JSON and JUnit (the XSD of Jenkins)`, async () => {
       const report = await reportOf(name)
       expect(problems('check-report', JSON.parse(await formatCheck(report, 'json', PLAIN)))).to.deep.equal([])
@@ -60,5 +76,7 @@ describe('reports keep to their schemas', () => {
   it('a schema refuses what is not a report', () => {
     expect(problems('check-report', {apiVersion: 'svc-trace/v2', kind: 'CheckReport'})).not.to.deep.equal([])
     expect(problems('trace-report', {apiVersion: 'svc-trace/v1'})).not.to.deep.equal([])
+    expect(sarifProblems({version: '2.1.0'})).not.to.deep.equal([])
+    expect(sarifProblems({version: '2.1.0', runs: [{tool: {driver: {}}}]})).not.to.deep.equal([])
   })
 })
