@@ -348,6 +348,34 @@ export const CODES = {
     found: 'Identical lines in one chain.',
     fix: 'find the failing "iptables -C" in the proxy’s log',
   },
+  'conntrack-table-full': {
+    code: 'SVT172',
+    severity: 'warning',
+    title: 'the connection table is full, or nearly so',
+    meaning:
+      'A full table drops the first packet of every new connection, for all Services of the node (“nf_conntrack: table full”).',
+    found: 'net.netfilter.nf_conntrack_count is 90 % of nf_conntrack_max or more; all of it is an error.',
+    fix: 'sysctl net.netfilter.nf_conntrack_max, or conntrack.maxPerCore of kube-proxy; conntrack -L | sort shows who holds the connections',
+  },
+  'mtu-mismatch': {
+    code: 'SVT170',
+    severity: 'warning',
+    title: 'pods may send larger packets than the network takes',
+    meaning:
+      'A connection opens and small answers arrive; large ones hang wherever ICMP “fragmentation needed” is filtered or lost.',
+    found:
+      'The MTU of the pods’ bridge or veth is larger than that of the device towards other nodes’ pods (ip-link.json).',
+    fix: 'set the CNI’s MTU to that of the smaller device (a tunnel takes 50 bytes for VXLAN, 20 for IP-in-IP, 60 for WireGuard) and restart the pods',
+  },
+  'arp-for-service-address': {
+    code: 'SVT171',
+    severity: 'warning',
+    title: 'every node answers ARP for a Service address',
+    meaning:
+      'In ipvs mode kube-ipvs0 holds the external and load-balancer addresses on every node. Without strictARP all nodes answer for those in their own network, and the announcing node (MetalLB, kube-vip) is not the one that gets the traffic.',
+    found: 'The address is on kube-ipvs0 and in the network of another device, and arp_ignore is 0 for it.',
+    fix: 'ipvs.strictARP: true in kube-proxy’s configuration (sets arp_ignore 1 and arp_announce 2)',
+  },
   'nothing-selected': {
     code: 'SVT301',
     severity: 'error',

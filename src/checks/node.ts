@@ -6,6 +6,7 @@ import {formatAddress, formatEndpoint, parseAddress} from '../util/ip.js'
 import type {CodeName} from './codes.js'
 import type {Comparison} from './compare.js'
 import {makeFinding, type Finding, type FindingParts} from './finding.js'
+import {checkNetwork} from './network.js'
 import {otherProxy} from './proxy.js'
 
 export interface NodeCheck {
@@ -35,6 +36,7 @@ export function checkNode(check: NodeCheck): Finding[] {
     schedulers,
     affinity,
     nodePortEntries,
+    checkNetwork,
   ].flatMap((run) => run(check))
 }
 
