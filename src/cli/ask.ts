@@ -19,14 +19,15 @@ export function passphraseAsker(): ((file: string) => Promise<string | undefined
 
 /** Reads a line of which the terminal shows nothing. */
 function question(text: string): Promise<string | undefined> {
-  process.stderr.write(text)
   const silent = new Writable({write: (_chunk, _encoding, done) => done()})
   const lines = createInterface({input: process.stdin, output: silent, terminal: true})
+  // only now does the terminal echo nothing
+  process.stderr.write(text)
   return new Promise((settle) => {
     const end = (line?: string): void => {
+      settle(line)
       lines.close()
       process.stderr.write('\n')
-      settle(line)
     }
     lines.once('line', end)
     lines.once('close', () => settle(undefined))

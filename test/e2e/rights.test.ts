@@ -11,6 +11,26 @@ const DOC = readFileSync(join(ROOT, 'docs/nodes.md'), 'utf8')
 const FORCED = /^restrict,command="sudo [^"]*"/m.exec(DOC)![0]
 const SUDOERS = /^oncall ALL=.*$/m.exec(DOC)![0]
 
+/** Runs a command in a terminal and types the first argument when it is asked for. */
+const TYPIST = `import os, pty, sys
+pid, fd = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[2], sys.argv[2:])
+text, typed = b'', False
+while True:
+    try:
+        data = os.read(fd, 4096)
+    except OSError:
+        break
+    if not data:
+        break
+    text += data
+    if b'passphrase of' in text and not typed:
+        typed = True
+        os.write(fd, sys.argv[1].encode() + b'\\r')
+print(text.decode(), flush=True)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))`
+
 describe('a user without rights on the nodes', function () {
   this.timeout(60_000)
   let lab: RunningLab
@@ -80,6 +100,30 @@ describe('a user without rights on the nodes', function () {
     expect((await svcTrace('check', 'web')).code).to.equal(0)
     expect((await svcTrace('doctor')).stdout).to.match(/login oncall, root by sudo -n/)
     expect((await svcTrace('check', 'web', '--sudo', 'never')).code).to.equal(3)
+  })
+
+  it('is asked for the passphrase of a key on a terminal, and nowhere else', async () => {
+    await admit('')
+    await sh(`cp /run/lab/oncall/key /run/lab/oncall/locked; ssh-keygen -q -p -N secret -f /run/lab/oncall/locked`)
+    const words = [
+      'kubectl',
+      'svc-trace',
+      'check',
+      'web',
+      '--ssh-user',
+      'oncall',
+      '--ssh-identity',
+      '/run/lab/oncall/locked',
+    ]
+    const mute = await inLab(lab, words)
+    expect(mute.code).to.equal(3)
+    expect(mute.stderr).to.match(/the key has a passphrase: add it to an agent/)
+    const shown = await inLab(lab, ['python3', '-c', TYPIST, 'secret', ...words])
+    expect(shown.code, shown.stdout).to.equal(0)
+    expect(shown.stdout)
+      .to.match(/passphrase of \/run\/lab\/oncall\/locked: \r\n/)
+      .and.not.include('secret')
+    expect(shown.stdout.match(/passphrase of/g)).to.have.length(1)
   })
 
   describe('with the two lines of docs/nodes.md', () => {
