@@ -1,5 +1,5 @@
 import {followCname} from '../discovery/dns.js'
-import {missingVariables} from '../discovery/environment.js'
+import {olderPods} from '../discovery/environment.js'
 import {gatewayRoutes} from '../discovery/gateway.js'
 import type {ClusterState, Service} from '../model/kube.js'
 import {parseAddress} from '../util/ip.js'
@@ -37,15 +37,14 @@ function chainProblem(cluster: ClusterState, service: Service): string | undefin
 const FEW = 5
 
 function staleEnvironment(cluster: ClusterState, service: Service): Finding[] {
-  const older = missingVariables(cluster, service).filter(({why}) => why === 'older')
-  if (older.length === 0) return []
-  const names = older.map(({pod}) => pod)
-  const shown = `${names.slice(0, FEW).join(', ')}${names.length > FEW ? ` and ${names.length - FEW} more` : ''}`
+  const {count, first} = olderPods(cluster, service, FEW)
+  if (count === 0) return []
+  const shown = `${first.join(', ')}${count > first.length ? ` and ${count - first.length} more` : ''}`
   return [
     makeFinding('environment-stale', {
       services: [service.id],
-      message: `${plural(names.length, 'pod')} started before ${service.id} was made and ${names.length === 1 ? 'has' : 'have'} no environment variables of it, or old ones: ${shown}`,
-      evidence: apiEvidence('pods.json', names[0]!),
+      message: `${plural(count, 'pod')} started before ${service.id} was made and ${count === 1 ? 'has' : 'have'} no environment variables of it, or old ones: ${shown}`,
+      evidence: apiEvidence('pods.json', first[0]!),
     }),
   ]
 }

@@ -51,6 +51,13 @@ export class TableProgram {
     return program
   }
 
+  /** Lets go of rules that are ready to run: in a large table most are needed for one Service only. */
+  forget(): void {
+    for (const [name, program] of this.chains)
+      if (program.isLong) program.forget()
+      else this.chains.delete(name)
+  }
+
   /** `nat/KUBE-SERVICES#3`, with the backend where a node has rules in both. */
   where(chain: string, number: number): string {
     return `${this.dump.backend === 'legacy' ? 'legacy ' : ''}${this.table.name}/${chain}#${number}`
@@ -61,7 +68,7 @@ export class TableProgram {
 class ChainProgram implements Program {
   private readonly owner: TableProgram
   private readonly chain: IptablesChain
-  private readonly compiled: (Compiled | undefined)[] = []
+  private compiled: (Compiled | undefined)[] = []
   private index: RuleIndex | undefined
 
   constructor(owner: TableProgram, chain: IptablesChain) {
@@ -71,6 +78,15 @@ class ChainProgram implements Program {
 
   get name(): string {
     return this.chain.name
+  }
+
+  /** Long enough for an index, which is worth keeping. */
+  get isLong(): boolean {
+    return this.chain.length >= INDEX_FROM
+  }
+
+  forget(): void {
+    this.compiled = []
   }
 
   get isEmpty(): boolean {
@@ -114,15 +130,15 @@ class ChainProgram implements Program {
   }
 
   private candidates(walker: Walker): Iterable<number> {
-    const {length} = this.chain.rules
+    const {length} = this.chain
     const {dst, dport} = walker.packet
     if (length < INDEX_FROM || dst === 'client') return sequence(length)
-    this.index ??= buildIndex(this.chain.rules)
+    this.index ??= buildIndex(this.chain)
     return this.index.candidates(dst, dport)
   }
 
   private ruleAt(at: number): Compiled {
-    return (this.compiled[at] ??= this.compile(this.chain.rules[at]!))
+    return (this.compiled[at] ??= this.compile(this.chain.rule(at)))
   }
 
   private compile(rule: IptablesRule): Compiled {
@@ -198,18 +214,19 @@ interface RuleIndex {
   candidates(dst: Address, dport: number): Iterable<number>
 }
 
-function buildIndex(rules: readonly IptablesRule[]): RuleIndex {
+function buildIndex(chain: IptablesChain): RuleIndex {
   const byDestination = new Map<Address, number[]>()
   const byPort = new Map<number, number[]>()
   const others: number[] = []
-  rules.forEach((rule, at) => {
+  for (let at = 0; at < chain.length; at++) {
+    const rule = chain.rule(at)
     const range =
       rule.destination && !rule.destination.not && !rule.problem ? parseRange(rule.destination.value) : undefined
     const port = rule.problem ? undefined : exactPort(rule)
     if (range && range.lo === range.hi) push(byDestination, range.lo, at)
     else if (port !== undefined) push(byPort, port, at)
     else others.push(at)
-  })
+  }
   const none: number[] = []
   return {candidates: (dst, dport) => merge(byDestination.get(dst) ?? none, byPort.get(dport) ?? none, others)}
 }

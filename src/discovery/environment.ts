@@ -62,6 +62,56 @@ export function missingVariables(cluster: ClusterState, service: Service): Missi
   })
 }
 
+/** How many pods started before the Service was made, and the ids of a few of them; `most`: how many ids at most. */
+export function olderPods(cluster: ClusterState, service: Service, most: number): {count: number; first: string[]} {
+  const created = service.created === undefined ? Number.NaN : Date.parse(service.created)
+  if (Number.isNaN(created) || variablesOf(service).length === 0) return {count: 0, first: []}
+  if (service.id === 'default/kubernetes') {
+    const older = missingVariables(cluster, service).map(({pod}) => pod)
+    return {count: older.length, first: older.slice(0, most)}
+  }
+  const {pods, starts} = linkedPods(cluster).get(service.namespace) ?? {pods: [], starts: []}
+  const count = firstAtLeast(starts, created)
+  return {count, first: pods.slice(0, Math.min(count, most)).map(({id}) => id)}
+}
+
+interface ByStart {
+  readonly pods: readonly Pod[]
+  /** When each of them started (ms), ascending. */
+  readonly starts: readonly number[]
+}
+
+const startOrder = new WeakMap<ClusterState, Map<string, ByStart>>()
+
+/** The pods of each namespace that get Services' variables, the oldest first: a large namespace is sorted once, not searched for every Service. */
+function linkedPods(cluster: ClusterState): Map<string, ByStart> {
+  let index = startOrder.get(cluster)
+  if (index) return index
+  startOrder.set(cluster, (index = new Map<string, ByStart>()))
+  for (const [namespace, all] of alivePods(cluster)) {
+    const known = all
+      .flatMap((pod) =>
+        pod.enableServiceLinks && pod.started !== undefined ? [{pod, start: Date.parse(pod.started)}] : [],
+      )
+      .filter(({start}) => !Number.isNaN(start))
+      .toSorted((one, other) => one.start - other.start)
+    index.set(namespace, {pods: known.map(({pod}) => pod), starts: known.map(({start}) => start)})
+  }
+  return index
+}
+
+/** Index of the first number that is not smaller. */
+function firstAtLeast(sorted: readonly number[], wanted: number): number {
+  let low = 0
+  let high = sorted.length
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (sorted[middle]! < wanted) low = middle + 1
+    else high = middle
+  }
+  return low
+}
+
 /** The pods of each namespace, made once for each cluster state. */
 const byNamespace = new WeakMap<ClusterState, Map<string, Pod[]>>()
 

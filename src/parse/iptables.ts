@@ -69,7 +69,8 @@ export class IptablesChain {
   cut = false
   line = 0
   private readonly pending: RawRule[] = []
-  private parsed: readonly IptablesRule[] | undefined
+  private adopted: readonly IptablesRule[] | undefined
+  private told: Set<number> | undefined
   private readonly dump: IptablesDump
 
   constructor(dump: IptablesDump, table: string, name: string) {
@@ -93,7 +94,7 @@ export class IptablesChain {
   }
 
   get length(): number {
-    return this.parsed?.length ?? this.pending.length
+    return this.adopted?.length ?? this.pending.length
   }
 
   /** Rules whose text is not looked into yet: cheap to count and to search. */
@@ -101,26 +102,38 @@ export class IptablesChain {
     return this.pending
   }
 
-  /** The rules; parsed when first asked for, because most chains of a large dump are never walked. */
+  /** The rules, parsed when asked for: most chains of a large dump are never walked, and few are needed for long. */
   get rules(): readonly IptablesRule[] {
-    this.parsed ??= this.pending.map(({line, text, problem}, at) => {
-      const rule = parseRule(problem === undefined ? text : `-A ${this.name}`, {
-        table: this.table,
-        chain: this.name,
-        number: at + 1,
-        file: this.dump.file,
-        line,
-      })
-      if (problem !== undefined) return {...rule, text, problem}
-      if (rule.problem) this.dump.problems.push({file: this.dump.file, line, message: rule.problem, text})
-      return rule
+    return this.adopted ?? this.pending.map((_, at) => this.rule(at))
+  }
+
+  /** One of them; `at` begins at 0. */
+  rule(at: number): IptablesRule {
+    if (this.adopted) return this.adopted[at]!
+    const {line, text, problem} = this.pending[at]!
+    const rule = parseRule(problem === undefined ? text : `-A ${this.name}`, {
+      table: this.table,
+      chain: this.name,
+      number: at + 1,
+      file: this.dump.file,
+      line,
     })
-    return this.parsed
+    if (problem !== undefined) return {...rule, text, problem}
+    if (rule.problem) this.tell(line, rule.problem, text)
+    return rule
+  }
+
+  /** A rule may be parsed more than once; its problem is told once. */
+  private tell(line: number, message: string, text: string): void {
+    this.told ??= new Set()
+    if (this.told.has(line)) return
+    this.told.add(line)
+    this.dump.problems.push({file: this.dump.file, line, message, text})
   }
 
   /** For parsers of other forms (`iptables -L`), whose rules come ready made. */
   adopt(rules: readonly IptablesRule[]): void {
-    this.parsed = rules
+    this.adopted = rules
   }
 }
 
