@@ -9,7 +9,7 @@ import {rankOf, type CodeName} from './codes.js'
 import {checkDns} from './dns.js'
 import {compareAll, type Comparison, type Mismatch} from './compare.js'
 import {SEVERITIES, type Finding, type Incomplete} from './finding.js'
-import {unseenPolicies} from './policy.js'
+import {UnseenPolicies} from './policy.js'
 import {checkNode} from './node.js'
 import {otherProxy, proxyFacts} from './proxy.js'
 
@@ -75,7 +75,14 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
   const blind = states.filter(hasNoRules)
   const own = states.filter((state) => otherProxy(state) === undefined && !blind.includes(state))
   const proxies = own.map((state) => proxyFacts(snapshot.cluster, state))
-  const comparison = compareAll({world, cluster: snapshot.cluster, services, proxies})
+  const policies = new UnseenPolicies(snapshot.cluster)
+  const comparison = compareAll({
+    world,
+    cluster: snapshot.cluster,
+    services,
+    proxies,
+    delivered: (sample) => policies.add(sample),
+  })
   const nodes = states.flatMap((state) =>
     checkNode({state, proxy: proxyFacts(snapshot.cluster, state), cluster: snapshot.cluster, services, comparison}),
   )
@@ -90,7 +97,7 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
   ]
   const found = withoutEchoes([
     ...findingsOf(snapshot.cluster, comparison),
-    ...unseenPolicies(snapshot.cluster, comparison),
+    ...policies.findings,
     ...nodes,
     ...conflicts,
     ...dns.findings,

@@ -58,6 +58,16 @@ export interface Mismatch {
   readonly endpoint?: ServiceEndpoint
 }
 
+/** A walk that was delivered, of one Service port and origin. */
+export interface Sample {
+  readonly service: Service
+  readonly port: ServicePort
+  readonly node: string
+  readonly frontend: Frontend
+  readonly from: Origin
+  readonly fate: Fate
+}
+
 /** One comparison, made or failed: `walks` counts them all. */
 export interface Comparison {
   readonly mismatches: Mismatch[]
@@ -65,15 +75,8 @@ export interface Comparison {
   /** Frontends that should be delivered, per node and kind: `node kind` → services. */
   readonly expected: Map<string, Set<string>>
   readonly incomplete: Map<string, string>
-  /** A delivered walk of every Service and origin; with its hops where the Service has session affinity. */
-  readonly samples: {
-    readonly service: Service
-    readonly port: ServicePort
-    readonly node: string
-    readonly frontend: Frontend
-    readonly from: Origin
-    readonly fate: Fate
-  }[]
+  /** Delivered walks of Services with session affinity, by node. */
+  readonly sticky: Map<string, Sample[]>
 }
 
 export interface CompareInput {
@@ -81,6 +84,8 @@ export interface CompareInput {
   readonly cluster: ClusterState
   readonly services: readonly Service[]
   readonly proxies: readonly ProxyFacts[]
+  /** Told of every walk that is delivered: to keep them all would take the memory of a large cluster. */
+  readonly delivered?: (sample: Sample) => void
 }
 
 /** Shares below this are dice that never fall that way in practice. */
@@ -91,7 +96,13 @@ const SERVICES_REMEMBERED = 500
 
 /** Walks every frontend of every Service from every kind of origin on every node and compares with the promise. */
 export function compareAll(input: CompareInput): Comparison {
-  const comparison: Comparison = {mismatches: [], walks: 0, expected: new Map(), incomplete: new Map(), samples: []}
+  const comparison: Comparison = {
+    mismatches: [],
+    walks: 0,
+    expected: new Map(),
+    incomplete: new Map(),
+    sticky: new Map(),
+  }
   const outside = {4: externalClients(input.cluster, input.world, 4), 6: externalClients(input.cluster, input.world, 6)}
   let walked = 0
   for (const proxy of input.proxies) {
@@ -296,10 +307,16 @@ class PortComparison {
         this.result.mismatches.push({...found, service, port, frontend, origin, from, node: proxy.node, part, promise})
       const best = part.fates.find(({outcome}) => outcome === 'delivered')
       if (!best || origin.kind === 'backend') continue
-      // the steps of every flow of a large cluster would fill the memory; only affinity is looked up in them
-      const fate = service.affinityTimeout === undefined ? {...best, hops: []} : best
-      this.result.samples.push({service, port, node: proxy.node, frontend, from, fate})
+      const sample = {service, port, node: proxy.node, frontend, from, fate: best}
+      this.input.delivered?.(sample)
+      if (service.affinityTimeout !== undefined) this.keep(sample)
     }
+  }
+
+  private keep(sample: Sample): void {
+    const known = this.result.sticky.get(sample.node)
+    if (known) known.push(sample)
+    else this.result.sticky.set(sample.node, [sample])
   }
 
   private expect({kind}: Frontend): void {

@@ -1,10 +1,10 @@
-import {isProxied, nodePortFrontends, type Frontend, type ProxyFacts} from '../intent/promise.js'
+import {frontendsOf, isProxied, nodePortFrontends, type Frontend, type ProxyFacts} from '../intent/promise.js'
 import type {ClusterState, Service} from '../model/kube.js'
 import type {Evidence} from '../model/trace.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import {formatAddress, formatEndpoint, parseAddress} from '../util/ip.js'
 import type {CodeName} from './codes.js'
-import type {Comparison} from './compare.js'
+import type {Comparison, Sample} from './compare.js'
 import {makeFinding, type Finding, type FindingParts} from './finding.js'
 import {checkNetwork} from './network.js'
 import {otherProxy} from './proxy.js'
@@ -363,37 +363,38 @@ function missingServer(state: NodeState, {port, protocol, address}: Frontend): M
 }
 
 /** Only where the configuration names a scheduler, or most virtual servers agree on one. */
-function schedulers({state, proxy, comparison}: NodeCheck): Finding[] {
+function schedulers({state, proxy, cluster, services}: NodeCheck): Finding[] {
   if (proxy.mode !== 'ipvs' || !state.ipvs) return []
   const wanted = proxy.config?.scheduler ?? 'rr'
-  return state.ipvs.virtualServers
-    .filter(({scheduler, protocol}) => protocol !== 'FWM' && scheduler !== wanted)
-    .flatMap((server) => {
-      const owner = comparison.samples.find(
-        ({frontend, node}) =>
-          node === state.name &&
-          frontend.address === server.address &&
-          frontend.port === server.port &&
-          frontend.protocol === server.protocol,
-      )
-      if (!owner) return []
-      return [
-        finding('scheduler-differs', state.name, {
-          services: [owner.service.id],
-          message: `virtual server ${formatEndpoint(server.address!, server.port)} of ${owner.service.id} on ${state.name} uses scheduler ${server.scheduler}, the configuration says ${wanted}`,
-          evidence: [{source: server.file, line: server.line, text: server.text}],
-        }),
-      ]
-    })
+  const others = state.ipvs.virtualServers.filter(({scheduler, protocol}) => protocol !== 'FWM' && scheduler !== wanted)
+  if (others.length === 0) return []
+  const owners = new Map<string, Service>(
+    services
+      .filter(isProxied)
+      .flatMap((service) =>
+        service.ports
+          .flatMap((port) => [...frontendsOf(service, port), ...nodePortFrontends(cluster, service, {port, proxy})])
+          .map(({address, port, protocol}) => [`${protocol} ${address} ${port}`, service] as const),
+      ),
+  )
+  return others.flatMap((server) => {
+    const owner = owners.get(`${server.protocol} ${server.address} ${server.port}`)
+    if (!owner) return []
+    return [
+      finding('scheduler-differs', state.name, {
+        services: [owner.id],
+        message: `virtual server ${formatEndpoint(server.address!, server.port)} of ${owner.id} on ${state.name} uses scheduler ${server.scheduler}, the configuration says ${wanted}`,
+        evidence: [{source: server.file, line: server.line, text: server.text}],
+      }),
+    ]
+  })
 }
 
 const REMEMBERS = /-m recent .*--set|\bupdate @|persistent \d+|-p \d+/
 
 /** A Service with ClientIP affinity must meet something that remembers the client; in ipvs mode for the right time. */
 function affinity({state, comparison}: NodeCheck): Finding[] {
-  const sticky = comparison.samples.filter(
-    ({service, node}) => service.affinityTimeout !== undefined && node === state.name,
-  )
+  const sticky = comparison.sticky.get(state.name) ?? []
   const found = new Map<string, Finding>()
   for (const {service, fate, frontend} of sticky) {
     if (found.has(service.id)) continue
@@ -415,7 +416,7 @@ function affinity({state, comparison}: NodeCheck): Finding[] {
 function affinityProblem(
   state: NodeState,
   service: Service,
-  {fate, frontend}: Pick<Comparison['samples'][number], 'fate' | 'frontend'>,
+  {fate, frontend}: Pick<Sample, 'fate' | 'frontend'>,
 ): {what: string; evidence: Evidence[]} | undefined {
   const server = state.ipvs?.virtualServers.find(
     ({address, port, protocol}) =>

@@ -3,7 +3,7 @@ import type {ServiceEndpoint} from '../intent/endpoints.js'
 import type {ClusterState, Service} from '../model/kube.js'
 import type {Fate, Origin} from '../model/trace.js'
 import {formatEndpoint, single, type Address} from '../util/ip.js'
-import type {Comparison, Mismatch} from './compare.js'
+import type {Mismatch, Sample} from './compare.js'
 import {apiEvidence, makeFinding, type Finding} from './finding.js'
 
 /** The NetworkPolicies that want a lost packet lost; empty when none does, or when it never got to an endpoint. */
@@ -47,34 +47,40 @@ function clientOf(cluster: ClusterState, fate: Fate, from: Origin): PolicyPeer {
  * Connections that the walk delivers although the API's policies leave them out: either the network plugin enforces no
  * policies, or it does so out of sight of netfilter (eBPF, Open vSwitch).
  */
-export function unseenPolicies(cluster: ClusterState, {samples}: Comparison): Finding[] {
-  if ((cluster.raw['networkpolicies'] ?? []).length === 0) return []
-  const found = new Map<string, {service: Service; policies: string[]; origins: Set<string>; frontends: Set<string>}>()
-  for (const {service, port, frontend, fate, from} of samples) {
-    if (!fate.receiver) continue
+export class UnseenPolicies {
+  private readonly cluster: ClusterState
+  private readonly found = new Map<string, Unseen>()
+
+  constructor(cluster: ClusterState) {
+    this.cluster = cluster
+  }
+
+  /** A walk that was delivered. */
+  add({service, port, frontend, fate, from}: Sample): void {
+    if (!fate.receiver) return
     const {address, port: number} = fate.receiver
-    const policies = denied(cluster, {fate, from, address, port: number, protocol: port.protocol})
-    if (policies.length === 0) continue
-    const entry = found.get(service.id) ?? {service, policies: [], origins: new Set(), frontends: new Set()}
+    const policies = denied(this.cluster, {fate, from, address, port: number, protocol: port.protocol})
+    if (policies.length === 0) return
+    const entry = this.found.get(service.id) ?? {service, policies: [], origins: new Set(), frontends: new Set()}
     entry.policies = [...new Set([...entry.policies, ...policies])]
     entry.origins.add(from.kind)
     entry.frontends.add(formatEndpoint(frontend.address, frontend.port))
-    found.set(service.id, entry)
+    this.found.set(service.id, entry)
   }
-  return [...found.values()].map(toFinding)
+
+  get findings(): Finding[] {
+    return [...this.found.values()].map(toFinding)
+  }
 }
 
-function toFinding({
-  service,
-  policies,
-  origins,
-  frontends,
-}: {
-  service: Service
+interface Unseen {
+  readonly service: Service
   policies: string[]
-  origins: Set<string>
-  frontends: Set<string>
-}): Finding {
+  readonly origins: Set<string>
+  readonly frontends: Set<string>
+}
+
+function toFinding({service, policies, origins, frontends}: Unseen): Finding {
   return makeFinding('network-policy-unseen', {
     services: [service.id],
     frontends: [...frontends].sort(),
