@@ -2,7 +2,8 @@
 import type {Service} from '../../src/model/kube.js'
 import type {Snapshot} from '../../src/snapshot/snapshot.js'
 import {formatAddress, parseAddress} from '../../src/util/ip.js'
-import {LabError, type Plan} from './plan.js'
+import type {Plan} from './plan.js'
+import {LabError} from './plan-site.js'
 
 export type ProxyMode = 'iptables' | 'nftables' | 'ipvs'
 

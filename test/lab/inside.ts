@@ -6,7 +6,8 @@ import {snapshotFromFiles, type Snapshot, type SnapshotFiles} from '../../src/sn
 import {API_PORT, type ServerOptions} from './api-server.js'
 import {makeKubeFiles, makeSshFiles, PKI, SSH, sshdConfig} from './credentials.js'
 import {Agent, HOME, Machine, SSH_CONTROL, type Kernel} from './machine.js'
-import {HUB_BRIDGE, LabError, planLab, type Plan} from './plan.js'
+import {planLab, type Plan} from './plan.js'
+import {HUB_BRIDGE, LabError} from './plan-site.js'
 import {restore, type Backend, type LeftOut} from './restore.js'
 import {bootUml, CONTROL} from './uml.js'
 

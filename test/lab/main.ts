@@ -5,7 +5,7 @@ import {SvcTraceError} from '../../src/model/errors.js'
 import {safeLine} from '../../src/util/text.js'
 import {FAULTS} from './faults.js'
 import {SSH_CONTROL} from './machine.js'
-import {LabError} from './plan.js'
+import {LabError} from './plan-site.js'
 import {enter, findLab, labs, MODES, startLab, stateOfLab, stopLab, type Mode, type RunningLab} from './start.js'
 
 const HELP = `A cluster of real kernels, one command away (docs/lab.md).

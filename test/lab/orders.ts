@@ -9,7 +9,7 @@ import {safeLine} from '../../src/util/text.js'
 import {FAULTS, type Node, type ProxyMode} from './faults.js'
 import {recorded, restoreAll, stateOf, type LabState} from './inside.js'
 import {HOME, Machine, run} from './machine.js'
-import {LabError} from './plan.js'
+import {LabError} from './plan-site.js'
 import {judgePairs, originText, pairsOf, type Judged} from './probe.js'
 import {CLEAR} from './restore.js'
 

@@ -8,7 +8,7 @@ import {snapshotFiles} from '../helpers/corpus.js'
 import {environment, SSH_HOME, USER_HOME} from './credentials.js'
 import type {LabOptions, LabState} from './inside.js'
 import {HOME, type Outcome} from './machine.js'
-import {LabError} from './plan.js'
+import {LabError} from './plan-site.js'
 import type {Backend} from './restore.js'
 
 export const MODES = ['iptables', 'iptables-legacy', 'iptables-nft', 'nftables', 'ipvs'] as const

@@ -14,7 +14,7 @@ import {basename, join} from 'node:path'
 import {MODULES} from '../kernel/ipvs/uml.js'
 import {sshdConfig} from './credentials.js'
 import {HOME, Machine} from './machine.js'
-import {HUB_BRIDGE, LabError} from './plan.js'
+import {HUB_BRIDGE, LabError} from './plan-site.js'
 
 const KERNEL = '/usr/bin/linux.uml'
 const FOLDER = join(HOME, 'uml')
