@@ -78,7 +78,7 @@ function loadsOf(
 }
 
 /** `--modprobe` in a rule names a program to run; a line that is no rule may do anything. Lines keep their numbers. */
-function safe(state: NodeState, {file, allowed, left}: {file: string; allowed: RegExp; left: LeftOut[]}): string {
+export function safe(state: NodeState, {file, allowed, left}: {file: string; allowed: RegExp; left: LeftOut[]}): string {
   const text = state.text(file)
   if (text === undefined || state.section(file).state !== 'read') return ''
   return text
@@ -98,7 +98,7 @@ function safe(state: NodeState, {file, allowed, left}: {file: string; allowed: R
 }
 
 /** Tables of nft that iptables-nft does not own, as text; lines keep their numbers. */
-function nativeTables(state: NodeState): string {
+export function nativeTables(state: NodeState): string {
   const text = state.text('nft.txt')
   if (text === undefined || state.section('nft.txt').state !== 'read') return ''
   const owned = new Set(
