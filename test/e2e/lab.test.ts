@@ -110,7 +110,7 @@ for (const {title, mode, dual, faults} of SETTINGS.filter(
       expect(services).to.deep.include({code: 0, stdout: ''})
       const {code, stdout} = await svcTrace('doctor')
       expect(code, stdout).to.equal(0)
-      expect(stdout.match(/^ok +node /gm)).to.have.length(3)
+      expect(stdout.match(/^ok +node node\d: everything is readable/gm)).to.have.length(3)
     })
 
     it('traces, checks and saves a snapshot', async () => {
