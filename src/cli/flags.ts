@@ -79,6 +79,8 @@ const nodeFlags = {
   }),
   parallel: Flags.integer({description: 'how many nodes to read at once', default: 16, helpGroup: 'NODES'}),
   'node-timeout': Flags.string({description: 'time limit for one node', default: '60s', helpGroup: 'NODES'}),
+  timeout: Flags.string({description: 'time limit for all nodes (5m; 0: none)', default: '0', helpGroup: 'NODES'}),
+  verbose: Flags.boolean({description: 'a line on stderr for each node that is read', helpGroup: 'NODES'}),
 }
 
 const snapshotFlag = Flags.string({

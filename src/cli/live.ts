@@ -32,6 +32,8 @@ export interface LiveFlags extends ConnectionFlags {
   readonly 'node-host'?: readonly string[] | undefined
   readonly 'node-address'?: string | undefined
   readonly 'node-timeout'?: string | undefined
+  readonly timeout?: string | undefined
+  readonly verbose?: boolean | undefined
   readonly sudo?: string | undefined
   readonly parallel?: number | undefined
   readonly node?: readonly string[] | undefined
@@ -180,14 +182,16 @@ async function readNodes(
   transport: Transport,
   {flags, signal}: {flags: LiveFlags; signal: AbortSignal},
 ): Promise<NodeResult[]> {
-  const line = progressLine('reading nodes', targets.length)
+  const line = progressLine('reading nodes', targets.length, flags.verbose)
   try {
     const results = await collectNodes(targets, transport, {
       sudo: (flags.sudo ?? 'auto') as 'auto',
       parallel: flags.parallel ?? 16,
       timeout: duration(flags['node-timeout'] ?? '60s', '--node-timeout'),
+      limit: duration(flags.timeout ?? '0', '--timeout'),
       signal,
       progress: line.update,
+      finished: line.finished,
     })
     if (signal.aborted)
       throw new SvcTraceError(

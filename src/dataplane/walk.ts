@@ -12,13 +12,13 @@ interface Way {
   readonly hops: Fate['hops']
 }
 
-/** Walks one flow through the nodes' rules, there and back, in every way that it can go. */
-export function walk(world: World, flow: Flow): WalkResult {
+/** Walks one flow through the nodes' rules, there and back, in every way that it can go; without `steps` only to its ends. */
+export function walk(world: World, flow: Flow, {steps = true} = {}): WalkResult {
   const clients = flow.origin.kind === 'external' ? flow.origin.ranges : []
   const notes = new Map<string, string>()
   const tree = explore(
     clients,
-    (chooser) => run(world, flow, {chooser, notes}),
+    (chooser) => run(world, flow, {chooser, notes, steps}),
     () => way({outcome: 'unknown', cause: 'unknown', reason: 'too many ways to follow them all'}),
   )
   const parts = fold(tree, clients, {
@@ -46,8 +46,12 @@ const clientsOf = (flow: Flow, ranges: readonly Range[]): readonly Range[] =>
 
 const way = (end: End): Way => ({end, source: undefined, sourceIsClient: false, hops: []})
 
-function run(world: World, flow: Flow, {chooser, notes}: {chooser: Chooser; notes: Map<string, string>}): Way {
-  const walker = new Walker(chooser)
+function run(
+  world: World,
+  flow: Flow,
+  {chooser, notes, steps}: {chooser: Chooser; notes: Map<string, string>; steps: boolean},
+): Way {
+  const walker = new Walker(chooser, steps)
   const journey = new Journey(world, flow, walker)
   let end: End
   try {

@@ -44,12 +44,16 @@ export class Walker {
   /** Lists and sets of each node that rules on the way have written the packet's addresses to. */
   private readonly written = new Set<string>()
   private lastPort = EPHEMERAL
+  private readonly steps: boolean
 
-  constructor(chooser: Chooser) {
+  /** `steps`: whether somebody wants to read the way, and not only where it ends. */
+  constructor(chooser: Chooser, steps: boolean) {
     this.chooser = chooser
+    this.steps = steps
   }
 
   hop(kind: HopKind, what: string, extra?: {where?: string; evidence?: Evidence}): void {
+    if (!this.steps) return
     this.hops.push({
       node: this.machine.name,
       kind,

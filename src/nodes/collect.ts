@@ -10,9 +10,22 @@ export interface CollectOptions {
   readonly parallel: number
   /** Milliseconds for one node. */
   readonly timeout: number
+  /** Milliseconds for all of them; 0 or none: no limit. */
+  readonly limit?: number
   readonly signal: AbortSignal
-  /** Called at every change, for a progress line. */
-  readonly progress: (state: {readonly read: number; readonly failed: number; readonly waiting: number}) => void
+  /** Called at every change and every second, for a progress line. */
+  readonly progress: (state: CollectState) => void
+  /** Called when a node is done. */
+  readonly finished?: (result: NodeResult, seconds: number) => void
+}
+
+export interface CollectState {
+  readonly read: number
+  readonly failed: number
+  /** Not done yet. */
+  readonly waiting: number
+  /** The node that is being read for the longest time. */
+  readonly slowest?: {readonly node: string; readonly seconds: number}
 }
 
 export interface NodeResult {
@@ -47,29 +60,51 @@ export async function collectNodes(
   await transport.prepare?.(targets)
   const script = `SVC_TRACE_SUDO=${options.sudo}\n${collectorScript()}`
   const results: NodeResult[] = []
+  const running = new Map<string, number>()
   const queue = [...targets]
-  const tell = (): void =>
-    options.progress({
-      read: results.filter(({failure}) => failure === undefined).length,
-      failed: results.filter(({failure}) => failure !== undefined).length,
-      waiting: targets.length - results.length,
-    })
+  const over = options.limit ? AbortSignal.timeout(options.limit) : undefined
+  const signal = over ? AbortSignal.any([options.signal, over]) : options.signal
+  const tell = (): void => options.progress(stateOf(results, targets.length, running))
   const worker = async (): Promise<void> => {
-    for (let target = queue.shift(); target && !options.signal.aborted; target = queue.shift()) {
-      results.push(await collectNode(target, transport, {script, options}))
+    for (let target = queue.shift(); target && !signal.aborted; target = queue.shift()) {
+      running.set(target.node, performance.now())
+      const result = await collectNode(target, transport, {script, options: {...options, signal}})
+      options.finished?.(result, secondsSince(running.get(target.node)!))
+      running.delete(target.node)
+      results.push(result)
       tell()
     }
   }
   tell()
-  await Promise.all(Array.from({length: Math.max(1, Math.min(options.parallel, targets.length))}, worker))
+  const ticking = setInterval(tell, 1000)
+  try {
+    await Promise.all(Array.from({length: Math.max(1, Math.min(options.parallel, targets.length))}, worker))
+  } finally {
+    clearInterval(ticking)
+  }
+  const late = over?.aborted ? 'the time limit of all nodes (--timeout) was over before it was its turn' : undefined
   return targets.map(
     ({node}) =>
       results.find((result) => result.node === node) ?? {
         node,
         files: new Map(),
-        failure: 'interrupted before it was its turn',
+        failure: late ?? 'interrupted before it was its turn',
       },
   )
+}
+
+const secondsSince = (start: number): number => (performance.now() - start) / 1000
+
+function stateOf(results: readonly NodeResult[], total: number, running: ReadonlyMap<string, number>): CollectState {
+  const failed = results.filter(({failure}) => failure !== undefined).length
+  // the one that began first
+  const [slowest] = running
+  return {
+    read: results.length - failed,
+    failed,
+    waiting: total - results.length,
+    ...(slowest ? {slowest: {node: slowest[0], seconds: secondsSince(slowest[1])}} : {}),
+  }
 }
 
 async function collectNode(
