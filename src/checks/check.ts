@@ -46,6 +46,12 @@ export interface CheckResult {
   readonly problems: readonly Problem[]
 }
 
+/** A node that shows no rules at all was not compared. */
+const unseen = (state: NodeState): Incomplete => ({
+  node: state.name,
+  reason: `no rules of any kind were read${whyBlind(state)}; it was not compared`,
+})
+
 /** What the first tool said that could not read them. */
 function whyBlind(state: NodeState): string {
   const sections = [state.iptablesSection, state.nftSection, state.ipvsSection]
@@ -88,13 +94,7 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
   )
   const conflicts = externalIpConflicts(snapshot.cluster, services, new Set(proxies.flatMap(({mode}) => mode ?? [])))
   const dns = checkDns(snapshot.cluster, [...snapshot.nodes.values()], services)
-  const notRead = [
-    ...unread(snapshot),
-    ...blind.map((state) => ({
-      node: state.name,
-      reason: `no rules of any kind were read${whyBlind(state)}; it was not compared`,
-    })),
-  ]
+  const notRead = [...unread(snapshot), ...blind.map(unseen)]
   const found = withoutEchoes([
     ...findingsOf(snapshot.cluster, comparison),
     ...policies.findings,
