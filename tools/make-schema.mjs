@@ -8,6 +8,7 @@ const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..')
 const REPORTS = [
   ['check-report', 'PublicCheckReport'],
   ['trace-report', 'TraceReport'],
+  ['diff-report', 'DiffReport'],
 ]
 
 let stale = false

@@ -78,7 +78,10 @@ function loadsOf(
 }
 
 /** `--modprobe` in a rule names a program to run; a line that is no rule may do anything. Lines keep their numbers. */
-export function safe(state: NodeState, {file, allowed, left}: {file: string; allowed: RegExp; left: LeftOut[]}): string {
+export function safe(
+  state: NodeState,
+  {file, allowed, left}: {file: string; allowed: RegExp; left: LeftOut[]},
+): string {
   const text = state.text(file)
   if (text === undefined || state.section(file).state !== 'read') return ''
   return text

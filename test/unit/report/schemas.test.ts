@@ -8,6 +8,8 @@ import {expect} from 'chai'
 import {validateXML} from 'xmllint-wasm'
 import {check} from '../../../src/checks/check.js'
 import {buildWorld} from '../../../src/engine.js'
+import {diffSnapshots} from '../../../src/diff.js'
+import {diffReport} from '../../../src/report/diff-report.js'
 import {checkReport, type CheckReport} from '../../../src/report/check-report.js'
 import {formatCheck} from '../../../src/report/formats.js'
 import {traceReport} from '../../../src/report/trace-report.js'
@@ -72,6 +74,13 @@ describe('reports keep to their schemas', () => {
       expect(problems('trace-report', traceReport(result)), id).to.deep.equal([])
     }
   }).timeout(60_000)
+
+  it('a diff', async () => {
+    const [one, other] = await Promise.all(
+      ['healthy-ipvs', 'missing-nodeport'].map((name) => loadSnapshot(join(ROOT, `examples/${name}.tar.gz`))),
+    )
+    expect(problems('diff-report', diffReport(diffSnapshots(one!, other!), 'a', 'b'))).to.deep.equal([])
+  }).timeout(30_000)
 
   it('a schema refuses what is not a report', () => {
     expect(problems('check-report', {apiVersion: 'svc-trace/v2', kind: 'CheckReport'})).not.to.deep.equal([])

@@ -1,0 +1,225 @@
+import type {ClusterState, Endpoint, Service} from './model/kube.js'
+import type {NftRuleset} from './parse/nft.js'
+import type {VirtualServer} from './parse/ipvs.js'
+import type {NodeState} from './snapshot/node-state.js'
+import {formatAddress, formatEndpoint} from './util/ip.js'
+
+/** One thing that a snapshot says, without what changes by itself: counters, handles, ages, connections. */
+export interface Fact {
+  /** What it is a part of: `iptables-nft nat/KUBE-SERVICES`, `ipset KUBE-CLUSTER-IP`, `Service default/web`. */
+  readonly place: string
+  readonly text: string
+  /** The file in the snapshot, and its line; 0 where there is none. */
+  readonly source: string
+  readonly line: number
+}
+
+/** What a node's kernel holds. */
+export function nodeFacts(state: NodeState): Fact[] {
+  return [
+    ...iptablesFacts(state),
+    ...ipsetFacts(state),
+    ...ipvsFacts(state),
+    ...nftFacts(state),
+    ...networkFacts(state),
+  ]
+}
+
+function iptablesFacts(state: NodeState): Fact[] {
+  return ([4, 6] as const).flatMap((family) =>
+    state.iptables(family).flatMap(({file, backend, tables}) =>
+      [...tables.values()].flatMap((table) =>
+        [...table.chains.values()].flatMap((chain): Fact[] => {
+          const tool = `${family === 4 ? 'iptables' : 'ip6tables'}${backend === undefined ? '' : `-${backend}`}`
+          const place = `${tool} ${table.name}/${chain.name}`
+          const policy =
+            chain.policy === undefined ? [] : [{place, text: `policy ${chain.policy}`, source: file, line: chain.line}]
+          return [
+            ...policy,
+            ...chain.texts.map(({text, line}) => ({place, text: withoutCounters(text), source: file, line})),
+          ]
+        }),
+      ),
+    ),
+  )
+}
+
+const withoutCounters = (text: string): string =>
+  text.replace(/^\[\d+:\d+\] /, '').replaceAll(/\bcounter packets \d+ bytes \d+/g, 'counter')
+
+function ipsetFacts({ipsets}: NodeState): Fact[] {
+  return [...(ipsets?.sets.values() ?? [])].flatMap(({name, type, file, line, entries}) => [
+    {place: `ipset ${name}`, text: `type ${type}`, source: file, line},
+    ...entries.map((entry) => ({
+      place: `ipset ${name}`,
+      text: `${entry.parts.join(',')}${entry.nomatch ? ' nomatch' : ''}`,
+      source: file,
+      line: entry.line,
+    })),
+  ])
+}
+
+function ipvsFacts({ipvs}: NodeState): Fact[] {
+  return (ipvs?.virtualServers ?? []).flatMap((server) => {
+    const place = `virtual server ${nameOf(server)}`
+    const source = server.file
+    const stays = server.persistent === undefined ? '' : `, persistent ${server.persistent} s`
+    return [
+      {place, text: `scheduler ${server.scheduler}${stays}`, source, line: server.line},
+      ...server.realServers.map(({address, port, forward, weight, line}) => ({
+        place,
+        text: `real server ${formatEndpoint(address, port)} ${forward} weight ${weight}`,
+        source,
+        line,
+      })),
+    ]
+  })
+}
+
+const nameOf = ({protocol, address, port, mark}: VirtualServer): string =>
+  address === undefined ? `mark ${mark}` : `${protocol} ${formatEndpoint(address, port)}`
+
+/** Tables that iptables-nft owns are told as iptables. */
+function nftFacts(state: NodeState): Fact[] {
+  const {nft} = state
+  if (!nft) return []
+  const owned = new Set(
+    ([4, 6] as const).flatMap((family) =>
+      state
+        .iptables(family)
+        .filter(({backend}) => backend === 'nft')
+        .flatMap(({tables}) => [...tables.keys()].map((name) => `${family === 4 ? 'ip' : 'ip6'} ${name}`)),
+    ),
+  )
+  return [...nft.tables.values()]
+    .filter(({family, name}) => !owned.has(`${family} ${name}`))
+    .flatMap((table) => tableFacts(nft, table))
+}
+
+type NftTable = NftRuleset['tables'] extends Map<string, infer T> ? T : never
+
+function tableFacts({file}: NftRuleset, {family, name, flags, chains, sets}: NftTable): Fact[] {
+  const place = (part: string): string => `nft ${family} ${name}${part}`
+  return [
+    ...flags.map((flag) => ({place: place(''), text: `flag ${flag}`, source: file, line: 0})),
+    ...[...chains.values()].flatMap(({name: chain, hook, priority, policy, rules, line}): Fact[] => [
+      {
+        place: place(`/${chain}`),
+        text: hook === undefined ? 'chain' : `chain at ${hook} priority ${priority} policy ${policy ?? 'accept'}`,
+        source: file,
+        line,
+      },
+      ...rules.map((rule) => ({
+        place: place(`/${chain}`),
+        text: withoutCounters(rule.text),
+        source: rule.file,
+        line: rule.line,
+      })),
+    ]),
+    ...[...sets.values()].flatMap(({name: set, elements, line}): Fact[] => [
+      {place: place(`@${set}`), text: 'set', source: file, line},
+      ...elements
+        .filter(({expires}) => !expires)
+        .map(({key, data, line: at}) => ({
+          place: place(`@${set}`),
+          text: `${JSON.stringify(key)}${data === undefined ? '' : ` : ${JSON.stringify(data)}`}`,
+          source: file,
+          line: at,
+        })),
+    ]),
+  ]
+}
+
+/** Settings that change by themselves. */
+const RESTLESS = /nf_conntrack_count$/
+
+function networkFacts(state: NodeState): Fact[] {
+  const fact = (place: string, text: string, file: string, line = 0): Fact => ({
+    place,
+    text,
+    source: state.path(file),
+    line,
+  })
+  return [
+    ...state.links.map(({name, up, mtu}) =>
+      fact('devices', `${name} ${up ? 'up' : 'down'}${mtu === undefined ? '' : ` mtu ${mtu}`}`, 'ip-link.json'),
+    ),
+    ...state.addresses.map(({address, length, device}) =>
+      fact('addresses', `${formatAddress(address)}/${length} on ${device}`, 'ip-addr.json'),
+    ),
+    ...state.routes.map(({text, table, family}) =>
+      fact(
+        'routes',
+        `${text}${table === 'main' ? '' : ` (table ${table})`}`,
+        family === 4 ? 'ip-route.json' : 'ip-route6.json',
+      ),
+    ),
+    ...state.policyRules.map(({priority, text, family}) =>
+      fact('policy rules', `${priority}: ${text}`, family === 6 ? 'ip-rule6.json' : 'ip-rule.json'),
+    ),
+    ...[...state.sysctls]
+      .filter(([name]) => !RESTLESS.test(name))
+      .map(([name, {value, line}]) => fact('sysctls', `${name} = ${value}`, 'sysctl.txt', line)),
+    ...(state.sockets ?? []).map(({protocol, address, port, process, line}) =>
+      fact(
+        'sockets',
+        `${protocol} ${address === undefined ? '*' : formatAddress(address)}:${port}${process === undefined ? '' : ` ${process}`}`,
+        'ss.txt',
+        line,
+      ),
+    ),
+    ...(state.proxyMode === undefined ? [] : [fact('kube-proxy', `mode ${state.proxyMode}`, 'proxymode.txt')]),
+    ...(state.proxyVersion === undefined
+      ? []
+      : [fact('kube-proxy', `version ${state.proxyVersion}`, 'kube-proxy-version.txt')]),
+  ]
+}
+
+/** What the API says of Services, their endpoints and the nodes. */
+export function clusterFacts({services, slices, nodes}: ClusterState): Fact[] {
+  const fact = (place: string, text: string, file: string): Fact => ({place, text, source: `api/${file}`, line: 0})
+  return [
+    ...services.flatMap((service) =>
+      serviceWords(service).map((text) => fact(`Service ${service.id}`, text, 'services.json')),
+    ),
+    ...slices.flatMap(({service, endpoints, ports}) =>
+      endpoints.flatMap((endpoint) =>
+        ports.map(({port, protocol}) =>
+          fact(`endpoints of ${service}`, endpointWords(endpoint, port, protocol), 'endpointslices.json'),
+        ),
+      ),
+    ),
+    ...nodes.flatMap(({name, addresses, ready, podCIDRs}) => [
+      fact(`Node ${name}`, ready ? 'ready' : 'not ready', 'nodes.json'),
+      ...addresses.map(({type, address}) => fact(`Node ${name}`, `${type} ${address}`, 'nodes.json')),
+      ...podCIDRs.map((cidr) => fact(`Node ${name}`, `podCIDR ${cidr}`, 'nodes.json')),
+    ]),
+  ]
+}
+
+function serviceWords(service: Service): string[] {
+  const {type, clusterIPs, ports, externalIPs, loadBalancer, selector, affinityTimeout, sourceRanges} = service
+  return [
+    `type ${type}`,
+    ...clusterIPs.map((address) => `cluster IP ${address}`),
+    ...ports.map(
+      ({name, port, protocol, targetPort, nodePort}) =>
+        `port ${name === '' ? '' : `${name} `}${port}/${protocol} → ${targetPort}${nodePort === undefined ? '' : `, NodePort ${nodePort}`}`,
+    ),
+    ...externalIPs.map((address) => `external IP ${address}`),
+    ...loadBalancer.map(({ip, hostname}) => `load balancer ${ip ?? hostname ?? ''}`),
+    ...Object.entries(selector ?? {}).map(([key, value]) => `selector ${key}=${value}`),
+    ...sourceRanges.map((range) => `source range ${range}`),
+    ...(affinityTimeout === undefined ? [] : [`session affinity ${affinityTimeout} s`]),
+    `externalTrafficPolicy ${service.externalTrafficPolicy}, internalTrafficPolicy ${service.internalTrafficPolicy}`,
+  ]
+}
+
+function endpointWords(
+  {address, ready, serving, terminating, node, pod}: Endpoint,
+  port: number | undefined,
+  protocol: string,
+): string {
+  const state = terminating ? (serving ? 'terminating, serving' : 'terminating') : ready ? 'ready' : 'not ready'
+  return `${address}:${port ?? '?'}/${protocol} ${state}${pod === undefined ? '' : ` (${pod})`}${node === undefined ? '' : ` on ${node}`}`
+}
