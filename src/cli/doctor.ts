@@ -5,10 +5,9 @@ import {SvcTraceError} from '../model/errors.js'
 import {collectNodes, type NodeResult} from '../nodes/collect.js'
 import {NodeState} from '../snapshot/node-state.js'
 import {snapshotFromFiles} from '../snapshot/snapshot.js'
-import {duration} from './duration.js'
 import {interruption} from './interruption.js'
 import {progressLine} from './progress.js'
-import {connect, nodeTargets, transportFor, type LiveFlags, type Reach} from './live.js'
+import {collectOptions, connect, nodeTargets, transportFor, type LiveFlags, type Reach} from './live.js'
 import type {KubeObject} from '../model/kube.js'
 
 export interface Step {
@@ -96,15 +95,7 @@ async function nodes(
   const transport = await transportFor(flags, reach)
   const intro: Step = {state: 'ok', what: `${list.length} nodes; way in: ${WAYS[transport.name] ?? transport.name}`}
   const line = progressLine('asking nodes', targets.length, flags.verbose)
-  const results = await collectNodes(targets, transport, {
-    sudo: (flags.sudo ?? 'auto') as 'auto',
-    parallel: flags.parallel ?? 16,
-    timeout: duration(flags['node-timeout'] ?? '60s', '--node-timeout'),
-    limit: duration(flags.timeout ?? '0', '--timeout'),
-    signal,
-    progress: line.update,
-    finished: line.finished,
-  })
+  const results = await collectNodes(targets, transport, collectOptions(flags, signal, line))
   line.end()
   const hosts = new Map(targets.map(({node, host}) => [node, host]))
   return [intro, ...results.flatMap((result) => nodeSteps(result, hosts.get(result.node) ?? '', Date.now()))]

@@ -2,7 +2,7 @@ import {openApi, type Api} from '../kube/api.js'
 import {readConnection, type Connection, type ConnectionFlags} from '../kube/kubeconfig.js'
 import {readClusterFiles} from '../kube/read-cluster.js'
 import {SvcTraceError} from '../model/errors.js'
-import {collectNodes, type NodeResult} from '../nodes/collect.js'
+import {collectNodes, type CollectOptions, type NodeResult} from '../nodes/collect.js'
 import {execTransport, type RunInPod} from '../nodes/exec.js'
 import {autoTransport} from '../nodes/auto.js'
 import {localTransport, opensshTransport} from '../nodes/processes.js'
@@ -17,7 +17,7 @@ import {snapshotFromFiles, type Snapshot, type SnapshotInfo} from '../snapshot/s
 import {duration} from './duration.js'
 import {passphraseAsker} from './ask.js'
 import {interruption} from './interruption.js'
-import {progressLine} from './progress.js'
+import {progressLine, type Progress} from './progress.js'
 
 export interface LiveFlags extends ConnectionFlags {
   readonly 'request-timeout'?: string | undefined
@@ -177,6 +177,17 @@ function podOn(node: string, pods: readonly KubeObject[], wanted: string | undef
   }
 }
 
+/** How nodes are read, as the flags say. */
+export const collectOptions = (flags: LiveFlags, signal: AbortSignal, line: Progress): CollectOptions => ({
+  sudo: (flags.sudo ?? 'auto') as CollectOptions['sudo'],
+  parallel: flags.parallel ?? 16,
+  timeout: duration(flags['node-timeout'] ?? '60s', '--node-timeout'),
+  limit: duration(flags.timeout ?? '0', '--timeout'),
+  signal,
+  progress: line.update,
+  finished: line.finished,
+})
+
 async function readNodes(
   targets: readonly NodeTarget[],
   transport: Transport,
@@ -184,15 +195,7 @@ async function readNodes(
 ): Promise<NodeResult[]> {
   const line = progressLine('reading nodes', targets.length, flags.verbose)
   try {
-    const results = await collectNodes(targets, transport, {
-      sudo: (flags.sudo ?? 'auto') as 'auto',
-      parallel: flags.parallel ?? 16,
-      timeout: duration(flags['node-timeout'] ?? '60s', '--node-timeout'),
-      limit: duration(flags.timeout ?? '0', '--timeout'),
-      signal,
-      progress: line.update,
-      finished: line.finished,
-    })
+    const results = await collectNodes(targets, transport, collectOptions(flags, signal, line))
     if (signal.aborted)
       throw new SvcTraceError(
         'Interrupted',

@@ -5,9 +5,11 @@ A server tells who it is and whom it saw: "NAME ADDRESS". All sockets are this p
 """
 import ctypes, errno, fcntl, json, os, selectors, socket, struct, sys, time
 
+from attempt import Attempt, make
+
 LIBC = ctypes.CDLL(None, use_errno=True)
 NEWNET, BIND, SIOCSIFFLAGS, IFF_UP = 0x40000000, 4096, 0x8914, 1
-IP_PKTINFO, IP_RECVERR, IPV6_RECVERR, SYN_SENT, CLOSE = 8, 11, 25, 2, 7
+IP_PKTINFO = 8
 NETNS = '/run/netns/'
 HOME = os.open('/proc/self/ns/net', os.O_RDONLY)
 loop = selectors.DefaultSelector()
@@ -51,16 +53,6 @@ def inside(name, work):
         return work()
     finally:
         LIBC.setns(HOME, NEWNET)
-
-
-def make(proto, address):
-    six = ':' in address
-    sock = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM if proto == 'tcp' else socket.SOCK_DGRAM)
-    if six:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setblocking(False)
-    return sock
 
 
 def listen(listeners):
@@ -144,79 +136,6 @@ def sweep():
         conn.close()
 
 
-class Attempt:
-    """One connection, or one datagram and its answer."""
-
-    def __init__(self, shot, done):
-        self.shot, self.done, self.open, self.connected = shot, done, True, False
-        self.tcp = shot['proto'] == 'TCP'
-        self.sock = None
-        try:
-            self.sock = inside(shot['namespace'], lambda: make(shot['proto'].lower(), shot['dst']))
-            self.prepare()
-            loop.register(self.sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if self.tcp else 0), self.event)
-            self.failed(self.sock.connect_ex((shot['dst'], shot['dport'])))
-            if self.open and not self.tcp:
-                self.sock.send(b'x')
-        except OSError as error:
-            self.failed(error.errno)
-
-    def prepare(self):
-        if ':' in self.shot['dst']:
-            self.sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
-        else:
-            self.sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
-        if self.tcp:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
-        if self.shot.get('src'):
-            self.sock.bind((self.shot['src'], 0))
-
-    def failed(self, code):
-        if code == errno.EINVAL and not self.connected:  # a blackhole route
-            self.finish('timeout', 'EINVAL')
-        elif code not in (0, errno.EINPROGRESS, errno.EPERM):  # EPERM: a hook dropped it; an ICMP error may follow
-            self.finish('ok' if self.connected else 'refused', errno.errorcode.get(code, str(code)))
-
-    def finish(self, fate, note=''):
-        if not self.open:
-            return
-        self.open = False
-        if self.sock is not None:
-            if self.sock in loop.get_map():
-                loop.unregister(self.sock)
-            self.sock.close()
-        self.done({'id': self.shot['id'], 'fate': fate, 'note': note})
-
-    def event(self, sock):
-        if not self.open:
-            return
-        if self.tcp and not self.connected:
-            state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[0]
-            if state == SYN_SENT:
-                return self.icmp()
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if state == CLOSE else 0
-            self.connected = state != CLOSE or code in (errno.ECONNRESET, errno.EPIPE)
-            if state == CLOSE:
-                return self.failed(code or errno.ECONNREFUSED)
-            loop.modify(sock, selectors.EVENT_READ, self.event)
-        try:
-            data = sock.recv(300)
-            self.finish('ok', data.decode() if data else 'closed')
-        except BlockingIOError:
-            self.icmp()
-        except OSError as error:
-            self.failed(error.errno)
-
-    def icmp(self):
-        """An ICMP error that came while connect() still held the socket is only in its error queue."""
-        try:
-            self.sock.recvmsg(100, 1000, socket.MSG_ERRQUEUE)
-            if not self.connected:
-                self.finish('refused', 'ICMP')
-        except OSError:
-            pass
-
-
 def run(deadline):
     for key, _ in loop.select(None if deadline is None else max(0.0, deadline - time.monotonic())):
         key.data(key.fileobj)
@@ -225,7 +144,8 @@ def run(deadline):
 
 def probe(shots, timeout):
     fates = []
-    attempts = [Attempt(shot, fates.append) for shot in shots]
+    done = lambda shot, fate, note: fates.append({'id': shot['id'], 'fate': fate, 'note': note})
+    attempts = [Attempt(loop, shot, done, inside(shot['namespace'], lambda: make(shot['proto'].lower(), shot['dst']))) for shot in shots]
     deadline = time.monotonic() + timeout
     while len(fates) < len(attempts) and time.monotonic() < deadline:
         run(deadline)

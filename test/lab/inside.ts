@@ -50,6 +50,7 @@ async function begin(options: LabOptions): Promise<void> {
   const apiAddress = apiAddressOf(plan)
   writeApi(files)
   copyFileSync(join(import.meta.dirname, 'agent.py'), join(HOME, 'agent.py'))
+  copyFileSync(join(import.meta.dirname, '../helpers/attempt.py'), join(HOME, 'attempt.py'))
   await Promise.all([makeSshFiles(plan.nodes, CONTROL), makeKubeFiles(apiAddress), makeHub(plan)])
   const machine =
     options.kernel === 'uml' ? await bootUml((log) => fail(`user-mode Linux stopped: ${log}`)) : new Machine('own')

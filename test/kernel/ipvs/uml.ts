@@ -89,6 +89,7 @@ export async function boot(jobs: readonly Job[], limit = 300_000): Promise<JobRe
     copyFileSync(INIT, join(folder, 'init.py'))
     copyFileSync(`${import.meta.dirname}/modules.py`, join(folder, 'modules.py'))
     copyFileSync(`${import.meta.dirname}/../probe.py`, join(folder, 'probe.py'))
+    copyFileSync(`${import.meta.dirname}/../../helpers/attempt.py`, join(folder, 'attempt.py'))
     const console = await run(folder, limit)
     const read = (name: string): string =>
       existsSync(join(folder, name)) ? readFileSync(join(folder, name), 'utf8') : ''
