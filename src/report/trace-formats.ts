@@ -1,6 +1,6 @@
 import type {IngressTrace} from '../trace-ingress.js'
 import type {TraceResult} from '../trace.js'
-import {safeCopy, safeJson} from '../util/text.js'
+import {safeCopy, safeJson, safeLine} from '../util/text.js'
 
 interface Screen {
   readonly color: boolean
@@ -9,7 +9,7 @@ interface Screen {
 
 /** Prints a trace in one of its forms. */
 export async function formatTrace(result: TraceResult, format: string, screen: Screen): Promise<string> {
-  if (format === 'name') return `service/${result.service.name}\n`
+  if (format === 'name') return `service/${safeLine(result.service.name)}\n`
   if (format === 'json' || format === 'yaml')
     return data((await import('./trace-report.js')).traceReport(result), format)
   const {traceText} = await import('./trace-text.js')
@@ -18,7 +18,7 @@ export async function formatTrace(result: TraceResult, format: string, screen: S
 
 /** The same for the way through an Ingress. */
 export async function formatIngressTrace(result: IngressTrace, format: string, screen: Screen): Promise<string> {
-  if (format === 'name') return `service/${result.backend.service.name}\n`
+  if (format === 'name') return `service/${safeLine(result.backend.service.name)}\n`
   const {ingressReport, ingressTraceText} = await import('./ingress-trace.js')
   if (format === 'json' || format === 'yaml') return data(ingressReport(result), format)
   return ingressTraceText(result, {...screen, wide: format === 'wide'})

@@ -60,7 +60,7 @@ function answer({service, paths, findings}: TraceResult, {ink}: Style): string {
             worst(bad),
             `${bad.length} of ${plural(paths.length, 'way')} ${bad.every(({outcome}) => outcome === 'unknown') ? 'cannot be decided' : 'fail or cannot be decided'}`,
           )
-  return `${ink.bold(service.id)}: ${ways}${found === '' ? '' : `; ${found}`}\n`
+  return `${ink.bold(safeLine(service.id))}: ${ways}${found === '' ? '' : `; ${found}`}\n`
 }
 
 function noWays(type: string, headless: boolean): string {

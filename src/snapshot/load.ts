@@ -4,8 +4,8 @@ import {SvcTraceError} from '../model/errors.js'
 import {snapshotFromFiles, type Snapshot} from './snapshot.js'
 
 /** Larger members of an archive are refused: no dump of a node is that big. */
-const MAX_FILE = 512 * 1024 * 1024
-const MAX_TOTAL = 4 * 1024 * 1024 * 1024
+const MAX_FILE = 256 * 1024 * 1024
+const MAX_TOTAL = 2 * 1024 * 1024 * 1024
 
 /** Files that are only read where a more exact form of the same dump is missing. */
 const SECOND_CHOICE: Readonly<Record<string, string>> = {
@@ -117,6 +117,11 @@ async function readArchive(path: string): Promise<Map<string, string>> {
         entry.on('data', (chunk: Buffer) => chunks.push(chunk))
         entry.on('end', () => files.set(name, Buffer.concat(chunks).toString('utf8')))
       },
+    })
+    // what tar itself would only warn of: a dump that is cut must not pass for a whole one
+    parser.on('warn', (code: string, message: string | Error) => {
+      if (/^TAR_(BAD_ARCHIVE|ENTRY_INVALID|ENTRY_ERROR|ABORT)$/.test(code))
+        bad(message instanceof Error ? message.message : message)
     })
     parser.on('end', () => resolve())
     parser.on('error', (error: Error) => bad(error.message))
