@@ -1,8 +1,8 @@
 import {isProxied} from '../intent/promise.js'
-import type {Service} from '../model/kube.js'
+import type {Pod, Service} from '../model/kube.js'
 import type {LocalAddress} from '../parse/iproute.js'
 import type {NodeState} from '../snapshot/node-state.js'
-import {familyOf, formatAddress, inRange, parseAddress, parseRange, prefixRange, type Address} from '../util/ip.js'
+import {familyOf, formatAddress, inRange, parseAddress, prefixRange, type Address} from '../util/ip.js'
 import {makeFinding, type Finding} from './finding.js'
 import type {NodeCheck} from './node.js'
 
@@ -13,18 +13,13 @@ export function checkNetwork(check: NodeCheck): Finding[] {
 
 /** Pods must not be allowed larger packets than the way to other nodes' pods takes: all would rest on ICMP errors. */
 function mtu({state, cluster}: NodeCheck): Finding[] {
-  const pods = (cluster.pods ?? []).filter(({node, hostNetwork}) => node === state.name && !hostNetwork)
-  const near = widest(
-    state,
-    pods.flatMap(({ips}) => ips),
+  const pods = (cluster.pods ?? []).filter(
+    ({hostNetwork, phase}) => !hostNetwork && phase !== 'Succeeded' && phase !== 'Failed',
   )
-  const others = cluster.nodes.filter(({name}) => name !== state.name).flatMap(({podCIDRs}) => podCIDRs)
-  const far = others
-    .flatMap((cidr) => {
-      const range = parseRange(cidr)
-      return range ? (linkTo(state, range.lo) ?? []) : []
-    })
-    .toSorted((one, other) => one.mtu - other.mtu)[0]
+  const own = pods.filter(({node}) => node === state.name).flatMap(({ips}) => ips)
+  const others = firstOfEach(pods.filter(({node}) => node !== undefined && node !== state.name))
+  const near = extreme(state, own, {largest: true, defaultRoute: false})
+  const far = extreme(state, others, {largest: false, defaultRoute: true})
   if (!near || !far || near.name === far.name || near.mtu <= far.mtu) return []
   return [
     makeFinding('mtu-mismatch', {
@@ -44,23 +39,35 @@ interface Sized {
   readonly mtu: number
 }
 
-const widest = (state: NodeState, addresses: readonly string[]): Sized | undefined =>
-  addresses
+/** One address of each node: the way is the same for all of its pods. */
+const firstOfEach = (pods: readonly Pod[]): string[] => [
+  ...new Map(pods.flatMap(({node, ips}) => (ips[0] === undefined ? [] : [[node, ips[0]] as const]))).values(),
+]
+
+/** The device with the largest or smallest MTU on the way to these addresses; a default route leads to no pod of one's own. */
+function extreme(
+  state: NodeState,
+  addresses: readonly string[],
+  {largest, defaultRoute}: {largest: boolean; defaultRoute: boolean},
+): Sized | undefined {
+  return addresses
     .flatMap((text) => {
       const address = parseAddress(text)
-      return address === undefined ? [] : (linkTo(state, address) ?? [])
+      return address === undefined ? [] : (linkTo(state, address, defaultRoute) ?? [])
     })
-    .toSorted((one, other) => other.mtu - one.mtu)[0]
+    .toSorted((one, other) => (largest ? other.mtu - one.mtu : one.mtu - other.mtu))[0]
+}
 
 /** The device of the longest route of table main. */
-function linkTo(state: NodeState, address: Address): Sized | undefined {
+function linkTo(state: NodeState, address: Address, defaultRoute: boolean): Sized | undefined {
   const route = state.routes
     .filter(
       ({family, table, type, destination}) =>
         family === familyOf(address) && table === 'main' && type === 'unicast' && inRange(address, destination),
     )
     .toSorted((one, other) => other.length - one.length)[0]
-  const link = state.links.find(({name}) => name === route?.nextHops[0]?.device)
+  if (route === undefined || (route.length === 0 && !defaultRoute)) return undefined
+  const link = state.links.find(({name}) => name === route.nextHops[0]?.device)
   return link?.mtu === undefined ? undefined : {name: link.name, mtu: link.mtu}
 }
 

@@ -38,11 +38,36 @@ describe('what one small packet does not meet', () => {
   ])
 
   it('a bridge with a larger MTU than the tunnel', () => {
-    const [finding, ...more] = found({files: {'ip-link.json': links(1500, 1450), 'ip-route.json': routes}})
+    const pods = {'api/pods.json': json([pod('a', 'n1', '10.1.1.2'), pod('c', 'n2', '10.1.2.2')])}
+    const [finding, ...more] = found({files: {'ip-link.json': links(1500, 1450), 'ip-route.json': routes}}, pods)
     expect(more).to.deep.equal([])
     expect(finding).to.deep.include({code: 'SVT170', severity: 'warning', node: 'n1'})
     expect(finding!.message).to.match(/packets of 1500 bytes \(cni0\).*takes 1450 \(flannel\.1\)/)
     expect(finding!.evidence.map(({text}) => text)).to.deep.equal(['cni0 mtu 1500', 'flannel.1 mtu 1450'])
+  })
+
+  const pod = (name: string, nodeName: string, podIP: string, phase = 'Running'): object => ({
+    metadata: {name, namespace: 'default'},
+    spec: {nodeName, containers: []},
+    status: {phase, podIP},
+  })
+  const far = {'api/pods.json': json([pod('a', 'n1', '10.1.1.2'), pod('c', 'n2', '10.1.2.2')])}
+
+  it('an address of a pod that has ended leads nowhere', () => {
+    const hosts = JSON.stringify([
+      route('10.1.1.2', 'cni0'),
+      route('10.1.2.0/24', 'flannel.1'),
+      {dst: 'default', gateway: '192.0.2.1', dev: 'eth0', flags: []},
+    ])
+    const pods = {
+      'api/pods.json': json([
+        pod('a', 'n1', '10.1.1.2'),
+        pod('job', 'n1', '10.1.1.9', 'Succeeded'),
+        pod('lost', 'n1', '10.1.1.8'),
+        pod('c', 'n2', '10.1.2.2'),
+      ]),
+    }
+    expect(found({files: {'ip-link.json': links(1450, 1450), 'ip-route.json': hosts}}, pods)).to.deep.equal([])
   })
 
   for (const [what, dump] of [
@@ -50,7 +75,7 @@ describe('what one small packet does not meet', () => {
     ['a smaller MTU', {'ip-link.json': links(1400, 1450), 'ip-route.json': routes}],
     ['no route to the other node’s pods but the default', {'ip-link.json': links(1500, 1450)}],
   ] as const)
-    it(`${what} is well`, () => expect(found({files: dump})).to.deep.equal([]))
+    it(`${what} is well`, () => expect(found({files: dump}, far)).to.deep.equal([]))
 
   const vip = (ip: string): Record<string, string> => ({
     'api/services.json': json([
