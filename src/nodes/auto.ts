@@ -3,7 +3,14 @@ import ssh2 from 'ssh2'
 import {checkHostKey} from './known-hosts.js'
 import {opensshTransport} from './processes.js'
 import {sshTransport} from './ssh.js'
-import {jumpHost, sshSettings, type SshOptions, type SshSettings} from './ssh-settings.js'
+import {
+  ignoreUnreachable,
+  inTurns,
+  jumpSettings,
+  sshSettings,
+  type SshOptions,
+  type SshSettings,
+} from './ssh-settings.js'
 import type {NodeTarget, Transport} from './transport.js'
 
 /** ssh2, and the system's own ssh for hosts that need what only that can. */
@@ -25,7 +32,8 @@ export function autoTransport(options: SshOptions): Transport {
       return {...(await system.way!(target)), why: reason}
     },
     prepare: async (targets) => {
-      const chosen = await Promise.all(targets.map(choose))
+      // a host whose settings cannot be read says so when it is its turn
+      const chosen = await inTurns(targets, (target) => choose(target).catch(ignoreUnreachable))
       await own.prepare!(targets.filter((_, at) => chosen[at] === own))
     },
     run: async (target, script, signal) => (await choose(target)).run(target, script, signal),
@@ -36,13 +44,11 @@ export function autoTransport(options: SshOptions): Transport {
 /** What ssh2 cannot do for this host, if anything. */
 async function needsOpenssh(host: string, options: SshOptions): Promise<string | undefined> {
   const settings = await sshSettings(host, options)
-  for (const jump of settings.jumps) {
-    const {user: _user, port: _port, ...common} = options
-    if ((await sshSettings(jumpHost(jump)?.host ?? jump, common)).proxyCommand)
-      return `the jump host ${jump} has a ProxyCommand`
-  }
+  for (const jump of settings.jumps)
+    if ((await jumpSettings(jump, options)).proxyCommand) return `the jump host ${jump} has a ProxyCommand`
   if (settings.proxyCommand) return 'ssh_config has a ProxyCommand for it'
   if (settings.certificates.some((file) => existsSync(file))) return 'there is an SSH certificate'
+  if (settings.revoked) return 'ssh_config names revoked host keys'
   if (hasAuthority(settings)) return 'known_hosts has a certificate authority for it'
   return keysOnlyOpensshHas(settings)
 }
@@ -50,12 +56,12 @@ async function needsOpenssh(host: string, options: SshOptions): Promise<string |
 /** A key of no type. */
 const NO_KEY = Buffer.alloc(4)
 
-function hasAuthority({knownHosts, keyAlias, port}: SshSettings): boolean {
+function hasAuthority({knownHosts, keyAlias, keyPort}: SshSettings): boolean {
   const known = knownHosts
     .filter((file) => existsSync(file))
     .map((file) => readFileSync(file, 'utf8'))
     .join('\n')
-  return checkHostKey(known, {host: keyAlias, port, key: NO_KEY}) === 'authority'
+  return checkHostKey(known, {host: keyAlias, port: keyPort, key: NO_KEY}) === 'authority'
 }
 
 function keysOnlyOpensshHas({identities, agent, kerberos}: SshSettings): string | undefined {

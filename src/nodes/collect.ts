@@ -113,7 +113,7 @@ async function collectNode(
   {script, options}: {script: string; options: CollectOptions},
 ): Promise<NodeResult> {
   const signal = AbortSignal.any([options.signal, AbortSignal.timeout(options.timeout)])
-  const way = (await transport.way?.(target)) ?? {name: transport.name, why: ''}
+  const way = await wayOf(transport, target)
   try {
     const {files, complete} = readFrames(await persistently(() => transport.run(target, script, signal), signal))
     return {node: target.node, files, way, ...(complete ? {} : {failure: 'the output of the collector is cut short'})}
@@ -127,6 +127,16 @@ async function collectNode(
       failure: error.message,
       ...(error.hint === undefined ? {} : {hint: error.hint}),
     }
+  }
+}
+
+/** A host whose settings cannot be read is told of by the attempt itself. */
+async function wayOf(transport: Transport, target: NodeTarget): Promise<Way> {
+  try {
+    return (await transport.way?.(target)) ?? {name: transport.name, why: ''}
+  } catch (error) {
+    if (!(error instanceof NodeUnreachable)) throw error
+    return {name: transport.name, why: ''}
   }
 }
 

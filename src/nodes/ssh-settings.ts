@@ -4,6 +4,7 @@ import {homedir, hostname, userInfo} from 'node:os'
 import {join} from 'node:path'
 import {existsSync} from 'node:fs'
 import {SvcTraceError} from '../model/errors.js'
+import {NodeUnreachable} from './transport.js'
 
 export interface SshOptions {
   readonly user?: string
@@ -26,8 +27,11 @@ export interface SshSettings {
   readonly user: string
   readonly identities: readonly string[]
   readonly knownHosts: readonly string[]
-  /** The name under which the key is looked up. */
+  /** The name and port under which the key is looked up: a HostKeyAlias stands without its port (sshconnect.c, get_hostfile_hostname_ipaddr). */
   readonly keyAlias: string
+  readonly keyPort: number
+  /** ssh_config names files of revoked keys, which only the system's own ssh can read. */
+  readonly revoked: boolean
   readonly agent: string | undefined
   readonly jumps: readonly string[]
   readonly proxyCommand: boolean
@@ -61,6 +65,8 @@ export async function sshSettings(host: string, options: SshOptions): Promise<Ss
           ...split(value('globalknownhostsfile') ?? '/etc/ssh/ssh_known_hosts'),
         ],
     keyAlias,
+    keyPort: value('hostkeyalias') === undefined ? port : 22,
+    revoked: (value('revokedhostkeys') ?? 'none') !== 'none',
     agent: agentOf(value('identityagent'), expand),
     jumps: jump === undefined || jump === 'none' ? [] : jump.split(','),
     proxyCommand: (value('proxycommand') ?? 'none') !== 'none',
@@ -74,8 +80,23 @@ export async function sshSettings(host: string, options: SshOptions): Promise<Ss
   }
 }
 
+/** What ssh uses for a jump host: its own settings; flags for the node do not count there (ssh_config(5), ProxyJump). */
+export function jumpSettings(jump: string, options: SshOptions): Promise<SshSettings> {
+  const place = jumpHost(jump)
+  if (!place) return Promise.reject(new NodeUnreachable(`ProxyJump "${jump}" is not understood`))
+  const {user: _user, port: _port, settings: _settings, ...common} = options
+  const {host, ...own} = place
+  return sshSettings(host, {...common, ...own})
+}
+
+/** For what is only prepared: whoever cannot be reached will be told of when it is tried. */
+export const ignoreUnreachable = (error: unknown): undefined => {
+  if (error instanceof NodeUnreachable) return undefined
+  throw error
+}
+
 /** `[USER@]HOST[:PORT]` of a ProxyJump. */
-export function jumpHost(jump: string): {host: string; user?: string; port?: number} | undefined {
+function jumpHost(jump: string): {host: string; user?: string; port?: number} | undefined {
   const match = /^(?:ssh:\/\/)?(?:([^@]+)@)?(\[[^\]]+\]|[^:]+)(?::(\d+))?$/.exec(jump)
   if (!match) return undefined
   return {
@@ -129,6 +150,9 @@ function agentOf(setting: string | undefined, expand: (path: string) => string):
   return setting === undefined || setting === 'SSH_AUTH_SOCK' ? process.env['SSH_AUTH_SOCK'] : expand(setting)
 }
 
+/** Milliseconds for ssh to tell its settings; `Match exec` may ask somebody else. */
+const SETTINGS_LIMIT = 10_000
+
 async function effective(
   host: string,
   {config, user, port, settings: own}: SshOptions,
@@ -142,8 +166,15 @@ async function effective(
     '--',
     host,
   ]
-  const text = await new Promise<string>((resolve) =>
-    execFile('ssh', args, {timeout: 5000}, (error, stdout) => resolve(error ? '' : stdout)),
+  const text = await new Promise<string>((resolve, reject) =>
+    execFile('ssh', args, {timeout: SETTINGS_LIMIT}, (error, stdout, stderr) => {
+      if (!error) return resolve(stdout)
+      if (error.code === 'ENOENT') return resolve('')
+      const why = error.killed ? 'it did not answer' : (stderr.trim().split('\n').at(-1) ?? error.message)
+      reject(
+        new NodeUnreachable(`ssh -G ${host} failed: ${why}`, 'ssh itself would not start with this ssh_config either'),
+      )
+    }),
   )
   const settings = new Map<string, string[]>()
   for (const line of text.split('\n')) {
@@ -153,4 +184,14 @@ async function effective(
     settings.set(key, [...(settings.get(key) ?? []), line.slice(blank + 1)])
   }
   return settings
+}
+
+/** As many at once as a machine bears: each question is a process. */
+const AT_ONCE = 16
+
+export async function inTurns<T, R>(items: readonly T[], ask: (item: T) => Promise<R>): Promise<R[]> {
+  const answers: R[] = []
+  for (let at = 0; at < items.length; at += AT_ONCE)
+    answers.push(...(await Promise.all(items.slice(at, at + AT_ONCE).map(ask))))
+  return answers
 }

@@ -1,10 +1,23 @@
 import {existsSync, readFileSync} from 'node:fs'
 import type {Duplex} from 'node:stream'
-import ssh2, {type Client as SshClient, type ConnectConfig} from 'ssh2'
+import ssh2, {
+  type AgentAuthMethod,
+  type AuthMethod,
+  type Client as SshClient,
+  type ConnectConfig,
+  type PublicKeyAuthMethod,
+} from 'ssh2'
 import {checkHostKey, fingerprint, keyType, knownKeyTypes} from './known-hosts.js'
 import {Output} from './output.js'
 import {NodeUnreachable, type Transport} from './transport.js'
-import {jumpHost, sshSettings, type SshOptions, type SshSettings} from './ssh-settings.js'
+import {
+  ignoreUnreachable,
+  inTurns,
+  jumpSettings,
+  sshSettings,
+  type SshOptions,
+  type SshSettings,
+} from './ssh-settings.js'
 
 /** Reads nodes with ssh2, with the settings that `ssh` itself would use and a strict look at host keys. */
 export function sshTransport(options: SshOptions): Transport {
@@ -16,6 +29,11 @@ export function sshTransport(options: SshOptions): Transport {
   }
   const open = async (host: string, signal: AbortSignal): Promise<{client: SshClient; close: () => void}> => {
     const settings = await settingsOf(host)
+    if (settings.revoked)
+      throw new NodeUnreachable(
+        `ssh_config names revoked host keys (RevokedHostKeys) for ${host}, which this way in cannot read`,
+        'use --via openssh, which runs the system’s own ssh',
+      )
     if (settings.proxyCommand)
       throw new NodeUnreachable(
         `~/.ssh/config wants a ProxyCommand for ${host}`,
@@ -39,13 +57,13 @@ export function sshTransport(options: SshOptions): Transport {
       return {name: 'ssh', user, why: jumps.length > 0 ? `by ${jumps.join(', ')}` : ''}
     },
     prepare: async (targets) => {
-      const settings = await Promise.all(targets.map(({host}) => settingsOf(host)))
-      for (const one of settings) await authentication(one, options)
+      const settings = await inTurns(targets, ({host}) => settingsOf(host).catch(ignoreUnreachable))
+      for (const one of settings) if (one) await authentication(one, options)
     },
     run: async (target, script, signal) => {
       const {client, close} = await open(target.host, signal)
       try {
-        return await execute(client, script, signal)
+        return await aborting(signal, client, execute(client, script, signal))
       } finally {
         close()
       }
@@ -75,6 +93,36 @@ function within<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   })
 }
 
+/** More would be a circle. */
+const MOST_JUMPS = 10
+
+/** The jump hosts in order; the first may be reached by others itself. */
+async function allJumps(settings: SshSettings, options: SshOptions): Promise<SshSettings[]> {
+  const hops: SshSettings[] = []
+  for (const jump of settings.jumps) hops.push(await jumpSettings(jump, options))
+  for (let first = hops[0]; first && first.jumps.length > 0; first = hops[0]) {
+    const before: SshSettings[] = []
+    for (const jump of first.jumps) before.push(await jumpSettings(jump, options))
+    hops.unshift(...before)
+    if (hops.length > MOST_JUMPS)
+      throw new NodeUnreachable(`more than ${MOST_JUMPS} jump hosts lead to ${settings.host}`)
+  }
+  return hops
+}
+
+/** Work on a connection that ends with the signal, whatever the other side does. */
+function aborting<T>(signal: AbortSignal, client: SshClient, work: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const stop = (): void => {
+      client.destroy()
+      reject(new NodeUnreachable('interrupted, or the time limit of the node is over'))
+    }
+    if (signal.aborted) return stop()
+    signal.addEventListener('abort', stop, {once: true})
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop))
+  })
+}
+
 /** Connects by the jump hosts, each through the one before. */
 async function connectThrough(
   settings: SshSettings,
@@ -82,18 +130,11 @@ async function connectThrough(
   {chain, signal}: {chain: SshClient[]; signal: AbortSignal},
 ): Promise<SshClient> {
   let sock: Duplex | undefined
-  for (const [at, jump] of settings.jumps.entries()) {
-    const place = jumpHost(jump)
-    if (!place) throw new NodeUnreachable(`ProxyJump "${jump}" is not understood`)
-    const {user: _user, port: _port, ...common} = options
-    const {host, ...own} = place
-    const client = await connect(await sshSettings(host, {...common, ...own}), {sock, signal, options})
+  const hops = await allJumps(settings, options)
+  for (const [at, hop] of hops.entries()) {
+    const client = await connect(hop, {sock, signal, options})
     chain.push(client)
-    const next = settings.jumps[at + 1]
-    sock = await forward(
-      client,
-      next === undefined ? settings : await sshSettings(jumpHost(next)?.host ?? next, common),
-    )
+    sock = await aborting(signal, client, forward(client, hops[at + 1] ?? settings))
   }
   const client = await connect(settings, {sock, signal, options})
   chain.push(client)
@@ -161,7 +202,7 @@ async function connect(
       readyTimeout: options.connectTimeout,
       keepaliveInterval: 10_000,
       keepaliveCountMax: 3,
-      ...algorithms(knownKeyTypes(known, settings.keyAlias, settings.port)),
+      ...algorithms(knownKeyTypes(known, settings.keyAlias, settings.keyPort)),
       hostVerifier: (key: Buffer) => {
         refusal = hostKeyRefusal(known, settings, key)
         return refusal === undefined
@@ -191,10 +232,10 @@ function algorithms(types: readonly string[]): Pick<ConnectConfig, 'algorithms'>
 
 function hostKeyRefusal(
   known: string,
-  {keyAlias, host, port, knownHosts}: SshSettings,
+  {keyAlias, keyPort, host, port, knownHosts}: SshSettings,
   key: Buffer,
 ): NodeUnreachable | undefined {
-  const verdict = checkHostKey(known, {host: keyAlias, port, key})
+  const verdict = checkHostKey(known, {host: keyAlias, port: keyPort, key})
   const print = `${keyType(key)} ${fingerprint(key)}`
   const scan = `ssh-keyscan ${port === 22 ? '' : `-p ${port} `}${host} >> ${knownHosts[0] ?? '~/.ssh/known_hosts'}`
   switch (verdict) {
@@ -203,7 +244,7 @@ function hostKeyRefusal(
     case 'changed':
       return new NodeUnreachable(
         `the host key of ${keyAlias} has CHANGED (now ${print}): somebody may be in between`,
-        `if it was re-installed: ssh-keygen -R ${port === 22 ? keyAlias : `"[${keyAlias}]:${port}"`}, then ${scan}`,
+        `if it was re-installed: ssh-keygen -R ${keyPort === 22 ? keyAlias : `"[${keyAlias}]:${keyPort}"`}, then ${scan}`,
       )
     case 'revoked':
       return new NodeUnreachable(`the host key of ${keyAlias} is revoked in known_hosts (${print})`)
@@ -220,24 +261,38 @@ function hostKeyRefusal(
   }
 }
 
-/** The first key that can be used without asking, the agent, or a key whose passphrase somebody gives. */
+/** Every key that can be used without asking, then the agent's; where there is neither, one whose passphrase somebody gives. */
 async function authentication(
-  {identities, agent}: SshSettings,
+  {identities, agent, user}: SshSettings,
   {passphrase}: SshOptions,
 ): Promise<Partial<ConnectConfig>> {
   const files = identities.filter((file) => existsSync(file))
-  for (const file of files) {
-    const privateKey = readFileSync(file)
-    if (!(ssh2.utils.parseKey(privateKey) instanceof Error)) return {privateKey, ...(agent ? {agent} : {})}
-  }
-  if (agent) return {agent}
-  for (const file of passphrase ? files.filter(isEncrypted) : []) {
-    const words = await passphrase!(file)
-    const privateKey = readFileSync(file)
-    if (words !== undefined && !(ssh2.utils.parseKey(privateKey, words) instanceof Error))
-      return {privateKey, passphrase: words}
-  }
-  return {}
+  const keys = files.map((file) => readFileSync(file)).filter((key) => !(ssh2.utils.parseKey(key) instanceof Error))
+  const held = agent !== undefined && (await agentKeys(agent)) > 0
+  if (keys.length === 0 && !held)
+    for (const file of passphrase ? files.filter(isEncrypted) : []) {
+      const words = await passphrase!(file)
+      const key = readFileSync(file)
+      if (words !== undefined && !(ssh2.utils.parseKey(key, words) instanceof Error))
+        return {authHandler: [publicKey(user, key, words)]}
+    }
+  const methods: AuthMethod[] = keys.map((key) => publicKey(user, key))
+  if (held) methods.push({type: 'agent', username: user, agent} as AgentAuthMethod)
+  return {authHandler: methods}
+}
+
+const publicKey = (username: string, key: Buffer, passphrase?: string): PublicKeyAuthMethod => ({
+  type: 'publickey',
+  username,
+  key,
+  ...(passphrase === undefined ? {} : {passphrase}),
+})
+
+/** How many keys an agent holds; none when it does not answer. */
+function agentKeys(agent: string): Promise<number> {
+  return new Promise((resolve) => {
+    ssh2.createAgent(agent).getIdentities((error, keys) => resolve(error ? 0 : (keys?.length ?? 0)))
+  })
 }
 
 const isEncrypted = (file: string): boolean => {

@@ -1,5 +1,5 @@
 import {execFileSync} from 'node:child_process'
-import {mkdtempSync, rmSync, writeFileSync} from 'node:fs'
+import {mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs'
 import {createServer, type AddressInfo} from 'node:net'
 import {tmpdir} from 'node:os'
 import {join} from 'node:path'
@@ -62,6 +62,9 @@ function finish(channel: ServerChannel, output: string | Buffer, code = 0): void
   channel.end()
 }
 
+/** The last byte of the address of a node that takes sessions and answers none. */
+const DEAF = 250
+
 describe('nodes that fail, each in its own way', function () {
   this.timeout(60_000)
   let folder: string
@@ -98,6 +101,7 @@ describe('nodes that fail, each in its own way', function () {
       })
       client.on('session', (accept) =>
         accept().on('exec', (take) => {
+          if (localAddress.endsWith(`.${DEAF}`)) return
           const channel = take()
           channel.resume()
           const [, net, number] = /^127\.0\.(\d+)\.(\d+)$/.exec(localAddress) ?? []
@@ -140,7 +144,7 @@ describe('nodes that fail, each in its own way', function () {
       {sudo: 'never', parallel: 16, timeout, signal: new AbortController().signal, progress: () => undefined},
     )
   }
-  const hostOf = (name: string): string => `127.0.1.${NAMES.indexOf(name) + 1}`
+  const hostOf = (name: string): string => `127.0.1.${name === 'deaf' ? DEAF : NAMES.indexOf(name) + 1}`
 
   it('all at once: each is told by itself, and the good ones are read', async () => {
     const results = new Map(
@@ -204,6 +208,38 @@ describe('nodes that fail, each in its own way', function () {
       expect(bad!.failure).to.match(/accepts no key of ours/)
     }
     expect(new Set(asked)).to.deep.equal(new Set([locked.identity]))
+  })
+
+  it('every identity is offered, not only the first', async () => {
+    const config = join(folder, 'two')
+    writeFileSync(
+      config,
+      `Host *\n  IdentityAgent none\n  IdentityFile ${join(folder, 'other')}\n  IdentityFile ${join(folder, 'id')}\n`,
+    )
+    const [both] = await read([hostOf('good')], {identity: undefined, config})
+    expect(both!.failure).to.equal(undefined)
+  })
+
+  it('a HostKeyAlias stands in known_hosts without its port', async () => {
+    const [config, knownHosts] = [join(folder, 'alias'), join(folder, 'known-alias')]
+    writeFileSync(config, 'Host *\n  IdentityAgent none\n  HostKeyAlias behind-the-tunnel\n')
+    writeFileSync(knownHosts, readFileSync(join(folder, 'revoked'), 'utf8').replace('@revoked *', 'behind-the-tunnel'))
+    const [good] = await read([hostOf('good')], {config, knownHosts})
+    expect(good!.failure).to.equal(undefined)
+  })
+
+  it('a broken ssh_config is that node’s failure, in ssh’s own words', async () => {
+    const config = join(folder, 'broken')
+    writeFileSync(config, 'Host *\n  Bogus yes\n')
+    const [lost] = await read([hostOf('good')], {config})
+    expect(lost!.failure).to.match(/^ssh -G 127\.0\.1\.\d+ failed: .*bad configuration option/)
+  })
+
+  it('one that takes the connection and never answers the question ends with the limit', async () => {
+    const start = Date.now()
+    const [mute] = await read([hostOf('deaf')], {}, 1500)
+    expect(mute!.failure).to.match(/time limit/)
+    expect(Date.now() - start).to.be.lessThan(4000)
   })
 
   it('a name that does not resolve, a port where nobody listens, a listener that says nothing', async () => {

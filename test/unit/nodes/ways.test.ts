@@ -5,7 +5,7 @@ import {tmpdir} from 'node:os'
 import {join} from 'node:path'
 import {expect} from 'chai'
 import {autoTransport} from '../../../src/nodes/auto.js'
-import {sshSettings} from '../../../src/nodes/ssh-settings.js'
+import {jumpSettings, sshSettings} from '../../../src/nodes/ssh-settings.js'
 import type {Way} from '../../../src/nodes/transport.js'
 import {nodeTargets} from '../../../src/cli/live.js'
 import {SvcTraceError} from '../../../src/model/errors.js'
@@ -82,6 +82,25 @@ describe('the way into a node', () => {
       why: 'known_hosts has a certificate authority for it',
     })
     writeFileSync(path('known'), '')
+  })
+
+  it('takes a jump host by its own settings: flags for the node do not count there, its own jumps do', async () => {
+    const text = 'Host bastion\n  User ops\n  Port 2022\n  ProxyJump gate\nHost inner\n  Port 2200'
+    const options = {connectTimeout: 1000, config: config(text), settings: ['User=core', 'HostKeyAlias=node']}
+    expect(await jumpSettings('bastion', options)).to.deep.include({
+      user: 'ops',
+      port: 2022,
+      keyAlias: 'bastion',
+      jumps: ['gate'],
+    })
+    expect(await jumpSettings('me@inner:2201', options)).to.deep.include({user: 'me', port: 2201, keyPort: 2201})
+  })
+
+  it('is the system’s own ssh where ssh_config revokes keys', async () => {
+    expect(await way('h', `Host h\n  RevokedHostKeys ${path('id')}\n  IdentityFile ${path('id')}`)).to.deep.include({
+      name: 'openssh',
+      why: 'ssh_config names revoked host keys',
+    })
   })
 
   it('may lead to another name than the API’s', () => {
