@@ -3,10 +3,10 @@ import {Agent as HttpAgent, request as httpRequest, type IncomingMessage} from '
 import {Agent as HttpsAgent, request as httpsRequest, type RequestOptions} from 'node:https'
 import {setTimeout as sleep} from 'node:timers/promises'
 import {KubeConfig} from '@kubernetes/client-node'
-import {getProxyForUrl} from 'proxy-from-env'
 import {SvcTraceError} from '../model/errors.js'
 import {execCredential, type Credential} from './exec-credential.js'
 import type {Connection} from './kubeconfig.js'
+import {proxyFromEnvironment} from './proxy.js'
 
 /** An answer that is not a success. */
 export class ApiFailure extends SvcTraceError {
@@ -50,6 +50,7 @@ export async function openApi(connection: Connection, options: ApiOptions): Prom
     agent,
     options,
     tls,
+    plainProxy: secure || proxy === undefined ? undefined : new URL(proxy),
     by: proxy === undefined ? '' : ` by the proxy ${withoutPassword(proxy)}`,
   }
   return {
@@ -77,14 +78,9 @@ async function credentials(
   return {config: clientConfig({cluster, user, server}, {token, credential, proxy}), token}
 }
 
-/** As kubectl does (Go's net/http): the cluster's own, else HTTPS_PROXY and NO_PROXY; none to this machine itself. */
-function proxyOf({cluster, server}: Connection): string | undefined {
-  const own = text(cluster['proxy-url'])
-  if (own !== undefined) return own
-  const {hostname} = new URL(server)
-  const here = hostname === 'localhost' || hostname === '[::1]' || /^127(\.\d+){3}$/.test(hostname)
-  return here ? undefined : text(getProxyForUrl(server))
-}
+/** The cluster's own, else that of the environment. */
+const proxyOf = ({cluster, server}: Connection): string | undefined =>
+  text(cluster['proxy-url']) ?? proxyFromEnvironment(new URL(server))
 
 function withoutPassword(proxy: string): string {
   try {
@@ -201,6 +197,8 @@ interface Call {
   readonly headers: Record<string, string | string[]>
   readonly options: ApiOptions
   readonly tls: RequestOptions
+  /** The proxy of an http server takes whole URLs; that of an https server is the agent's business. */
+  readonly plainProxy: URL | undefined
   /** Which proxy is in between, for errors. */
   readonly by: string
   readonly body?: string
@@ -227,19 +225,41 @@ async function nextChange(call: Call): Promise<void> {
   })
 }
 
-function requestOptions({method, url, path, secure, agent, headers, options, tls, body}: Call): RequestOptions {
+function requestOptions({
+  method,
+  url,
+  path,
+  secure,
+  agent,
+  headers,
+  options,
+  tls,
+  body,
+  plainProxy,
+}: Call): RequestOptions {
   const prefix = url.pathname === '/' ? '' : url.pathname.replace(/\/$/, '')
+  const first = plainProxy ?? url
   return {
     ...(secure ? tls : {}),
     agent,
     method,
-    host: url.hostname.replaceAll(/[[\]]/g, ''),
-    port: url.port || (secure ? 443 : 80),
-    path: `${prefix}${path}`,
-    headers: {Accept: 'application/json', ...(body ? {'Content-Type': 'application/json'} : {}), ...headers},
+    host: first.hostname.replaceAll(/[[\]]/g, ''),
+    port: first.port || (secure ? 443 : 80),
+    path: `${plainProxy ? url.origin : ''}${prefix}${path}`,
+    headers: {
+      Accept: 'application/json',
+      ...(plainProxy ? proxyHeaders(plainProxy, url) : {}),
+      ...(body ? {'Content-Type': 'application/json'} : {}),
+      ...headers,
+    },
     signal:
       options.timeout > 0 ? AbortSignal.any([options.signal, AbortSignal.timeout(options.timeout)]) : options.signal,
   }
+}
+
+function proxyHeaders({username, password}: URL, {host}: URL): Record<string, string> {
+  const words = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`
+  return {Host: host, ...(username === '' ? {} : {'Proxy-Authorization': `Basic ${base64(words)}`})}
 }
 
 function send(call: Call): Promise<Record<string, unknown>> {

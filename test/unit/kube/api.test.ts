@@ -11,6 +11,7 @@ import {expect} from 'chai'
 import {ApiFailure, openApi} from '../../../src/kube/api.js'
 import {execCredential} from '../../../src/kube/exec-credential.js'
 import {readConnection, type Connection} from '../../../src/kube/kubeconfig.js'
+import {proxyFromEnvironment} from '../../../src/kube/proxy.js'
 import {SvcTraceError} from '../../../src/model/errors.js'
 
 describe('an API server', () => {
@@ -221,6 +222,22 @@ describe('an API server', () => {
       expect(through).to.have.length(1)
     })
 
+    it('of an http server gets whole URLs', async () => {
+      const urls: string[] = []
+      const plain = createPlainServer((request, response) => {
+        urls.push(`${request.url} ${request.headers.host} ${request.headers['proxy-authorization'] ?? ''}`)
+        response.end('{"kind":"PodList"}')
+      })
+      await new Promise<void>((settle) => plain.listen(0, '127.0.0.1', settle))
+      const at = `127.0.0.1:${(plain.address() as AddressInfo).port}`
+      const found = await get({server: 'http://api.lab:8080', cluster: {'proxy-url': `http://me:pw@${at}`}})
+      expect(found).to.deep.equal({kind: 'PodList'})
+      expect(urls).to.deep.equal([
+        `http://api.lab:8080/api/v1/pods api.lab:8080 Basic ${Buffer.from('me:pw').toString('base64')}`,
+      ])
+      plain.close()
+    })
+
     it('that refuses is named, without its password', async () => {
       refuse = 407
       const {message} = await failure({
@@ -231,6 +248,37 @@ describe('an API server', () => {
       expect(message).not.to.include('secret')
     })
   })
+})
+
+describe('the proxy of the environment, by Go’s rules', () => {
+  const of = (server: string, env: Record<string, string>): string | undefined =>
+    proxyFromEnvironment(new URL(server), env)
+  const P = {HTTPS_PROXY: 'http://p:1'}
+  for (const [server, env, expected] of [
+    ['https://10.1.2.3:6443', P, 'http://p:1'],
+    ['https://10.1.2.3:6443', {https_proxy: 'p:3128'}, 'http://p:3128'],
+    ['https://10.1.2.3:6443', {HTTP_PROXY: 'http://p:1', ALL_PROXY: 'http://p:1'}, undefined],
+    ['http://10.1.2.3:8080', {HTTP_PROXY: 'http://p:1'}, 'http://p:1'],
+    ['https://localhost:6443', P, undefined],
+    ['https://127.9.9.9:6443', P, undefined],
+    ['https://[::1]:6443', P, undefined],
+    ['https://10.1.2.3:6443', {...P, NO_PROXY: '10.0.0.0/8'}, undefined],
+    ['https://11.1.2.3:6443', {...P, NO_PROXY: '10.0.0.0/8, 10.1.2.3'}, 'http://p:1'],
+    ['https://10.1.2.3:6443', {...P, NO_PROXY: '10.1.2.3'}, undefined],
+    ['https://10.1.2.3:6443', {...P, NO_PROXY: '10.1.2.3:443'}, 'http://p:1'],
+    ['https://10.1.2.3:6443', {...P, NO_PROXY: '10.1.2.3:6443'}, undefined],
+    ['https://[fd00::1]:6443', {...P, NO_PROXY: 'fd00::/8'}, undefined],
+    ['https://[fd00::1]:6443', {...P, NO_PROXY: '[fd00::1]:6443'}, undefined],
+    ['https://api.corp.example', {...P, NO_PROXY: 'corp.example'}, undefined],
+    ['https://corp.example', {...P, NO_PROXY: 'corp.example'}, undefined],
+    ['https://corp.example', {...P, NO_PROXY: '.corp.example'}, 'http://p:1'],
+    ['https://api.corp.example', {...P, no_proxy: '*.corp.example'}, undefined],
+    ['https://notcorp.example', {...P, NO_PROXY: 'corp.example'}, 'http://p:1'],
+    ['https://API.Corp.Example', {...P, NO_PROXY: 'CORP.example'}, undefined],
+    ['https://anything', {...P, NO_PROXY: '*'}, undefined],
+    ['https://anything', {...P, NO_PROXY: ' , '}, 'http://p:1'],
+  ] as const)
+    it(`${server} with ${JSON.stringify(env)}`, () => expect(of(server, env)).to.equal(expected))
 })
 
 describe('a kubeconfig that is broken', () => {
