@@ -2,44 +2,92 @@ import type {ClusterState, Endpoint, Service} from './model/kube.js'
 import type {NftRuleset} from './parse/nft.js'
 import type {VirtualServer} from './parse/ipvs.js'
 import type {NodeState} from './snapshot/node-state.js'
-import {formatAddress, formatEndpoint} from './util/ip.js'
+import {formatAddress, formatEndpoint, type Family} from './util/ip.js'
+
+export const SECTIONS = [
+  'iptables',
+  'ip6tables',
+  'ipset',
+  'IPVS',
+  'nftables',
+  'devices',
+  'routes',
+  'IPv6 routes',
+  'sysctls',
+  'sockets',
+  'kube-proxy',
+  'API',
+] as const
+export type Section = (typeof SECTIONS)[number]
 
 /** One thing that a snapshot says, without what changes by itself: counters, handles, ages, connections. */
 export interface Fact {
   /** What it is a part of: `iptables-nft nat/KUBE-SERVICES`, `ipset KUBE-CLUSTER-IP`, `Service default/web`. */
   readonly place: string
   readonly text: string
+  /** Which dump says so; what could not be read of it cannot be compared. */
+  readonly section: Section
   /** The file in the snapshot, and its line; 0 where there is none. */
   readonly source: string
   readonly line: number
 }
 
+export const NOT_ASKED = 'was not asked for'
+
+/** Why a section of a node cannot be compared; sections that were read, or that the node does not have, are left out. */
+export function unreadSections(state: NodeState): Map<Section, string> {
+  const sections = [
+    ['iptables', state.iptablesSectionOf(4)],
+    ['ip6tables', state.iptablesSectionOf(6)],
+    ['ipset', state.ipsetSection],
+    ['IPVS', state.ipvsSection],
+    ['nftables', state.nftSection],
+    ['devices', state.addressSection],
+    ['routes', state.routeSection(4)],
+    ['IPv6 routes', state.routeSection(6)],
+    ['sysctls', state.section('sysctl.txt')],
+    ['sockets', state.section('ss.txt')],
+    ['kube-proxy', state.section('proxymode.txt')],
+  ] as const
+  return new Map(
+    sections.flatMap(([name, section]): [Section, string][] =>
+      section.state === 'unreadable'
+        ? [[name, `could not be read${section.reason === undefined ? '' : `: ${section.reason}`}`]]
+        : section.state === 'never-asked'
+          ? [[name, NOT_ASKED]]
+          : [],
+    ),
+  )
+}
+
 /** What a node's kernel holds. */
 export function nodeFacts(state: NodeState): Fact[] {
+  const of = (section: Section, said: readonly Said[]): Fact[] => said.map((fact) => ({...fact, section}))
   return [
-    ...iptablesFacts(state),
-    ...ipsetFacts(state),
-    ...ipvsFacts(state),
-    ...nftFacts(state),
+    ...of('iptables', iptablesFacts(state, 4)),
+    ...of('ip6tables', iptablesFacts(state, 6)),
+    ...of('ipset', ipsetFacts(state)),
+    ...of('IPVS', ipvsFacts(state)),
+    ...of('nftables', nftFacts(state)),
     ...networkFacts(state),
   ]
 }
 
-function iptablesFacts(state: NodeState): Fact[] {
-  return ([4, 6] as const).flatMap((family) =>
-    state.iptables(family).flatMap(({file, backend, tables}) =>
-      [...tables.values()].flatMap((table) =>
-        [...table.chains.values()].flatMap((chain): Fact[] => {
-          const tool = `${family === 4 ? 'iptables' : 'ip6tables'}${backend === undefined ? '' : `-${backend}`}`
-          const place = `${tool} ${table.name}/${chain.name}`
-          const policy =
-            chain.policy === undefined ? [] : [{place, text: `policy ${chain.policy}`, source: file, line: chain.line}]
-          return [
-            ...policy,
-            ...chain.texts.map(({text, line}) => ({place, text: withoutCounters(text), source: file, line})),
-          ]
-        }),
-      ),
+type Said = Omit<Fact, 'section'>
+
+function iptablesFacts(state: NodeState, family: Family): Said[] {
+  return state.iptables(family).flatMap(({file, backend, tables}) =>
+    [...tables.values()].flatMap((table) =>
+      [...table.chains.values()].flatMap((chain): Said[] => {
+        const tool = `${family === 4 ? 'iptables' : 'ip6tables'}${backend === undefined ? '' : `-${backend}`}`
+        const place = `${tool} ${table.name}/${chain.name}`
+        const policy =
+          chain.policy === undefined ? [] : [{place, text: `policy ${chain.policy}`, source: file, line: chain.line}]
+        return [
+          ...policy,
+          ...chain.texts.map(({text, line}) => ({place, text: withoutCounters(text), source: file, line})),
+        ]
+      }),
     ),
   )
 }
@@ -47,7 +95,7 @@ function iptablesFacts(state: NodeState): Fact[] {
 const withoutCounters = (text: string): string =>
   text.replace(/^\[\d+:\d+\] /, '').replaceAll(/\bcounter packets \d+ bytes \d+/g, 'counter')
 
-function ipsetFacts({ipsets}: NodeState): Fact[] {
+function ipsetFacts({ipsets}: NodeState): Said[] {
   return [...(ipsets?.sets.values() ?? [])].flatMap(({name, type, file, line, entries}) => [
     {place: `ipset ${name}`, text: `type ${type}`, source: file, line},
     ...entries.map((entry) => ({
@@ -59,7 +107,7 @@ function ipsetFacts({ipsets}: NodeState): Fact[] {
   ])
 }
 
-function ipvsFacts({ipvs}: NodeState): Fact[] {
+function ipvsFacts({ipvs}: NodeState): Said[] {
   return (ipvs?.virtualServers ?? []).flatMap((server) => {
     const place = `virtual server ${nameOf(server)}`
     const source = server.file
@@ -80,7 +128,7 @@ const nameOf = ({protocol, address, port, mark}: VirtualServer): string =>
   address === undefined ? `mark ${mark}` : `${protocol} ${formatEndpoint(address, port)}`
 
 /** Tables that iptables-nft owns are told as iptables. */
-function nftFacts(state: NodeState): Fact[] {
+function nftFacts(state: NodeState): Said[] {
   const {nft} = state
   if (!nft) return []
   const owned = new Set(
@@ -98,11 +146,11 @@ function nftFacts(state: NodeState): Fact[] {
 
 type NftTable = NftRuleset['tables'] extends Map<string, infer T> ? T : never
 
-function tableFacts({file}: NftRuleset, {family, name, flags, chains, sets}: NftTable): Fact[] {
+function tableFacts({file}: NftRuleset, {family, name, flags, chains, sets}: NftTable): Said[] {
   const place = (part: string): string => `nft ${family} ${name}${part}`
   return [
     ...flags.map((flag) => ({place: place(''), text: `flag ${flag}`, source: file, line: 0})),
-    ...[...chains.values()].flatMap(({name: chain, hook, priority, policy, rules, line}): Fact[] => [
+    ...[...chains.values()].flatMap(({name: chain, hook, priority, policy, rules, line}): Said[] => [
       {
         place: place(`/${chain}`),
         text: hook === undefined ? 'chain' : `chain at ${hook} priority ${priority} policy ${policy ?? 'accept'}`,
@@ -116,7 +164,7 @@ function tableFacts({file}: NftRuleset, {family, name, flags, chains, sets}: Nft
         line: rule.line,
       })),
     ]),
-    ...[...sets.values()].flatMap(({name: set, elements, line}): Fact[] => [
+    ...[...sets.values()].flatMap(({name: set, elements, line}): Said[] => [
       {place: place(`@${set}`), text: 'set', source: file, line},
       ...elements
         .filter(({expires}) => !expires)
@@ -134,7 +182,8 @@ function tableFacts({file}: NftRuleset, {family, name, flags, chains, sets}: Nft
 const RESTLESS = /nf_conntrack_count$/
 
 function networkFacts(state: NodeState): Fact[] {
-  const fact = (place: string, text: string, file: string, line = 0): Fact => ({
+  const fact = (section: Section, place: string, text: string, file: string, line = 0): Fact => ({
+    section,
     place,
     text,
     source: state.path(file),
@@ -142,42 +191,62 @@ function networkFacts(state: NodeState): Fact[] {
   })
   return [
     ...state.links.map(({name, up, mtu}) =>
-      fact('devices', `${name} ${up ? 'up' : 'down'}${mtu === undefined ? '' : ` mtu ${mtu}`}`, 'ip-link.json'),
+      fact(
+        'devices',
+        'devices',
+        `${name} ${up ? 'up' : 'down'}${mtu === undefined ? '' : ` mtu ${mtu}`}`,
+        'ip-link.json',
+      ),
     ),
     ...state.addresses.map(({address, length, device}) =>
-      fact('addresses', `${formatAddress(address)}/${length} on ${device}`, 'ip-addr.json'),
+      fact('devices', 'addresses', `${formatAddress(address)}/${length} on ${device}`, 'ip-addr.json'),
     ),
     ...state.routes.map(({text, table, family}) =>
       fact(
+        family === 4 ? 'routes' : 'IPv6 routes',
         'routes',
         `${text}${table === 'main' ? '' : ` (table ${table})`}`,
         family === 4 ? 'ip-route.json' : 'ip-route6.json',
       ),
     ),
     ...state.policyRules.map(({priority, text, family}) =>
-      fact('policy rules', `${priority}: ${text}`, family === 6 ? 'ip-rule6.json' : 'ip-rule.json'),
+      fact(
+        family === 6 ? 'IPv6 routes' : 'routes',
+        'policy rules',
+        `${priority}: ${text}`,
+        family === 6 ? 'ip-rule6.json' : 'ip-rule.json',
+      ),
     ),
     ...[...state.sysctls]
       .filter(([name]) => !RESTLESS.test(name))
-      .map(([name, {value, line}]) => fact('sysctls', `${name} = ${value}`, 'sysctl.txt', line)),
+      .map(([name, {value, line}]) => fact('sysctls', 'sysctls', `${name} = ${value}`, 'sysctl.txt', line)),
     ...(state.sockets ?? []).map(({protocol, address, port, process, line}) =>
       fact(
+        'sockets',
         'sockets',
         `${protocol} ${address === undefined ? '*' : formatAddress(address)}:${port}${process === undefined ? '' : ` ${process}`}`,
         'ss.txt',
         line,
       ),
     ),
-    ...(state.proxyMode === undefined ? [] : [fact('kube-proxy', `mode ${state.proxyMode}`, 'proxymode.txt')]),
+    ...(state.proxyMode === undefined
+      ? []
+      : [fact('kube-proxy', 'kube-proxy', `mode ${state.proxyMode}`, 'proxymode.txt')]),
     ...(state.proxyVersion === undefined
       ? []
-      : [fact('kube-proxy', `version ${state.proxyVersion}`, 'kube-proxy-version.txt')]),
+      : [fact('kube-proxy', 'kube-proxy', `version ${state.proxyVersion}`, 'kube-proxy-version.txt')]),
   ]
 }
 
 /** What the API says of Services, their endpoints and the nodes. */
 export function clusterFacts({services, slices, nodes}: ClusterState): Fact[] {
-  const fact = (place: string, text: string, file: string): Fact => ({place, text, source: `api/${file}`, line: 0})
+  const fact = (place: string, text: string, file: string): Fact => ({
+    section: 'API',
+    place,
+    text,
+    source: `api/${file}`,
+    line: 0,
+  })
   return [
     ...services.flatMap((service) =>
       serviceWords(service).map((text) => fact(`Service ${service.id}`, text, 'services.json')),

@@ -1,11 +1,11 @@
-import {check} from './checks/check.js'
+import {check, type CheckResult} from './checks/check.js'
 import type {Finding} from './checks/finding.js'
-import {clusterFacts, nodeFacts, type Fact} from './diff-facts.js'
+import {clusterFacts, NOT_ASKED, nodeFacts, unreadSections, type Fact} from './diff-facts.js'
 import {buildWorld} from './engine.js'
 import {SvcTraceError} from './model/errors.js'
 import type {NodeState} from './snapshot/node-state.js'
 import type {Snapshot} from './snapshot/snapshot.js'
-import {formatAddress} from './util/ip.js'
+import {formatAddress, prefixRange} from './util/ip.js'
 
 /** `+`: only the second has it, `-`: only the first. */
 export interface Change extends Fact {
@@ -17,6 +17,8 @@ export interface DiffResult {
   /** Findings of `check`; none where two nodes of one snapshot are compared. */
   readonly findings: readonly {readonly sign: '+' | '-'; readonly finding: Finding}[]
   readonly changes: readonly Change[]
+  /** What could not be compared, because one of them has not read it: `no difference` says nothing of it. */
+  readonly incomplete: readonly {readonly node?: string; readonly reason: string}[]
   /** Nodes that only one of them has read. */
   readonly nodes: readonly {readonly sign: '+' | '-'; readonly node: string}[]
 }
@@ -25,26 +27,57 @@ export interface DiffResult {
 export function diffSnapshots(before: Snapshot, after: Snapshot): DiffResult {
   const names = [...new Set([...before.nodes.keys(), ...after.nodes.keys()])].sort()
   const both = names.filter((name) => before.nodes.has(name) && after.nodes.has(name))
+  const [first, second] = [before, after].map((snapshot) => check(snapshot, buildWorld(snapshot))) as [
+    CheckResult,
+    CheckResult,
+  ]
+  const pairs = both.map((node) => ({node, ...compareNodes(before.nodes.get(node)!, after.nodes.get(node)!)}))
   return {
-    findings: diffFindings(findingsOf(before), findingsOf(after)),
+    findings: diffFindings(first, second),
     nodes: names
       .filter((name) => !both.includes(name))
       .map((node) => ({node, sign: after.nodes.has(node) ? '+' : '-'})),
     changes: [
       ...diffFacts(clusterFacts(before.cluster), clusterFacts(after.cluster)),
-      ...both.flatMap((node) =>
-        diffFacts(nodeFacts(before.nodes.get(node)!), nodeFacts(after.nodes.get(node)!)).map((change) => ({
-          ...change,
-          node,
-        })),
-      ),
+      ...pairs.flatMap(({node, changes}) => changes.map((change) => ({...change, node}))),
     ],
+    incomplete: [
+      ...first.incomplete.map(({node, reason}) => told(node, `the first: ${reason}`)),
+      ...second.incomplete.map(({node, reason}) => told(node, `the second: ${reason}`)),
+      ...pairs.flatMap(({node, incomplete}) => incomplete.map((reason) => told(node, reason))),
+    ],
+  }
+}
+
+const told = (node: string | undefined, reason: string): {node?: string; reason: string} => ({
+  ...(node === undefined ? {} : {node}),
+  reason,
+})
+
+/** Facts of sections that both have read; the others are told. */
+function compareNodes(
+  before: NodeState,
+  after: NodeState,
+  facts = nodeFacts,
+): {changes: Change[]; incomplete: string[]} {
+  const [one, other] = [unreadSections(before), unreadSections(after)]
+  const lost = new Set([...one.keys(), ...other.keys()])
+  const seen = (state: NodeState): Fact[] => facts(state).filter(({section}) => !lost.has(section))
+  return {
+    changes: diffFacts(seen(before), seen(after)),
+    incomplete: [...lost].flatMap((section) => {
+      const [a, b] = [one.get(section), other.get(section)]
+      if (a === NOT_ASKED && b === NOT_ASKED) return []
+      return [
+        `${section}: ${a === undefined ? '' : `in the first it ${a}`}${a !== undefined && b !== undefined ? ', ' : ''}${b === undefined ? '' : `in the second it ${b}`}`,
+      ]
+    }),
   }
 }
 
 /** What one node holds and another doesn't; its own addresses and pods' networks are called the same on both. */
 export function diffNodes(snapshot: Snapshot, one: string, other: string): DiffResult {
-  const facts = (name: string): Fact[] => {
+  const stateOf = (name: string): NodeState => {
     const state = snapshot.nodes.get(name)
     if (!state)
       throw new SvcTraceError(
@@ -52,25 +85,39 @@ export function diffNodes(snapshot: Snapshot, one: string, other: string): DiffR
         `node "${name}" was not read`,
         `nodes: ${[...snapshot.nodes.keys()].join(', ')}`,
       )
+    return state
+  }
+  const facts = (state: NodeState): Fact[] => {
     const own = ownNames(snapshot, state)
     return nodeFacts(state).flatMap((fact) =>
       CABLES.test(fact.text) ? [] : [{...fact, place: own(fact.place), text: own(fact.text)}],
     )
   }
-  return {findings: [], nodes: [], changes: diffFacts(facts(one), facts(other))}
+  const {changes, incomplete} = compareNodes(stateOf(one), stateOf(other), facts)
+  return {findings: [], nodes: [], changes, incomplete: incomplete.map((reason) => ({reason}))}
 }
 
-/** Devices and settings of single pods: no two nodes have the same. */
-const CABLES = /^(veth|cali|lxc|eni)|\.(veth|cali|lxc|eni)[\w-]*\./
+/** Devices of single pods, their routes and settings, and addresses made of hardware: no two nodes have the same. */
+const CABLES = /(^|\bdev |\bon |\.)(veth|cali|lxc|eni)|\bfe80:/
 
-function ownNames({cluster}: Snapshot, {name, addresses}: NodeState): (text: string) => string {
-  const node = cluster.nodes.find((known) => known.name === name)
-  const names = new Map<string, string>([
-    ...addresses
-      .filter(({device}) => device !== 'lo' && !SHARED.test(device))
-      .map(({address, device}) => [formatAddress(address), `(${device})`] as const),
-    ...(node?.podCIDRs ?? []).map((cidr) => [cidr, '(pods)'] as const),
-  ])
+/** What is the node's own, and what belongs to another node, by the same words on each. */
+function ownNames({cluster, nodes}: Snapshot, state: NodeState): (text: string) => string {
+  const names = new Map<string, string>()
+  const name = (text: string, what: string): void => void (names.has(text) || names.set(text, what))
+  for (const [whose, other] of [
+    ['own', state] as const,
+    ...[...nodes.values()].map((node) => ['other', node] as const),
+  ]) {
+    const node = cluster.nodes.find((known) => known.name === other.name)
+    for (const {address, device, length} of other.addresses.filter(
+      ({device}) => device !== 'lo' && !SHARED.test(device),
+    )) {
+      name(formatAddress(address), `(${whose} node)`)
+      const {lo} = prefixRange(address, length)
+      if (device !== deviceOf(other, node?.addresses ?? [])) name(`${formatAddress(lo)}/${length}`, `(${whose} pods)`)
+    }
+    for (const cidr of node?.podCIDRs ?? []) name(cidr, `(${whose} pods)`)
+  }
   if (names.size === 0) return (text) => text
   const longestFirst = [...names.keys()]
     .sort((a, b) => b.length - a.length)
@@ -79,17 +126,27 @@ function ownNames({cluster}: Snapshot, {name, addresses}: NodeState): (text: str
   return (text) => text.replaceAll(any, (own) => names.get(own)!)
 }
 
+/** The device by which the other nodes reach it: its network is everybody's. */
+const deviceOf = (state: NodeState, known: readonly {address: string}[]): string | undefined =>
+  state.addresses.find(({address}) => known.some((one) => one.address === formatAddress(address)))?.device
+
 /** Devices whose addresses every node has. */
 const SHARED = /^(kube-ipvs0|nodelocaldns|docker0)$/
 
-const findingsOf = (snapshot: Snapshot): readonly Finding[] => check(snapshot, buildWorld(snapshot)).findings
-
-function diffFindings(before: readonly Finding[], after: readonly Finding[]): DiffResult['findings'] {
-  const key = ({code, node, services, frontends}: Finding): string => JSON.stringify([code, node, services, frontends])
-  const [old, now] = [new Set(before.map(key)), new Set(after.map(key))]
+/** A finding that got worse is another one; where a side is incomplete, nobody knows what it would have found. */
+function diffFindings(before: CheckResult, after: CheckResult): DiffResult['findings'] {
+  const key = ({code, severity, node, services, frontends}: Finding): string =>
+    JSON.stringify([code, severity, node, services, frontends])
+  const [old, now] = [new Set(before.findings.map(key)), new Set(after.findings.map(key))]
+  const blind = ({incomplete}: CheckResult, {node}: Finding): boolean =>
+    incomplete.some((one) => one.node === undefined || one.node === node)
   return [
-    ...after.filter((finding) => !old.has(key(finding))).map((finding) => ({sign: '+' as const, finding})),
-    ...before.filter((finding) => !now.has(key(finding))).map((finding) => ({sign: '-' as const, finding})),
+    ...after.findings
+      .filter((finding) => !old.has(key(finding)) && !blind(before, finding))
+      .map((finding) => ({sign: '+' as const, finding})),
+    ...before.findings
+      .filter((finding) => !now.has(key(finding)) && !blind(after, finding))
+      .map((finding) => ({sign: '-' as const, finding})),
   ]
 }
 

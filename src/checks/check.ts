@@ -52,6 +52,15 @@ const unseen = (state: NodeState): Incomplete => ({
   reason: `no rules of any kind were read${whyBlind(state)}; it was not compared`,
 })
 
+/** Entries that exist win over the rules: where they could not be read, stale ones cannot be told. */
+function withoutConntrack(state: NodeState): Incomplete[] {
+  const section = state.section('conntrack.txt')
+  if (section.state !== 'unreadable') return []
+  return [
+    {node: state.name, reason: `connections could not be read (${section.reason ?? ''}): a stale one cannot be seen`},
+  ]
+}
+
 /** What the first tool said that could not read them. */
 function whyBlind(state: NodeState): string {
   const sections = [state.iptablesSection, state.nftSection, state.ipvsSection]
@@ -94,7 +103,7 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
   )
   const conflicts = externalIpConflicts(snapshot.cluster, services, new Set(proxies.flatMap(({mode}) => mode ?? [])))
   const dns = checkDns(snapshot.cluster, [...snapshot.nodes.values()], services)
-  const notRead = [...unread(snapshot), ...blind.map(unseen)]
+  const notRead = [...unread(snapshot), ...blind.map(unseen), ...own.flatMap(withoutConntrack)]
   const found = withoutEchoes([
     ...findingsOf(snapshot.cluster, comparison),
     ...policies.findings,

@@ -30,29 +30,22 @@ Exit codes: 0 no difference, 1 differences, 2 wrong usage, unreadable input or A
 
   async run(): Promise<void> {
     const {args, flags} = await this.parse(Diff)
-    const {result, incomplete} = await this.compare(args, flags)
+    const result = await this.compare(args, flags)
     const report = diffReport(result, args.a, args.b)
     process.stdout.write(
       flags.output === 'json'
         ? `${safeJson(report, 2)}\n`
         : diffText(report, {...terminal(flags), wide: flags.output === 'wide'}),
     )
-    process.exitCode = isSame(result) ? (incomplete ? 3 : 0) : 1
+    process.exitCode = isSame(result) ? (result.incomplete.length > 0 ? 3 : 0) : 1
   }
 
   private async compare(
     {a, b}: {a: string; b: string},
     flags: {nodes: boolean} & Parameters<typeof getSnapshot>[0],
-  ): Promise<{result: DiffResult; incomplete: boolean}> {
-    if (flags.nodes) {
-      const snapshot = await getSnapshot(flags.snapshot === undefined ? {...flags, node: [a, b]} : flags)
-      const unread = [a, b].some((name) => snapshot.info.unread[name] !== undefined)
-      return {result: diffNodes(snapshot, a, b), incomplete: unread}
-    }
-    const [before, after] = [await loadSnapshot(a), await loadSnapshot(b)]
-    const lost = [before, after].some(
-      ({info, problems}) => Object.keys({...info.unread, ...info.forbidden}).length > 0 || problems.length > 0,
-    )
-    return {result: diffSnapshots(before, after), incomplete: lost}
+  ): Promise<DiffResult> {
+    if (!flags.nodes) return diffSnapshots(await loadSnapshot(a), await loadSnapshot(b))
+    const snapshot = await getSnapshot(flags.snapshot === undefined ? {...flags, node: [a, b]} : flags)
+    return diffNodes(snapshot, a, b)
   }
 }

@@ -11,13 +11,24 @@ export interface DiffReport {
   readonly summary: {readonly findings: number; readonly changes: number; readonly nodes: number}
   readonly findings: DiffResult['findings']
   readonly nodes: DiffResult['nodes']
+  readonly incomplete: DiffResult['incomplete']
   readonly changes: readonly Change[]
 }
 
 export function diffReport(result: DiffResult, a: string, b: string): DiffReport {
-  const {findings, changes, nodes} = result
+  const {findings, changes, nodes, incomplete} = result
   const summary = {findings: findings.length, changes: changes.length, nodes: nodes.length}
-  return {apiVersion: 'svc-trace/v1', kind: 'DiffReport', a, b, summary, findings, nodes, changes: safeCopy(changes)}
+  return {
+    apiVersion: 'svc-trace/v1',
+    kind: 'DiffReport',
+    a,
+    b,
+    summary,
+    findings,
+    nodes,
+    incomplete: safeCopy(incomplete),
+    changes: safeCopy(changes),
+  }
 }
 
 export const isSame = ({findings, nodes, changes}: DiffResult): boolean =>
@@ -28,14 +39,14 @@ const MOST_LINES = 12
 
 /** The findings that came and went, then what changed, place by place. */
 export function diffText(
-  {a, b, findings, nodes, changes, summary}: DiffReport,
+  {a, b, findings, nodes, changes, summary, incomplete}: DiffReport,
   {color, width, wide}: {color: boolean; width: number; wide: boolean},
 ): string {
   const ink = paint(color)
   const sign = (which: '+' | '-', text: string): string =>
     `${which === '+' ? ink.severity('warning', '+') : ink.dim('-')} ${text}`
   if (summary.findings + summary.changes + summary.nodes === 0)
-    return `${ink.bold('no difference')} between ${safeLine(a)} and ${safeLine(b)}\n`
+    return `${ink.bold('no difference')}${incomplete.length > 0 ? ' in what both have read' : ''} between ${safeLine(a)} and ${safeLine(b)}\n${incompleteText(incomplete)}`
   const shown = findings.filter(({finding}) => wide || finding.severity !== 'info')
   const head = `${plural(shown.filter((one) => one.sign === '+').length, 'finding')} came, ${shown.filter((one) => one.sign === '-').length} went, ${plural(changes.length, 'change')}`
   const blocks = [...byPlace(changes)].map(([place, own]) => {
@@ -57,8 +68,15 @@ export function diffText(
     ),
     ...nodes.map(({sign: which, node}) => `${sign(which, `node ${safeLine(node)} was read only here`)}\n`),
     ...blocks,
+    incompleteText(incomplete),
   ].join('')
 }
+
+/** What could not be compared. */
+const incompleteText = (incomplete: DiffReport['incomplete']): string =>
+  incomplete.length === 0
+    ? ''
+    : `\nnot compared\n${incomplete.map(({node, reason}) => `  ${node === undefined ? '' : `${safeLine(node)}: `}${safeLine(reason)}\n`).join('')}`
 
 function byPlace(changes: readonly Change[]): Map<string, Change[]> {
   const places = new Map<string, Change[]>()

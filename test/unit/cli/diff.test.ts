@@ -3,6 +3,7 @@ import {join} from 'node:path'
 import {expect} from 'chai'
 import {diffNodes, diffSnapshots, type DiffResult} from '../../../src/diff.js'
 import {diffReport, diffText} from '../../../src/report/diff-report.js'
+import {loadFiles} from '../../../src/snapshot/load.js'
 import {snapshotFromFiles, type Snapshot} from '../../../src/snapshot/snapshot.js'
 import {oneNode, type NodeDump} from '../../helpers/node.js'
 
@@ -122,6 +123,45 @@ describe('diff', () => {
     const evil = diffSnapshots(of(rules()), of(rules('-A A -m comment --comment "\u001b[31mx" -j RETURN')))
     expect(diffText(diffReport(evil, 'a', 'b'), {color: false, width: 80, wide: false})).not.to.include('\u001b')
     expect(JSON.stringify(diffReport(evil, 'a', 'b'))).not.to.include('\u001b')
+  })
+
+  it('says what it could not compare, and takes nothing of it for a change', () => {
+    const whole = of(rules('-A A -j RETURN'))
+    const torn = of(rules('-A A -j RETURN'), {
+      'nodes/n1/iptables-save.txt': '',
+      'nodes/n1/iptables-save.txt.stderr': 'Permission denied (you must be root)',
+      'nodes/n1/rc.txt':
+        'iptables-save.txt rc=4\nip6tables-save.txt rc=0\nipset-save.txt rc=0\nipvsadm-Sn.txt rc=0\nnft.txt rc=0\nip-addr.json rc=0\nip-link.json rc=0\nip-route.json rc=0\nip-route6.json rc=0\nip-rule.json rc=0\nsysctl.txt rc=0\nss.txt rc=0',
+    })
+    for (const [one, other] of [
+      [whole, torn],
+      [torn, whole],
+      [torn, torn],
+    ] as const) {
+      const result = diffSnapshots(one, other)
+      expect(told(result)).to.deep.equal([])
+      expect(result.findings).to.deep.equal([])
+      expect(result.incomplete.map(({reason}) => reason).join('\n')).to.match(
+        /iptables: .*could not be read: rc=4: Permission denied/,
+      )
+      expect(diffText(diffReport(result, 'a', 'b'), {color: false, width: 80, wide: false})).to.match(
+        /^no difference in what both have read.*\n\nnot compared\n/,
+      )
+    }
+  })
+
+  it('a finding that got worse is a difference', async () => {
+    const files = await loadFiles(join(ROOT, 'examples/missing-nodeport.tar.gz'))
+    const full = (count: number): Snapshot => {
+      const sysctl = `${files.get('nodes/node1/sysctl.txt')}\nnet.netfilter.nf_conntrack_max = 100\nnet.netfilter.nf_conntrack_count = ${count}\n`
+      return snapshotFromFiles(new Map([...files, ['nodes/node1/sysctl.txt', sysctl]]))
+    }
+    const {findings, changes} = diffSnapshots(full(91), full(100))
+    expect(findings.map(({sign, finding}) => `${sign} ${finding.code} ${finding.severity}`)).to.deep.equal([
+      '+ SVT172 error',
+      '- SVT172 warning',
+    ])
+    expect(changes).to.deep.equal([])
   })
 
   it('refuses what it cannot read, in one sentence', () => {
