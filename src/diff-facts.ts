@@ -182,48 +182,42 @@ function tableFacts({file}: NftRuleset, {family, name, flags, chains, sets}: Nft
 const RESTLESS = /nf_conntrack_count$/
 
 function networkFacts(state: NodeState): Fact[] {
-  const fact = (section: Section, place: string, text: string, file: string, line = 0): Fact => ({
-    section,
-    place,
-    text,
-    source: state.path(file),
-    line,
-  })
+  const by =
+    (section: Section, place: string) =>
+    (text: string, file: string, line = 0): Fact => ({
+      section,
+      place,
+      text,
+      source: state.path(file),
+      line,
+    })
   return [
     ...state.links.map(({name, up, mtu}) =>
-      fact(
-        'devices',
-        'devices',
+      by('devices', 'devices')(
         `${name} ${up ? 'up' : 'down'}${mtu === undefined ? '' : ` mtu ${mtu}`}`,
         'ip-link.json',
       ),
     ),
     ...state.addresses.map(({address, length, device}) =>
-      fact('devices', 'addresses', `${formatAddress(address)}/${length} on ${device}`, 'ip-addr.json'),
+      by('devices', 'addresses')(`${formatAddress(address)}/${length} on ${device}`, 'ip-addr.json'),
     ),
     ...state.routes.map(({text, table, family}) =>
-      fact(
-        family === 4 ? 'routes' : 'IPv6 routes',
-        'routes',
+      by(family === 4 ? 'routes' : 'IPv6 routes', 'routes')(
         `${text}${table === 'main' ? '' : ` (table ${table})`}`,
         family === 4 ? 'ip-route.json' : 'ip-route6.json',
       ),
     ),
     ...state.policyRules.map(({priority, text, family}) =>
-      fact(
-        family === 6 ? 'IPv6 routes' : 'routes',
-        'policy rules',
+      by(family === 6 ? 'IPv6 routes' : 'routes', 'policy rules')(
         `${priority}: ${text}`,
         family === 6 ? 'ip-rule6.json' : 'ip-rule.json',
       ),
     ),
     ...[...state.sysctls]
       .filter(([name]) => !RESTLESS.test(name))
-      .map(([name, {value, line}]) => fact('sysctls', 'sysctls', `${name} = ${value}`, 'sysctl.txt', line)),
+      .map(([name, {value, line}]) => by('sysctls', 'sysctls')(`${name} = ${value}`, 'sysctl.txt', line)),
     ...(state.sockets ?? []).map(({protocol, address, port, process, line}) =>
-      fact(
-        'sockets',
-        'sockets',
+      by('sockets', 'sockets')(
         `${protocol} ${address === undefined ? '*' : formatAddress(address)}:${port}${process === undefined ? '' : ` ${process}`}`,
         'ss.txt',
         line,
@@ -231,10 +225,10 @@ function networkFacts(state: NodeState): Fact[] {
     ),
     ...(state.proxyMode === undefined
       ? []
-      : [fact('kube-proxy', 'kube-proxy', `mode ${state.proxyMode}`, 'proxymode.txt')]),
+      : [by('kube-proxy', 'kube-proxy')(`mode ${state.proxyMode}`, 'proxymode.txt')]),
     ...(state.proxyVersion === undefined
       ? []
-      : [fact('kube-proxy', 'kube-proxy', `version ${state.proxyVersion}`, 'kube-proxy-version.txt')]),
+      : [by('kube-proxy', 'kube-proxy')(`version ${state.proxyVersion}`, 'kube-proxy-version.txt')]),
   ]
 }
 

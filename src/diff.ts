@@ -103,7 +103,9 @@ const CABLES = /(^|\bdev |\bon |\.)(veth|cali|lxc|eni)|\bfe80:/
 /** What is the node's own, and what belongs to another node, by the same words on each. */
 function ownNames({cluster, nodes}: Snapshot, state: NodeState): (text: string) => string {
   const names = new Map<string, string>()
-  const name = (text: string, what: string): void => void (names.has(text) || names.set(text, what))
+  const name = (text: string, what: string): void => {
+    if (!names.has(text)) names.set(text, what)
+  }
   for (const [whose, other] of [
     ['own', state] as const,
     ...[...nodes.values()].map((node) => ['other', node] as const),
