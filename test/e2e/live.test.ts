@@ -385,7 +385,7 @@ describe('live, iptables', function () {
         const doctor = await svcTrace('doctor')
         expectOutcome(doctor, 1)
         expect(doctor.stdout)
-          .to.match(/failed +node node3: /)
+          .to.match(/failed +node node3 at /)
           .and.match(/ok +node node1: /)
         const path = join(lab.folder, 'hole.tar.gz')
         const taken = await svcTrace('snapshot', '-f', path)
