@@ -10,14 +10,17 @@ import {enter, findLab, labs, MODES, startLab, stateOfLab, stopLab, type Mode, t
 
 const HELP = `A cluster of real kernels, one command away (docs/lab.md).
 
-  npm run lab [-- up] [--mode ${MODES.join('|')}] [--dual] [--from SNAPSHOT] [--name NAME]
-  npm run lab -- exec [PLACE] -- COMMAND…    in the lab, or on a node, a pod (namespace/name) or a client (client-1)
-  npm run lab -- shell [PLACE]               the same with a shell
-  npm run lab -- faults                      what can be broken
-  npm run lab -- break FAULT [NODE]          breaks one node (the last, unless you say which)
-  npm run lab -- heal                        everything as recorded again
-  npm run lab -- probe [SERVICE…] [--json]   sends real packets and puts their fate beside the prediction
-  npm run lab -- api JSON                    faults of the API stand-in, e.g. '{"status":500,"path":"/pods"}'; '{}' ends them
+  npm run lab [-- up] [--mode MODE] [--dual] [--from SNAPSHOT] [--name NAME]
+      MODE: ${MODES.join(', ')}
+  npm run lab -- exec [PLACE] -- COMMAND…
+      in the lab, on a node, in a pod (namespace/name) or a client (client-1)
+  npm run lab -- shell [PLACE]              the same with a shell
+  npm run lab -- faults                     what can be broken
+  npm run lab -- break FAULT [NODE]         breaks a node (the last, unless named)
+  npm run lab -- heal                       everything as recorded again
+  npm run lab -- probe [SERVICE…] [--json]  real packets beside the prediction
+  npm run lab -- api JSON                   faults of the API stand-in, e.g.
+      '{"status":500,"path":"/pods"}'; '{}' ends them
   npm run lab -- list | down
 `
 
