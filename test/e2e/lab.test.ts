@@ -160,6 +160,13 @@ for (const {title, mode, dual, faults} of SETTINGS.filter(
         )
         const healed = await order('heal')
         expect(healed.code, healed.stderr).to.equal(0)
+        if (mode === 'ipvs') return // reading takes its time in there: once for all, below
+        await save()
+        expect(await check('--snapshot', SAVED)).to.deep.equal(healthy)
+      })
+
+    if (faults)
+      it('is silent when all is healed', async () => {
         await save()
         expect(await check('--snapshot', SAVED)).to.deep.equal(healthy)
       })
