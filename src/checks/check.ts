@@ -54,8 +54,10 @@ const unseen = (state: NodeState): Incomplete => ({
 
 /** Entries that exist win over the rules: where they could not be read, stale ones cannot be told. */
 function withoutConntrack(state: NodeState): Incomplete[] {
-  const section = state.section('conntrack.txt')
-  if (section.state !== 'unreadable') return []
+  const section = ['conntrack.txt', 'conntrack6.txt']
+    .map((file) => state.section(file))
+    .find(({state: how}) => how === 'unreadable')
+  if (!section) return []
   return [
     {node: state.name, reason: `connections could not be read (${section.reason ?? ''}): a stale one cannot be seen`},
   ]

@@ -300,9 +300,10 @@ class PortComparison {
       protocol: frontend.protocol,
     }
     // most walks end as promised, and nobody reads their steps
-    const quick = walk(this.input.world, flow, {steps: service.affinityTimeout !== undefined})
-    const well = quick.parts.every((part) => judge(part, promise).length === 0)
-    const result = well ? quick : walk(this.input.world, flow)
+    const steps = service.affinityTimeout !== undefined
+    const quick = walk(this.input.world, flow, {steps})
+    const enough = steps || quick.parts.every((part) => judge(part, promise).length === 0)
+    const result = enough ? quick : walk(this.input.world, flow)
     ;(this.result as {walks: number}).walks++
     for (const {node, reason} of result.incomplete) this.result.incomplete.set(`${node} ${reason}`, node)
     if (promise.outcome === 'delivered' && promise.also.length === 0) this.expect(frontend)

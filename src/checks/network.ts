@@ -124,7 +124,7 @@ function answers(state: NodeState, {device}: LocalAddress): boolean {
 
 const NEARLY = 0.9
 
-function conntrackTable({state}: NodeCheck): Finding[] {
+function conntrackTable({state, services}: NodeCheck): Finding[] {
   const [count, most] = ['count', 'max'].map((name) =>
     Number(state.sysctl(`net.netfilter.nf_conntrack_${name}`) ?? Number.NaN),
   ) as [number, number]
@@ -133,6 +133,7 @@ function conntrackTable({state}: NodeCheck): Finding[] {
     makeFinding('conntrack-table-full', {
       node: state.name,
       severity: count >= most ? 'error' : undefined,
+      services: count >= most ? services.filter(isProxied).map(({id}) => id) : [],
       message: `${state.name} tracks ${count} of at most ${most} connections${count >= most ? ': new ones are dropped' : ''}`,
       evidence: [
         {

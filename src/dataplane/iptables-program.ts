@@ -15,6 +15,12 @@ export const IPTABLES_HOOKS: Readonly<Record<string, {readonly hooks: readonly H
     security: {hooks: ['INPUT', 'FORWARD', 'OUTPUT'], priority: 50},
   })
 
+/** Where a table runs. iptables-nft registers its security chains at 150, behind the source NAT (iptables/nft.c, xtables_ipv4). */
+export function hookPriority(table: string, hook: Hook, backend: IptablesDump['backend']): number {
+  if (table === 'nat' && (hook === 'POSTROUTING' || hook === 'INPUT')) return 100
+  return table === 'security' && backend === 'nft' ? 150 : IPTABLES_HOOKS[table]!.priority
+}
+
 /** One rule, ready to run. */
 interface Compiled {
   readonly rule: IptablesRule

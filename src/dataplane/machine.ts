@@ -7,7 +7,7 @@ import {formatAddress, familyOf, isLoopback, prefixRange, type Address, type Fam
 import type {Chooser} from './explore.js'
 import {findGaps, type Gap} from './gaps.js'
 import {selectV4, selectV6} from './source-address.js'
-import {IPTABLES_HOOKS, TableProgram} from './iptables-program.js'
+import {hookPriority, IPTABLES_HOOKS, TableProgram} from './iptables-program.js'
 import {Ipsets} from './ipset.js'
 import {masquerade} from './nat.js'
 import {NftTableProgram} from './nft-program.js'
@@ -293,13 +293,12 @@ export class Machine {
         if (!table.chains.has(hook))
           return dump.partial && table.name === 'nat' && hook !== 'INPUT' ? [missingChain(dump, hook)] : []
         const chain = this.tableProgram(dump, table.name).chain(hook)!
-        const priority = table.name === 'nat' && (hook === 'POSTROUTING' || hook === 'INPUT') ? 100 : place.priority
         const type = table.name === 'nat' ? 'nat' : table.name === 'mangle' && hook === 'OUTPUT' ? 'route' : 'filter'
         return [
           {
             name: `${dump.backend === 'legacy' ? 'legacy ' : ''}${table.name}/${hook}`,
             type,
-            priority,
+            priority: hookPriority(table.name, hook, dump.backend),
             run: (walker) => chain.runBase(walker),
           },
         ]

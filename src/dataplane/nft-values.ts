@@ -237,7 +237,6 @@ function fib(walker: Walker, body: NftObject): Datum {
   const router = machine.router(packet.family)
   if (body['result'] === 'type') {
     const type = routedType(walker, address, flags.includes('mark'))
-    if (type === undefined) return unknown('the type of an IPv6 address without its routes')
     const limit = flags.includes('iif') ? packet.iif : flags.includes('oif') ? packet.oif : undefined
     if (type !== 'local' || limit === undefined) return {kind: 'name', value: type}
     return {kind: 'name', value: address !== CLIENT && machine.deviceHas(limit, address) ? 'local' : 'unicast'}
@@ -256,19 +255,14 @@ function fib(walker: Walker, body: NftObject): Datum {
 
 /**
  * In IPv6 the type of an address is that of the route to it: an unreachable one, or none, is no unicast
- * (__nft_fib6_eval_type). In IPv4 only the table of local addresses is asked (inet_dev_addr_type). Undefined: routes are missing.
+ * (__nft_fib6_eval_type). In IPv4 only the table of local addresses is asked (inet_dev_addr_type). Where routes are assumed, one is.
  */
-function routedType(
-  {packet: {family, mark}, machine, chooser}: Walker,
-  address: Party,
-  marked: boolean,
-): string | undefined {
+function routedType({packet: {family, mark}, machine, chooser}: Walker, address: Party, marked: boolean): string {
   const router = machine.router(family)
   const type = router.addressType(chooser, address)
   if (family === 4 || type !== 'unicast' || address === CLIENT) return type
   const route = router.lookup(chooser, {dst: address, src: undefined, mark: marked ? mark : 0, iif: 'lo'})
-  if (route.assumed) return undefined
-  return route.type in NO_WAY ? NO_WAY[route.type as keyof typeof NO_WAY] : type
+  return !route.assumed && route.type in NO_WAY ? NO_WAY[route.type as keyof typeof NO_WAY] : type
 }
 
 /** Routes that lead nowhere, by what their errors are in nft's words; no route at all is unreachable. */

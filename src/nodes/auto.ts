@@ -6,8 +6,9 @@ import {sshTransport} from './ssh.js'
 import {
   ignoreUnreachable,
   inTurns,
-  jumpSettings,
-  sshSettings,
+  onceEach,
+  sshAsker,
+  type SshAsker,
   type SshOptions,
   type SshSettings,
 } from './ssh-settings.js'
@@ -15,14 +16,10 @@ import type {NodeTarget, Transport} from './transport.js'
 
 /** ssh2, and the system's own ssh for hosts that need what only that can. */
 export function autoTransport(options: SshOptions): Transport {
-  const own = sshTransport(options)
+  const ask = sshAsker(options)
+  const own = sshTransport(options, ask)
   const system = opensshTransport(options)
-  const reasons = new Map<string, Promise<string | undefined>>()
-  const reasonOf = (host: string): Promise<string | undefined> => {
-    const known = reasons.get(host) ?? needsOpenssh(host, options)
-    reasons.set(host, known)
-    return known
-  }
+  const reasonOf = onceEach((host) => needsOpenssh(host, ask))
   const choose = async ({host}: NodeTarget): Promise<Transport> => ((await reasonOf(host)) === undefined ? own : system)
   return {
     name: 'auto',
@@ -42,10 +39,13 @@ export function autoTransport(options: SshOptions): Transport {
 }
 
 /** What ssh2 cannot do for this host, if anything. */
-async function needsOpenssh(host: string, options: SshOptions): Promise<string | undefined> {
-  const settings = await sshSettings(host, options)
-  for (const jump of settings.jumps)
-    if ((await jumpSettings(jump, options)).proxyCommand) return `the jump host ${jump} has a ProxyCommand`
+async function needsOpenssh(host: string, ask: SshAsker): Promise<string | undefined> {
+  const settings = await ask.host(host)
+  for (const jump of settings.jumps) {
+    const {proxyCommand, revoked} = await ask.jump(jump)
+    if (proxyCommand) return `the jump host ${jump} has a ProxyCommand`
+    if (revoked) return `ssh_config names revoked host keys for the jump host ${jump}`
+  }
   if (settings.proxyCommand) return 'ssh_config has a ProxyCommand for it'
   if (settings.certificates.some((file) => existsSync(file))) return 'there is an SSH certificate'
   if (settings.revoked) return 'ssh_config names revoked host keys'

@@ -89,6 +89,27 @@ export function jumpSettings(jump: string, options: SshOptions): Promise<SshSett
   return sshSettings(host, {...common, ...own})
 }
 
+/** Asks once for each key, whoever wants to know. */
+export function onceEach<T>(ask: (key: string) => Promise<T>): (key: string) => Promise<T> {
+  const known = new Map<string, Promise<T>>()
+  return (key) => {
+    const answer = known.get(key) ?? ask(key)
+    known.set(key, answer)
+    return answer
+  }
+}
+
+/** The settings of hosts and of jump hosts; each is a process, which is started once. */
+export interface SshAsker {
+  readonly host: (host: string) => Promise<SshSettings>
+  readonly jump: (jump: string) => Promise<SshSettings>
+}
+
+export const sshAsker = (options: SshOptions): SshAsker => ({
+  host: onceEach((host) => sshSettings(host, options)),
+  jump: onceEach((jump) => jumpSettings(jump, options)),
+})
+
 /** For what is only prepared: whoever cannot be reached will be told of when it is tried. */
 export const ignoreUnreachable = (error: unknown): undefined => {
   if (error instanceof NodeUnreachable) return undefined

@@ -10,41 +10,18 @@ import ssh2, {
 import {checkHostKey, fingerprint, keyType, knownKeyTypes} from './known-hosts.js'
 import {Output} from './output.js'
 import {NodeUnreachable, type Transport} from './transport.js'
-import {
-  ignoreUnreachable,
-  inTurns,
-  jumpSettings,
-  sshSettings,
-  type SshOptions,
-  type SshSettings,
-} from './ssh-settings.js'
+import {ignoreUnreachable, inTurns, sshAsker, type SshAsker, type SshOptions, type SshSettings} from './ssh-settings.js'
 
 /** Reads nodes with ssh2, with the settings that `ssh` itself would use and a strict look at host keys. */
-export function sshTransport(options: SshOptions): Transport {
-  const known = new Map<string, Promise<SshSettings>>()
-  const settingsOf = (host: string): Promise<SshSettings> => {
-    const settings = known.get(host) ?? sshSettings(host, options)
-    known.set(host, settings)
-    return settings
-  }
+export function sshTransport(options: SshOptions, ask: SshAsker = sshAsker(options)): Transport {
   const open = async (host: string, signal: AbortSignal): Promise<{client: SshClient; close: () => void}> => {
-    const settings = await settingsOf(host)
-    if (settings.revoked)
-      throw new NodeUnreachable(
-        `ssh_config names revoked host keys (RevokedHostKeys) for ${host}, which this way in cannot read`,
-        'use --via openssh, which runs the system’s own ssh',
-      )
-    if (settings.proxyCommand)
-      throw new NodeUnreachable(
-        `~/.ssh/config wants a ProxyCommand for ${host}`,
-        'use --via openssh, which runs the system’s own ssh',
-      )
+    const settings = await ask.host(host)
     const chain: SshClient[] = []
     const close = (): void => {
       for (const client of chain.reverse()) client.end()
     }
     try {
-      return {client: await connectThrough(settings, options, {chain, signal}), close}
+      return {client: await connectThrough(settings, options, {chain, signal, ask}), close}
     } catch (error) {
       close()
       throw error
@@ -53,11 +30,11 @@ export function sshTransport(options: SshOptions): Transport {
   return {
     name: 'ssh',
     way: async ({host}) => {
-      const {user, jumps} = await settingsOf(host)
+      const {user, jumps} = await ask.host(host)
       return {name: 'ssh', user, why: jumps.length > 0 ? `by ${jumps.join(', ')}` : ''}
     },
     prepare: async (targets) => {
-      const settings = await inTurns(targets, ({host}) => settingsOf(host).catch(ignoreUnreachable))
+      const settings = await inTurns(targets, ({host}) => ask.host(host).catch(ignoreUnreachable))
       for (const one of settings) if (one) await authentication(one, options)
     },
     run: async (target, script, signal) => {
@@ -97,12 +74,12 @@ function within<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
 const MOST_JUMPS = 10
 
 /** The jump hosts in order; the first may be reached by others itself. */
-async function allJumps(settings: SshSettings, options: SshOptions): Promise<SshSettings[]> {
+async function allJumps(settings: SshSettings, ask: SshAsker): Promise<SshSettings[]> {
   const hops: SshSettings[] = []
-  for (const jump of settings.jumps) hops.push(await jumpSettings(jump, options))
+  for (const jump of settings.jumps) hops.push(await ask.jump(jump))
   for (let first = hops[0]; first && first.jumps.length > 0; first = hops[0]) {
     const before: SshSettings[] = []
-    for (const jump of first.jumps) before.push(await jumpSettings(jump, options))
+    for (const jump of first.jumps) before.push(await ask.jump(jump))
     hops.unshift(...before)
     if (hops.length > MOST_JUMPS)
       throw new NodeUnreachable(`more than ${MOST_JUMPS} jump hosts lead to ${settings.host}`)
@@ -127,10 +104,10 @@ function aborting<T>(signal: AbortSignal, client: SshClient, work: Promise<T>): 
 async function connectThrough(
   settings: SshSettings,
   options: SshOptions,
-  {chain, signal}: {chain: SshClient[]; signal: AbortSignal},
+  {chain, signal, ask}: {chain: SshClient[]; signal: AbortSignal; ask: SshAsker},
 ): Promise<SshClient> {
   let sock: Duplex | undefined
-  const hops = await allJumps(settings, options)
+  const hops = await allJumps(settings, ask)
   for (const [at, hop] of hops.entries()) {
     const client = await connect(hop, {sock, signal, options})
     chain.push(client)
@@ -163,6 +140,12 @@ async function connect(
   settings: SshSettings,
   {sock, signal, options}: {sock: Duplex | undefined; signal: AbortSignal; options: SshOptions},
 ): Promise<SshClient> {
+  const beyond = beyondSsh2(settings)
+  if (beyond !== undefined)
+    throw new NodeUnreachable(
+      `ssh_config has ${beyond} for ${settings.host}, which this way in cannot use`,
+      'use --via openssh, which runs the system’s own ssh',
+    )
   const credentials = await authentication(settings, options)
   const client = new ssh2.Client()
   const known = settings.knownHosts
@@ -170,17 +153,8 @@ async function connect(
     .map((file) => readFileSync(file, 'utf8'))
     .join('\n')
   let refusal: NodeUnreachable | undefined
-  return new Promise((resolve, reject) => {
-    const stop = (): void => {
-      client.destroy()
-      reject(new NodeUnreachable('interrupted, or the time limit of the node is over'))
-    }
-    if (signal.aborted) return stop()
-    signal.addEventListener('abort', stop, {once: true})
-    client.on('ready', () => {
-      signal.removeEventListener('abort', stop)
-      resolve(client)
-    })
+  const ready = new Promise<SshClient>((resolve, reject) => {
+    client.on('ready', () => resolve(client))
     client.on('error', (error) => {
       client.destroy()
       reject(refusal ?? explain(error, settings))
@@ -209,7 +183,12 @@ async function connect(
       },
     })
   })
+  return aborting(signal, client, ready)
 }
+
+/** Settings that must not be passed over: without them another host would be reached, or a revoked key believed. */
+const beyondSsh2 = ({proxyCommand, revoked}: SshSettings): string | undefined =>
+  proxyCommand ? 'a ProxyCommand' : revoked ? 'RevokedHostKeys' : undefined
 
 /** ssh2's names for the key types that known_hosts has, first; rsa keys sign with SHA-2. */
 function algorithms(types: readonly string[]): Pick<ConnectConfig, 'algorithms'> {
@@ -268,7 +247,7 @@ async function authentication(
 ): Promise<Partial<ConnectConfig>> {
   const files = identities.filter((file) => existsSync(file))
   const keys = files.map((file) => readFileSync(file)).filter((key) => !(ssh2.utils.parseKey(key) instanceof Error))
-  const held = agent !== undefined && (await agentKeys(agent)) > 0
+  const held = agent !== undefined && (await new AgentInTime(agent).keys()) > 0
   if (keys.length === 0 && !held)
     for (const file of passphrase ? files.filter(isEncrypted) : []) {
       const words = await passphrase!(file)
@@ -288,11 +267,30 @@ const publicKey = (username: string, key: Buffer, passphrase?: string): PublicKe
   ...(passphrase === undefined ? {} : {passphrase}),
 })
 
-/** How many keys an agent holds; none when it does not answer. */
-function agentKeys(agent: string): Promise<number> {
-  return new Promise((resolve) => {
-    ssh2.createAgent(agent).getIdentities((error, keys) => resolve(error ? 0 : (keys?.length ?? 0)))
-  })
+/** Milliseconds for an agent to say what it holds. */
+const AGENT_LIMIT = 3000
+
+/** An agent whose connection can be given up; ssh2's own would keep the process alive. */
+class AgentInTime extends ssh2.OpenSSHAgent {
+  private stream: Duplex | undefined
+
+  override getStream(done: Parameters<ssh2.OpenSSHAgent['getStream']>[0]): void {
+    super.getStream((error, stream) => {
+      this.stream = stream
+      done(error, stream)
+    })
+  }
+
+  /** How many keys it holds; none when it does not answer. */
+  keys(): Promise<number> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => this.stream?.destroy(), AGENT_LIMIT)
+      this.getIdentities((error, keys) => {
+        clearTimeout(timer)
+        resolve(error ? 0 : (keys?.length ?? 0))
+      })
+    })
+  }
 }
 
 const isEncrypted = (file: string): boolean => {

@@ -220,6 +220,27 @@ describe('nodes that fail, each in its own way', function () {
     expect(both!.failure).to.equal(undefined)
   })
 
+  it('an agent that never answers holds nobody up', async () => {
+    const socket = join(folder, 'agent')
+    const agent = createServer(() => undefined)
+    await new Promise<void>((settle) => agent.listen(socket, settle))
+    const config = join(folder, 'mute-agent')
+    writeFileSync(config, `Host *\n  IdentityAgent ${socket}\n`)
+    const [good] = await read([hostOf('good')], {config}, 10_000)
+    expect(good!.failure).to.equal(undefined)
+    agent.close()
+  })
+
+  it('a jump host whose ProxyCommand ssh2 cannot run is not dialled without it', async () => {
+    const config = join(folder, 'jump-command')
+    writeFileSync(
+      config,
+      `Host bastion\n  ProxyCommand nc %h %p\nHost 127.*\n  IdentityAgent none\n  ProxyJump bastion\n`,
+    )
+    const [lost] = await read([hostOf('good')], {config})
+    expect(lost!.failure).to.match(/ssh_config has a ProxyCommand for bastion/)
+  })
+
   it('a HostKeyAlias stands in known_hosts without its port', async () => {
     const [config, knownHosts] = [join(folder, 'alias'), join(folder, 'known-alias')]
     writeFileSync(config, 'Host *\n  IdentityAgent none\n  HostKeyAlias behind-the-tunnel\n')
