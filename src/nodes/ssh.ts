@@ -5,6 +5,7 @@ import ssh2, {
   type AuthMethod,
   type Client as SshClient,
   type ConnectConfig,
+  type NoAuthMethod,
   type PublicKeyAuthMethod,
 } from 'ssh2'
 import {checkHostKey, fingerprint, keyType, knownKeyTypes} from './known-hosts.js'
@@ -146,7 +147,7 @@ async function connect(
       `ssh_config has ${beyond} for ${settings.host}, which this way in cannot use`,
       'use --via openssh, which runs the system’s own ssh',
     )
-  const credentials = await authentication(settings, options)
+  const {authHandler, offered} = await authentication(settings, options)
   const client = new ssh2.Client()
   const known = settings.knownHosts
     .filter((file) => existsSync(file))
@@ -157,7 +158,7 @@ async function connect(
     client.on('ready', () => resolve(client))
     client.on('error', (error) => {
       client.destroy()
-      reject(refusal ?? explain(error, settings))
+      reject(refusal ?? explain(error, settings, offered))
     })
     client.on('close', () =>
       reject(
@@ -170,7 +171,7 @@ async function connect(
       ),
     )
     client.connect({
-      ...credentials,
+      authHandler,
       ...(sock ? {sock} : {host: settings.host, port: settings.port}),
       username: settings.user,
       readyTimeout: options.connectTimeout,
@@ -240,25 +241,39 @@ function hostKeyRefusal(
   }
 }
 
-/** Every key that can be used without asking, then the agent's; where there is neither, one whose passphrase somebody gives. */
-async function authentication(
-  {identities, agent, user}: SshSettings,
-  {passphrase}: SshOptions,
-): Promise<Partial<ConnectConfig>> {
+/** How we prove who we are, and its own words for when nobody believes it. */
+interface Credentials {
+  readonly authHandler: AuthMethod[]
+  readonly offered: string
+}
+
+/**
+ * Nothing at all first, as ssh does (some servers know their clients otherwise); then every key that can be used without
+ * asking, then the agent's; where there is neither, one whose passphrase somebody gives.
+ */
+async function authentication({identities, agent, user}: SshSettings, {passphrase}: SshOptions): Promise<Credentials> {
   const files = identities.filter((file) => existsSync(file))
-  const keys = files.map((file) => readFileSync(file)).filter((key) => !(ssh2.utils.parseKey(key) instanceof Error))
-  const held = agent !== undefined && (await new AgentInTime(agent).keys()) > 0
+  const keys = files
+    .map((file) => ({file, key: readFileSync(file)}))
+    .filter(({key}) => !(ssh2.utils.parseKey(key) instanceof Error))
+  const held = agent === undefined ? undefined : await new AgentInTime(agent).keys()
+  const nothing: NoAuthMethod = {type: 'none', username: user}
   if (keys.length === 0 && !held)
     for (const file of passphrase ? files.filter(isEncrypted) : []) {
       const words = await passphrase!(file)
       const key = readFileSync(file)
       if (words !== undefined && !(ssh2.utils.parseKey(key, words) instanceof Error))
-        return {authHandler: [publicKey(user, key, words)]}
+        return {authHandler: [nothing, publicKey(user, key, words)], offered: file}
     }
-  const methods: AuthMethod[] = keys.map((key) => publicKey(user, key))
+  const methods: AuthMethod[] = [nothing, ...keys.map(({key}) => publicKey(user, key))]
   if (held) methods.push({type: 'agent', username: user, agent} as AgentAuthMethod)
-  return {authHandler: methods}
+  const offered = [...keys.map(({file}) => file), ...(agent === undefined ? [] : [agentWords(held)])]
+  return {authHandler: methods, offered: offered.join(', ') || 'no identity file, no agent'}
 }
+
+const NO_KEYS = 'an agent without keys'
+const agentWords = (held: number | undefined): string =>
+  held === undefined ? 'an agent that does not answer' : held === 0 ? NO_KEYS : `${held} of the agent`
 
 const publicKey = (username: string, key: Buffer, passphrase?: string): PublicKeyAuthMethod => ({
   type: 'publickey',
@@ -281,13 +296,13 @@ class AgentInTime extends ssh2.OpenSSHAgent {
     })
   }
 
-  /** How many keys it holds; none when it does not answer. */
-  keys(): Promise<number> {
+  /** How many keys it holds; undefined when it does not answer. */
+  keys(): Promise<number | undefined> {
     return new Promise((resolve) => {
       const timer = setTimeout(() => this.stream?.destroy(), AGENT_LIMIT)
       this.getIdentities((error, keys) => {
         clearTimeout(timer)
-        resolve(error ? 0 : (keys?.length ?? 0))
+        resolve(error ? undefined : (keys?.length ?? 0))
       })
     })
   }
@@ -301,15 +316,18 @@ const isEncrypted = (file: string): boolean => {
 function explain(
   error: Error & {level?: string; code?: string},
   {host, port, user, identities}: SshSettings,
+  offered: string,
 ): NodeUnreachable {
   const at = `${host}:${port}`
   if (error.level === 'client-authentication') {
     const encrypted = identities.filter((file) => existsSync(file)).some(isEncrypted)
     return new NodeUnreachable(
-      `${at} accepts no key of ours for user ${user}`,
+      `${at} accepts no key of ours for user ${user} (we have: ${offered})`,
       encrypted
         ? 'the key has a passphrase: add it to an agent with ssh-add'
-        : 'name another user or key with --ssh-user, --ssh-identity, or use an agent',
+        : offered.includes(NO_KEYS)
+          ? 'give the agent a key with ssh-add, or name one with --ssh-identity'
+          : 'name another user or key with --ssh-user, --ssh-identity, or use an agent',
     )
   }
   if (error.level === 'client-timeout')

@@ -309,6 +309,11 @@ export class Lab {
     sh('conntrack -F', NODE)
   }
 
+  /** How many packets the router has received since it is there. */
+  received(): number {
+    return Number(/^Ip: \d+ \d+ (\d+)/m.exec(must('cat /proc/net/snmp', NODE))![1])
+  }
+
   /** The router as a snapshot's files. */
   dump(): Map<string, string> {
     const files = new Map(apiOf(VIPS))

@@ -1,8 +1,9 @@
-import {execFileSync} from 'node:child_process'
-import {mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs'
+import {execFileSync, spawn} from 'node:child_process'
+import {existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs'
 import {createServer, type AddressInfo} from 'node:net'
 import {tmpdir} from 'node:os'
 import {join} from 'node:path'
+import {setTimeout as sleep} from 'node:timers/promises'
 import {expect} from 'chai'
 import ssh2, {type ServerChannel} from 'ssh2'
 import {collectNodes, type NodeResult} from '../../../src/nodes/collect.js'
@@ -72,6 +73,8 @@ describe('nodes that fail, each in its own way', function () {
   let port: number
   /** Connections that are refused before the handshake, as sshd at its limit does. */
   let refusals = 0
+  /** Whether the server asks for no key, as Tailscale's does. */
+  let trusting = false
 
   before((done) => {
     folder = mkdtempSync(join(tmpdir(), 'svct-ssh-'))
@@ -93,6 +96,7 @@ describe('nodes that fail, each in its own way', function () {
       client.on('error', () => undefined)
       client.on('authentication', (context) => {
         const ours = utils.parseKey(user.public)
+        if (trusting && context.method === 'none') return context.accept()
         const same =
           context.method === 'publickey' &&
           !(ours instanceof Error) &&
@@ -218,6 +222,34 @@ describe('nodes that fail, each in its own way', function () {
     )
     const [both] = await read([hostOf('good')], {identity: undefined, config})
     expect(both!.failure).to.equal(undefined)
+  })
+
+  it('an agent without keys is named, and one with the right key opens the door', async () => {
+    const socket = join(folder, 'real-agent')
+    const agent = spawn('ssh-agent', ['-D', '-a', socket], {stdio: 'ignore'})
+    try {
+      const config = join(folder, 'with-agent')
+      writeFileSync(config, `Host *\n  IdentityAgent ${socket}\n  IdentityFile none\n`)
+      const settings = {config, identity: undefined}
+      while (!existsSync(socket)) await sleep(20)
+      const [bad] = await read([hostOf('good')], settings)
+      expect(bad!.failure).to.match(/accepts no key of ours for user oncall \(we have: an agent without keys\)/)
+      expect(bad!.hint).to.match(/ssh-add/)
+      execFileSync('ssh-add', ['-q', join(folder, 'id')], {env: {...process.env, SSH_AUTH_SOCK: socket}})
+      const [good] = await read([hostOf('good')], settings)
+      expect(good!.failure).to.equal(undefined)
+    } finally {
+      agent.kill()
+    }
+  })
+
+  it('a server that knows its clients without keys opens the door', async () => {
+    trusting = true
+    const config = join(folder, 'keyless')
+    writeFileSync(config, 'Host *\n  IdentityAgent none\n  IdentityFile none\n')
+    const [good] = await read([hostOf('good')], {config, identity: undefined})
+    trusting = false
+    expect(good!.failure).to.equal(undefined)
   })
 
   it('an agent that never answers holds nobody up', async () => {
