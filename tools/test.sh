@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 if [ "${CI:-}" = true ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   missing=""
-  for need in iptables:iptables ipset:ipset nft:nftables ip:iproute2 /usr/sbin/sshd:openssh-server ssh:openssh-client python3:python3 openssl:openssl conntrack:conntrack linux.uml:user-mode-linux ipvsadm:ipvsadm /usr/sbin/nsd:nsd sudo:sudo curl:curl unshare:util-linux sysctl:procps; do
+  for need in iptables:iptables ipset:ipset nft:nftables ip:iproute2 /usr/sbin/sshd:openssh-server ssh:openssh-client python3:python3 openssl:openssl conntrack:conntrack linux.uml:user-mode-linux ipvsadm:ipvsadm /usr/sbin/nsd:nsd sudo:sudo curl:curl unshare:util-linux sysctl:procps busybox:busybox-static dash:dash bash:bash gzip:gzip setpriv:util-linux; do
     command -v "${need%%:*}" >/dev/null 2>&1 || missing="$missing ${need#*:}"
   done
   command -v kubectl >/dev/null 2>&1 || missing="$missing kubernetes-client"

@@ -2,7 +2,8 @@ import {readFileSync} from 'node:fs'
 import {dirname, join} from 'node:path'
 import {setTimeout as sleep} from 'node:timers/promises'
 import {fileURLToPath} from 'node:url'
-import {readFrames} from './frames.js'
+import {readFrames, type CollectedNode} from './frames.js'
+import {unpack} from './output.js'
 import {NodeUnreachable, type NodeTarget, type Transport, type Way} from './transport.js'
 
 export interface CollectOptions {
@@ -115,11 +116,11 @@ async function collectNode(
   const signal = AbortSignal.any([options.signal, AbortSignal.timeout(options.timeout)])
   const way = await wayOf(transport, target)
   try {
-    const {files, complete} = readFrames(await persistently(() => transport.run(target, script, signal), signal))
+    const {files, complete} = await framesOf(await persistently(() => transport.run(target, script, signal), signal))
     return {node: target.node, files, way, ...(complete ? {} : {failure: 'the output of the collector is cut short'})}
   } catch (error) {
     if (!(error instanceof NodeUnreachable)) throw error
-    const {files} = readFrames(error.partial)
+    const {files} = await framesOf(error.partial)
     return {
       node: target.node,
       files,
@@ -129,6 +130,8 @@ async function collectNode(
     }
   }
 }
+
+const framesOf = async (sent: Buffer): Promise<CollectedNode> => readFrames(await unpack(sent))
 
 /** A host whose settings cannot be read is told of by the attempt itself. */
 async function wayOf(transport: Transport, target: NodeTarget): Promise<Way> {
@@ -144,7 +147,7 @@ async function wayOf(transport: Transport, target: NodeTarget): Promise<Way> {
 const TRIES = 3
 const FIRST_PAUSE = 400
 
-async function persistently(run: () => Promise<string>, signal: AbortSignal): Promise<string> {
+async function persistently(run: () => Promise<Buffer>, signal: AbortSignal): Promise<Buffer> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await run()

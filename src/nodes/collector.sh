@@ -3,16 +3,19 @@
 #
 # Output: "@svc-trace 1", then for each section "@begin FILE", the command's output with "|" before every line, what it
 # said on stderr with "!" before every line (last of them "!rc=N"), "@end FILE"; at the end "@done". A line of a dump can
-# never look like a frame, because every line of it begins with "|" or "!".
+# never look like a frame, because every line of it begins with "|" or "!". Where gzip is there and nobody watches, it is
+# "@svc-trace gzip" and the same compressed, section by section.
 #
-# SVC_TRACE_SUDO=auto|never|always decides about "sudo -n"; SVC_TRACE_TIMEOUT is the limit of one command in seconds.
+# SVC_TRACE_SUDO=auto|never|always decides about "sudo -n"; SVC_TRACE_TIMEOUT is the limit of one command in seconds;
+# SVC_TRACE_GZIP=no leaves it uncompressed.
 set -u
 LC_ALL=C
 PATH="${PATH:-/bin:/usr/bin}:/usr/local/sbin:/usr/sbin:/sbin:/opt/bin:/var/lib/rancher/k3s/data/current/bin:/var/lib/rancher/k3s/data/current/bin/aux:/var/lib/rancher/rke2/bin"
 export LC_ALL PATH
 LIMIT="${SVC_TRACE_LIMIT:-402653184}"
 SECONDS_EACH="${SVC_TRACE_TIMEOUT:-30}"
-exec 4>&1
+SQUEEZE=cat
+if [ "${SVC_TRACE_GZIP:-yes}" = yes ] && [ ! -t 1 ] && command -v gzip >/dev/null 2>&1; then SQUEEZE="gzip -c"; fi
 renice -n 10 -p $$ >/dev/null 2>&1 || true
 
 # How to become root: already, by sudo without a password, or not at all.
@@ -25,15 +28,57 @@ if [ "$(id -u)" != 0 ]; then
   esac
 fi
 BOUND=""
-if command -v timeout >/dev/null 2>&1; then BOUND="timeout $SECONDS_EACH"; fi
+if timeout 9 true >/dev/null 2>&1; then BOUND="timeout $SECONDS_EACH"; fi
 
-# section FILE COMMAND...: runs a command as root if we can, and frames what it says. The empty line behind its output
-# ends a last line that has no end of its own; the reader takes it away again.
+# kube-proxy's own tools stand in for those that the node lacks, in its root directory. Only of a process that is in this
+# network and has every right that root has here: running its tools gives it nothing that it does not have.
+KUBE_PROXY=""
+TOOLS=""
+find_kube_proxy() {
+  if [ "$(id -u)" != 0 ] && [ -z "$ROOT" ]; then return; fi
+  mine=$(identity self)
+  for comm in $(grep -lsx kube-proxy /proc/[0-9]*/comm); do
+    pid=${comm#/proc/}
+    pid=${pid%/comm}
+    if [ "$(identity "$pid")" != "$mine" ]; then continue; fi
+    KUBE_PROXY=$pid
+    TOOLS=" $(cd / && $ROOT ls "/proc/$pid/root/usr/sbin" "/proc/$pid/root/sbin" "/proc/$pid/root/usr/bin" "/proc/$pid/root/bin" 2>/dev/null | tr '\n' ' ') "
+    return
+  done
+}
+
+# identity PID: its network, its users and its rights.
+identity() {
+  $ROOT readlink "/proc/$1/ns/net" "/proc/$1/ns/user" 2>/dev/null
+  $ROOT grep '^CapEff:' "/proc/$1/status" 2>/dev/null
+}
+
+# has TOOL: on the node, or in kube-proxy's root directory.
+has() {
+  if command -v "$1" >/dev/null 2>&1; then return 0; fi
+  borrowed "$1"
+}
+
+# borrowed TOOL: the node lacks it, kube-proxy has it.
+borrowed() {
+  if command -v "$1" >/dev/null 2>&1; then return 1; fi
+  case "$TOOLS" in *" $1 "*) return 0 ;; *) return 1 ;; esac
+}
+
+# section FILE COMMAND...: runs a command as root if we can, and frames what it says.
 section() {
+  from=""
+  if borrowed "$2"; then from="chroot /proc/$KUBE_PROXY/root"; fi
+  frame "$@" | $SQUEEZE
+}
+
+# The empty line behind a command's output ends a last line that has no end of its own; the reader takes it away again.
+frame() {
+  exec 4>&1
   file=$1
   shift
   printf '@begin %s\n' "$file" >&4
-  said=$( { { $BOUND $ROOT "$@" 2>&3 </dev/null; printf '\nrc=%s\n' "$?" >&3; echo; } | head -c "$LIMIT" | sed 's/^/|/' >&4; } 3>&1 )
+  said=$( { { $BOUND $ROOT $from "$@" 2>&3 </dev/null; printf '\nrc=%s\n' "$?" >&3; echo; } | head -c "$LIMIT" | sed 's/^/|/' >&4; } 3>&1 )
   printf '%s\n' "$said" | sed 's/^/!/' >&4
   printf '\n@end %s\n' "$file" >&4
 }
@@ -68,6 +113,9 @@ backends() {
   date -u +%Y-%m-%dT%H:%M:%SZ
   if [ "$(id -u)" = 0 ]; then by=itself; else by=${keep:-nothing}; fi
   echo "login $(id -un 2>/dev/null || id -u), root by $by"
+  for tool in iptables-save iptables-legacy-save iptables-nft-save ipset ipvsadm nft ip bridge ss; do
+    if borrowed "$tool"; then echo "$tool of kube-proxy (process $KUBE_PROXY)"; fi
+  done
 }
 
 # plain() keeps in $keep how to become root.
@@ -92,11 +140,13 @@ resolv_conf() {
   done
 }
 
-echo "@svc-trace 1" >&4
+find_kube_proxy
+if [ "$SQUEEZE" != cat ]; then echo "@svc-trace gzip"; fi
+echo "@svc-trace 1" | $SQUEEZE
 section iptables-save.txt iptables-save -c
 section ip6tables-save.txt ip6tables-save -c
 for backend in legacy nft; do
-  if command -v "iptables-$backend-save" >/dev/null 2>&1; then
+  if has "iptables-$backend-save"; then
     section "iptables-$backend-save.txt" "iptables-$backend-save" -c
     section "ip6tables-$backend-save.txt" "ip6tables-$backend-save" -c
   fi
@@ -123,4 +173,4 @@ plain healthz.txt get http://127.0.0.1:10256/healthz
 plain kube-proxy-version.txt proxy_version
 plain backend.txt backends
 plain resolv.txt resolv_conf
-echo "@done" >&4
+echo "@done" | $SQUEEZE

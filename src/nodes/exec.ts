@@ -56,11 +56,11 @@ export function execTransport(runInPod: RunInPod): Transport {
   return {
     name: 'exec',
     run: async ({node}, script, signal) => {
-      const whole = await run(node, ['sh', '-c', script], signal)
-      if (whole.stdout.includes('@svc-trace 1')) return hideMissing(whole.stdout)
+      const whole = await run(node, ['sh', '-c', `SVC_TRACE_GZIP=no\n${script}`], signal)
+      if (whole.stdout.includes('@svc-trace 1')) return Buffer.from(hideMissing(whole.stdout))
       if (whole.failure === undefined && whole.code !== CANNOT_RUN && whole.code !== 127)
         throw new NodeUnreachable(`the pod did not run the collector: ${whole.stderr.trim().split('\n')[0] ?? ''}`)
-      return plainly(run, {node, host: ''}, signal)
+      return Buffer.from(await plainly(run, {node, host: ''}, signal))
     },
   }
 }

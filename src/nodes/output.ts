@@ -1,7 +1,28 @@
+import {constants, createGunzip} from 'node:zlib'
 import {NodeUnreachable} from './transport.js'
 
 /** What one node may send in all; a text of more than half a gigabyte is none that V8 can hold. */
 const MOST = 256 * 1024 * 1024
+
+/** The collector's word for what follows it. */
+const COMPRESSED = '@svc-trace gzip\n'
+
+/** What the collector printed; what it compressed is unpacked, up to where it ends or is damaged. */
+export function unpack(sent: Buffer): Promise<string> {
+  const at = sent.indexOf(COMPRESSED)
+  if (at < 0) return Promise.resolve(sent.toString('utf8'))
+  const output = new Output()
+  return new Promise((resolve, reject) => {
+    const gunzip = createGunzip({finishFlush: constants.Z_SYNC_FLUSH})
+    gunzip.on('data', (chunk: Buffer) => {
+      if (output.add(chunk)) return
+      gunzip.destroy()
+      reject(Output.tooBig())
+    })
+    for (const event of ['end', 'error']) gunzip.on(event, () => resolve(output.bytes.toString('utf8')))
+    gunzip.end(sent.subarray(at + COMPRESSED.length))
+  })
+}
 
 /** What a node sends, as long as it is not too much. */
 export class Output {
@@ -16,8 +37,13 @@ export class Output {
     return this.size <= MOST
   }
 
-  get text(): string {
-    return Buffer.concat(this.chunks).toString('utf8')
+  get bytes(): Buffer {
+    return Buffer.concat(this.chunks)
+  }
+
+  /** Whether the collector has begun to speak. */
+  get begun(): boolean {
+    return this.bytes.includes('@svc-trace ')
   }
 
   /** What to say when it was too much. */

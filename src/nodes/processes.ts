@@ -118,7 +118,7 @@ interface Feed {
 }
 
 /** Runs a program with the script on its standard input; arguments are a list, no shell sees them here. */
-function feed(program: string, args: readonly string[], {script, signal, explain}: Feed): Promise<string> {
+function feed(program: string, args: readonly string[], {script, signal, explain}: Feed): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, {stdio: ['pipe', 'pipe', 'pipe'], signal, killSignal: 'SIGKILL'})
     const output = new Output()
@@ -136,13 +136,12 @@ function feed(program: string, args: readonly string[], {script, signal, explain
         new NodeUnreachable(
           signal.aborted ? 'the time limit of the node is over' : `cannot run ${program}: ${error.message}`,
           undefined,
-          {partial: output.text},
+          {partial: output.bytes},
         ),
       ),
     )
     child.on('close', () => {
-      const {text} = output
-      if (text.includes('@svc-trace 1')) resolve(text)
+      if (output.begun) resolve(output.bytes)
       else reject(explain(said))
     })
     child.stdin.on('error', () => undefined)

@@ -352,7 +352,7 @@ function explain(
 const MOST_SAID = 4000
 
 /** Runs the script by a plain `/bin/sh -s`, which every login shell can start; the script itself goes to its standard input. */
-function execute(client: SshClient, script: string, signal: AbortSignal): Promise<string> {
+function execute(client: SshClient, script: string, signal: AbortSignal): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     client.exec('/bin/sh -s', (error, channel) => {
       if (error) return reject(new NodeUnreachable(`the node does not run commands: ${error.message}`))
@@ -365,7 +365,7 @@ function execute(client: SshClient, script: string, signal: AbortSignal): Promis
       const stop = (): void =>
         fail(
           new NodeUnreachable('the time limit of the node is over', 'raise it with --node-timeout', {
-            partial: output.text,
+            partial: output.bytes,
           }),
         )
       signal.addEventListener('abort', stop, {once: true})
@@ -377,8 +377,7 @@ function execute(client: SshClient, script: string, signal: AbortSignal): Promis
       })
       channel.on('close', () => {
         signal.removeEventListener('abort', stop)
-        const {text} = output
-        if (text.includes('@svc-trace 1')) resolve(text)
+        if (output.begun) resolve(output.bytes)
         else
           reject(
             new NodeUnreachable(
@@ -388,7 +387,7 @@ function execute(client: SshClient, script: string, signal: AbortSignal): Promis
           )
       })
       client.on('error', (failure) =>
-        reject(new NodeUnreachable(`the connection broke: ${failure.message}`, undefined, {partial: output.text})),
+        reject(new NodeUnreachable(`the connection broke: ${failure.message}`, undefined, {partial: output.bytes})),
       )
       channel.end(script)
     })

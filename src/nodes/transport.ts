@@ -13,14 +13,14 @@ export interface Way {
   readonly why: string
 }
 
-/** A way into a node: runs the collector there and gives back what it printed. */
+/** A way into a node: runs the collector there and gives back what it printed, maybe compressed (Output.unpack). */
 export interface Transport {
   readonly name: string
   /** Where it is not the same for every node, or there is more to say of it. */
   readonly way?: (target: NodeTarget) => Promise<Way>
   /** What has to be asked of a person before anything is read. */
   readonly prepare?: (targets: readonly NodeTarget[]) => Promise<void>
-  readonly run: (target: NodeTarget, script: string, signal: AbortSignal) => Promise<string>
+  readonly run: (target: NodeTarget, script: string, signal: AbortSignal) => Promise<Buffer>
   /** Opens a TCP connection from the node to somewhere; not every way can. */
   readonly tunnel?: (
     target: NodeTarget,
@@ -39,17 +39,25 @@ export interface Tunnel {
 export class NodeUnreachable extends Error {
   readonly hint: string | undefined
   /** What arrived before it broke. */
-  readonly partial: string
+  readonly partial: Buffer
   /** Worth another try: nothing says that the next one must fail as well. */
   readonly transient: boolean
   /** We were not allowed to try: that says nothing about what we tried to reach. */
   readonly prohibited: boolean
 
-  constructor(message: string, hint?: string, {partial = '', transient = false, prohibited = false} = {}) {
+  constructor(
+    message: string,
+    hint?: string,
+    {
+      partial,
+      transient = false,
+      prohibited = false,
+    }: Partial<Pick<NodeUnreachable, 'partial' | 'transient' | 'prohibited'>> = {},
+  ) {
     super(message)
     this.name = 'NodeUnreachable'
     this.hint = hint
-    this.partial = partial
+    this.partial = partial ?? Buffer.alloc(0)
     this.transient = transient
     this.prohibited = prohibited
   }
