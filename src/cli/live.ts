@@ -1,6 +1,6 @@
 import {openApi, type Api} from '../kube/api.js'
 import {readConnection, type Connection, type ConnectionFlags} from '../kube/kubeconfig.js'
-import {readClusterFiles} from '../kube/read-cluster.js'
+import {readClusterFiles, readNodeNames} from '../kube/read-cluster.js'
 import {SvcTraceError} from '../model/errors.js'
 import {collectNodes, type CollectOptions, type NodeResult} from '../nodes/collect.js'
 import {execTransport, type RunInPod} from '../nodes/exec.js'
@@ -12,6 +12,7 @@ import type {ExecPod} from '../kube/exec.js'
 import type {KubeObject} from '../model/kube.js'
 import {list, text} from '../util/json.js'
 import type {NodeState} from '../snapshot/node-state.js'
+import {PackedFiles} from '../util/packed-files.js'
 import {formatAddress} from '../util/ip.js'
 import {snapshotFromFiles, type Snapshot, type SnapshotInfo} from '../snapshot/snapshot.js'
 import {duration} from './duration.js'
@@ -50,21 +51,22 @@ export async function takeSnapshot(flags: LiveFlags, choose?: ChooseNodes): Prom
 export type ChooseNodes = (api: Snapshot) => readonly string[] | undefined
 
 /** The same as files, for saving. */
-export async function collectFiles(flags: LiveFlags, choose?: ChooseNodes): Promise<Map<string, string>> {
+export async function collectFiles(flags: LiveFlags, choose?: ChooseNodes): Promise<PackedFiles> {
   const stop = interruption()
   const connection = readConnection(flags)
   const api = await connect(connection, flags, stop)
   try {
-    const {files, forbidden} = await readClusterFiles(api, connection.namespace)
-    const known = snapshotFromFiles(files)
+    const {files: lists, forbidden} = await readClusterFiles(api, connection.namespace)
+    const known = snapshotFromFiles(lists)
+    const files = new PackedFiles(lists)
     const {cluster} = known
     const chosen = flags.node ?? choose?.(known)
     if (flags['ask-dns'] && flags['api-only'])
       throw new SvcTraceError('BadUsage', '--ask-dns asks from a node, and --api-only reads none')
     const wanted = flags['api-only'] ? [] : nodeTargets(cluster.nodes, {...flags, node: chosen})
     const transport = await transportFor(flags, {connection, pods: cluster.raw['pods'] ?? []})
-    const results = await readNodes(wanted, transport, {flags, signal: stop})
-    for (const {node, files: own} of results) for (const [file, text] of own) files.set(`nodes/${node}/${file}`, text)
+    const results = await readNodes(wanted, transport, {flags, signal: stop, api})
+    for (const {node, files: own} of results) files.adopt(`nodes/${node}/`, own)
     if (flags['ask-dns']) await addDns(files, {wanted, results, transport, signal: stop})
     files.set(
       'snapshot.json',
@@ -191,11 +193,12 @@ export const collectOptions = (flags: LiveFlags, signal: AbortSignal, line: Prog
 async function readNodes(
   targets: readonly NodeTarget[],
   transport: Transport,
-  {flags, signal}: {flags: LiveFlags; signal: AbortSignal},
+  {flags, signal, api}: {flags: LiveFlags; signal: AbortSignal; api: Api},
 ): Promise<NodeResult[]> {
   const line = progressLine('reading nodes', targets.length, flags.verbose)
   try {
-    const results = await collectNodes(targets, transport, collectOptions(flags, signal, line))
+    const read = await collectNodes(targets, transport, collectOptions(flags, signal, line))
+    const results = read.every(({failure}) => failure === undefined) ? read : await sayGone(read, api)
     if (signal.aborted)
       throw new SvcTraceError(
         'Interrupted',
@@ -210,12 +213,26 @@ async function readNodes(
   }
 }
 
+/** Of nodes that could not be read: whether the API still knows them. */
+async function sayGone(results: readonly NodeResult[], api: Api): Promise<NodeResult[]> {
+  const names = await readNodeNames(api).catch(() => undefined)
+  return results.map((result) =>
+    result.failure === undefined || !names || names.has(result.node)
+      ? result
+      : {
+          ...result,
+          failure: `${result.failure}; the API no longer has this node`,
+          hint: 'it was removed while we read: ask again',
+        },
+  )
+}
+
 /** More questions than this are not asked of one server. */
 const MOST_QUESTIONS = 5000
 
 /** Asks the cluster's DNS servers about every Service, from the first node that was read. */
 async function addDns(
-  files: Map<string, string>,
+  files: PackedFiles,
   {
     wanted,
     results,

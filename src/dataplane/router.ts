@@ -83,6 +83,8 @@ export class Router {
   /** No rule looks at anything but the destination, so results can be kept. */
   private readonly simple: boolean
   private readonly known = new Map<Address, RouteResult>()
+  /** Of routes with one next hop, which lead to one result whoever asks. */
+  private readonly results = new Map<Route, RouteResult>()
   /** False: there is no dump of routes, answer for other addresses with «somehow». */
   private readonly complete: boolean
   private readonly mainOnly: boolean
@@ -148,7 +150,7 @@ export class Router {
         (rule.suppressLength !== undefined && route.length <= rule.suppressLength)
       )
         continue
-      return this.result(chooser, route, query.via)
+      return this.resultOf(chooser, route, query.via)
     }
     return this.complete
       ? NO_ROUTE
@@ -191,6 +193,13 @@ export class Router {
     for (const address of exactInside(table, chooser.clients))
       if (chooser.inside({lo: address, hi: address})) return table.exact.get(address)![0]
     return table.prefixes.find(({destination}) => chooser.inside(destination))
+  }
+
+  private resultOf(chooser: Chooser, route: Route, via: string | undefined): RouteResult {
+    if (route.nextHops.length > 1) return this.result(chooser, route, via)
+    let result = this.results.get(route)
+    if (!result) this.results.set(route, (result = this.result(chooser, route, via)))
+    return result
   }
 
   private result(chooser: Chooser, route: Route, via: string | undefined): RouteResult {

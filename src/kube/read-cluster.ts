@@ -77,6 +77,12 @@ export async function readClusterFiles(api: Api, namespace: string): Promise<Rea
   return {files, forbidden}
 }
 
+/** The names of the nodes that the API knows now. */
+export async function readNodeNames(api: Api): Promise<Set<string>> {
+  const nodes = await readPages(api, core('nodes', false), '/api/v1/nodes')
+  return new Set(list(nodes['items']).flatMap(({metadata}) => text(record(metadata)?.['name']) ?? []))
+}
+
 async function readResource(
   api: Api,
   resource: Resource,

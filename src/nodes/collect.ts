@@ -3,6 +3,7 @@ import {dirname, join} from 'node:path'
 import {setTimeout as sleep} from 'node:timers/promises'
 import {fileURLToPath} from 'node:url'
 import {readFrames, type CollectedNode} from './frames.js'
+import {PackedFiles} from '../util/packed-files.js'
 import {unpack} from './output.js'
 import {NodeUnreachable, type NodeTarget, type Transport, type Way} from './transport.js'
 
@@ -31,7 +32,7 @@ export interface CollectState {
 
 export interface NodeResult {
   readonly node: string
-  readonly files: ReadonlyMap<string, string>
+  readonly files: PackedFiles
   /** How it was reached. */
   readonly way?: Way
   /** Why it could not be read, or not to its end. */
@@ -88,7 +89,7 @@ export async function collectNodes(
     ({node}) =>
       results.find((result) => result.node === node) ?? {
         node,
-        files: new Map(),
+        files: new PackedFiles(),
         failure: late ?? 'interrupted before it was its turn',
       },
   )
@@ -117,13 +118,18 @@ async function collectNode(
   const way = await wayOf(transport, target)
   try {
     const {files, complete} = await framesOf(await persistently(() => transport.run(target, script, signal), signal))
-    return {node: target.node, files, way, ...(complete ? {} : {failure: 'the output of the collector is cut short'})}
+    return {
+      node: target.node,
+      files: new PackedFiles(files),
+      way,
+      ...(complete ? {} : {failure: 'the output of the collector is cut short'}),
+    }
   } catch (error) {
     if (!(error instanceof NodeUnreachable)) throw error
     const {files} = await framesOf(error.partial)
     return {
       node: target.node,
-      files,
+      files: new PackedFiles(files),
       way,
       failure: error.message,
       ...(error.hint === undefined ? {} : {hint: error.hint}),

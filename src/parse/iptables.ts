@@ -68,7 +68,7 @@ export class IptablesChain {
   /** Its end may be missing: the dump was cut. */
   cut = false
   line = 0
-  private readonly pending: RawRule[] = []
+  private pending: RawRule[] = []
   private adopted: readonly IptablesRule[] | undefined
   private told: Set<number> | undefined
   private readonly dump: IptablesDump
@@ -86,6 +86,11 @@ export class IptablesChain {
   /** `-I CHAIN`: at the top. */
   prepend(line: number, text: string): void {
     this.pending.unshift({line, text})
+  }
+
+  /** Gives back the room that the list was given to grow: most chains have one rule or two. */
+  trim(): void {
+    this.pending = this.pending.slice()
   }
 
   /** The last line, for a wrapped end that follows it. */
@@ -159,10 +164,10 @@ const HEADERLESS = ''
 /** A rule that was wrapped over more lines than this is given up. */
 const MOST_JOINED = 8
 
-/** Parses `iptables-save`, with or without `-c`. Rules are parsed when their chain is first walked. */
-export function parseIptablesSave(text: string, file: string): IptablesDump {
+/** Parses `iptables-save`, with or without `-c`. Rules are parsed when their chain is first walked; `share` makes equal lines one. */
+export function parseIptablesSave(text: string, file: string, share = (line: string): string => line): IptablesDump {
   const dump: IptablesDump = {file, tables: new Map(), problems: []}
-  const reader = new SaveReader(dump)
+  const reader = new SaveReader(dump, share)
   let start = 0
   let number = 0
   while (start < text.length) {
@@ -180,9 +185,11 @@ class SaveReader {
   private chain: IptablesChain | undefined
   private open: {chain: IptablesChain; line: number; text: string; joined: number} | undefined
   private readonly dump: IptablesDump
+  private readonly share: (text: string) => string
 
-  constructor(dump: IptablesDump) {
+  constructor(dump: IptablesDump, share: (text: string) => string) {
     this.dump = dump
+    this.share = share
   }
 
   read(raw: string, number: number): void {
@@ -233,14 +240,17 @@ class SaveReader {
   }
 
   private commit(): void {
+    for (const chain of this.table?.chains.values() ?? []) chain.trim()
     this.table = undefined
     this.chain = undefined
   }
 
   private chainNamed(name: string): IptablesChain {
     const table = (this.table ??= this.tableNamed(HEADERLESS))
-    let chain = table.chains.get(name)
-    if (!chain) table.chains.set(name, (chain = new IptablesChain(this.dump, table.name, name)))
+    const known = table.chains.get(name)
+    if (known) return known
+    const chain = new IptablesChain(this.dump, table.name, this.share(name))
+    table.chains.set(chain.name, chain)
     return chain
   }
 
@@ -300,7 +310,7 @@ class SaveReader {
     if (line.includes('"') && !tokenize(line).closed)
       this.open = {chain: this.chain, line: number, text: line, joined: 0}
     else if (line.startsWith('-I ')) this.chain.prepend(number, line.replace(/^-I (\S+)(?: 1(?= |$))?/, '-A $1'))
-    else this.chain.append(number, line)
+    else this.chain.append(number, this.share(line))
   }
 
   /** Joins a rule that was wrapped inside a quote to its next line. */

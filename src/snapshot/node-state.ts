@@ -43,17 +43,23 @@ const ABSENT =
 const HINDERED =
   /permission denied|operation not permitted|must be root|password is required|\block\b|xtables\.lock|cache initialization|shared librar|temporarily unavailable|timed? ?out|killed|cannot allocate|out of memory/i
 
+/** Texts by the names of their files. */
+export type Files = Pick<ReadonlyMap<string, string>, 'get' | 'has'>
+
 /** Everything that one node said. Dumps are parsed when first asked for, and once. */
 export class NodeState {
   readonly name: string
   readonly problems: Problem[] = []
-  private readonly files: ReadonlyMap<string, string>
+  private readonly files: Files
   private readonly codes: ReadonlyMap<string, number>
   private readonly memo = new Map<string, unknown>()
 
-  /** `files`: name inside the node's folder → text. */
-  constructor(name: string, files: ReadonlyMap<string, string>) {
+  private readonly share: ((text: string) => string) | undefined
+
+  /** `files`: name inside the node's folder → text. `share` makes what many nodes say one text. */
+  constructor(name: string, files: Files, share?: (text: string) => string) {
     this.name = name
+    this.share = share
     this.files = files
     this.codes = readCodes(files.get('rc.txt'))
   }
@@ -136,7 +142,7 @@ export class NodeState {
   private parseSave(file: string): IptablesDump | undefined {
     const text = this.files.get(file)
     if (text === undefined || text.trim() === '' || this.section(file).state !== 'read') return undefined
-    const dump = parseIptablesSave(text, this.path(file))
+    const dump = parseIptablesSave(text, this.path(file), this.share)
     this.problems.push(...dump.problems)
     return dump
   }

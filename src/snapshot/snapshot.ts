@@ -1,7 +1,8 @@
 import type {ClusterState} from '../model/kube.js'
 import type {Problem} from '../parse/problem.js'
+import {sharer} from '../util/packed-files.js'
 import {readCluster} from './cluster.js'
-import {NodeState} from './node-state.js'
+import {NodeState, type Files} from './node-state.js'
 
 /** What `snapshot.json` says of how and when a snapshot was taken. */
 export interface SnapshotInfo {
@@ -35,16 +36,17 @@ export function snapshotFromFiles(files: SnapshotFiles): Snapshot {
   const problems: Problem[] = []
   const info = readInfo(files.get('snapshot.json'), problems)
   const cluster = readCluster((path) => files.get(path), problems)
-  const byNode = new Map<string, Map<string, string>>()
-  for (const [path, text] of files) {
-    const match = /^nodes\/([^/]+)\/([^/]+)$/.exec(path)
-    if (!match) continue
-    const node = byNode.get(match[1]!) ?? new Map<string, string>()
-    byNode.set(match[1]!, node.set(match[2]!, text))
-  }
-  const nodes = new Map([...byNode].map(([name, own]) => [name, new NodeState(name, own)]))
+  const names = new Set([...files.keys()].flatMap((path) => /^nodes\/([^/]+)\/[^/]+$/.exec(path)?.[1] ?? []))
+  const share = names.size > 1 ? sharer() : undefined
+  const nodes = new Map([...names].map((name) => [name, new NodeState(name, folder(files, `nodes/${name}/`), share)]))
   return {info, cluster, nodes, problems}
 }
+
+/** The files of a folder, by their names in it. */
+const folder = (files: SnapshotFiles, path: string): Files => ({
+  get: (name) => files.get(`${path}${name}`),
+  has: (name) => files.has(`${path}${name}`),
+})
 
 function readInfo(text: string | undefined, problems: Problem[]): SnapshotInfo {
   const empty: SnapshotInfo = {unread: {}, forbidden: {}, skipped: [], via: {}}

@@ -1,5 +1,6 @@
 import {existsSync, mkdirSync, readFileSync, statSync, writeFileSync} from 'node:fs'
 import {join} from 'node:path'
+import {setTimeout as sleep} from 'node:timers/promises'
 import {expect} from 'chai'
 import {loadAll} from 'js-yaml'
 import type {Context} from 'mocha'
@@ -362,6 +363,16 @@ describe('live, iptables', function () {
         expectLost(await svcTrace('check', 'web', '-o', 'json', '--node-timeout', '3s'), 'node3', /time limit/)
       })
 
+      it('is said to be gone when the API has lost it meanwhile', async () => {
+        const asked = svcTrace('check', 'web', '-o', 'json', '--node-timeout', '6s')
+        await sleep(3000)
+        await lab.faults({remove: [{resource: 'nodes', object: {metadata: {name: 'node3'}}}]})
+        const outcome = await asked
+        await lab.faults({reset: true})
+        expectLost(outcome, 'node3', /time limit.*; the API no longer has this node/)
+        expect(outcome.stderr).to.include('it was removed while we read')
+      })
+
       it('does not hold up an interruption', async () => {
         const outcome = await lab.kubectl(['svc-trace', 'web', '--ssh-config', ssh('config')], {interruptAfter: 4000})
         expectOutcome(outcome, 130)
@@ -513,7 +524,7 @@ describe('live, iptables', function () {
       const options = `-F ${ssh('config')} -i ${ssh('limited')} -o IdentitiesOnly=yes -o IdentityFile=none -o BatchMode=yes`
       const at = lab.nodes[1]!.address
       const said = lab.inNode('node1', `ssh ${options} ${at} 'touch ${proof}; id' </dev/null 2>&1 || true`)
-      expect(said).to.contain('@svc-trace 1').and.not.contain('uid=')
+      expect(said).to.contain('@svc-trace gzip').and.not.contain('uid=')
       lab.inNode('node1', `echo 'touch ${proof}' | ssh ${options} -tt ${at} >/dev/null 2>&1 || true`)
       const forwarded = lab.inNode('node1', `ssh ${options} -W ${at}:10256 ${at} </dev/null 2>&1 || true`)
       expect(forwarded).to.match(/prohibited|failed|refused/)

@@ -1,5 +1,6 @@
 import {expect} from 'chai'
 import {nodeSteps} from '../../../src/cli/doctor.js'
+import {PackedFiles} from '../../../src/util/packed-files.js'
 
 const NOW = Date.parse('2026-01-01T12:00:00Z')
 const BACKEND = `iptables v1.8.9 (nf_tables)
@@ -16,7 +17,7 @@ describe('what the doctor says of a node', () => {
     nodeSteps(
       {
         node: 'n1',
-        files: new Map(Object.entries(files)),
+        files: new PackedFiles(Object.entries(files)),
         way: {name: 'ssh', user: 'oncall', why: 'by bastion'},
         ...more,
       },

@@ -3,6 +3,7 @@ import {createHmac} from 'node:crypto'
 import {spawnSync} from 'node:child_process'
 import {collectorScript} from '../../../src/nodes/collect.js'
 import {readFrames} from '../../../src/nodes/frames.js'
+import {unpack} from '../../../src/nodes/output.js'
 import {checkHostKey} from '../../../src/nodes/known-hosts.js'
 
 const key = (type: string, body = 'abc'): Buffer =>
@@ -66,14 +67,13 @@ describe('frames', () => {
 })
 
 describe('the collector', () => {
-  it('runs on this machine, frames every section and says done', function () {
+  it('runs on this machine, frames every section and says done', async function () {
     if (process.platform !== 'linux') return this.skip()
     const {stdout} = spawnSync('/bin/sh', ['-s'], {
       input: `SVC_TRACE_SUDO=never\n${collectorScript()}`,
-      encoding: 'utf8',
       maxBuffer: 1 << 28,
     })
-    const {files, complete} = readFrames(stdout)
+    const {files, complete} = readFrames(await unpack(stdout))
     expect(complete).to.equal(true)
     expect(files.get('rc.txt')).to.match(/^sysctl\.txt rc=\d+$/m)
     expect([...files.keys()]).to.include('iptables-save.txt')
