@@ -173,6 +173,9 @@ interface Ending {
   readonly others: readonly BaseChain[]
 }
 
+/** The same for the client too: a reset and an ICMP error have different ways to go. */
+const alike = (one: End, other: End): boolean => one.outcome === other.outcome && one.notice === other.notice
+
 function firstToEnd(walker: Walker, hook: Hook, {before, end, chain, others}: Ending): Pass {
   const after = save(walker)
   let writer: BaseChain | undefined
@@ -180,7 +183,7 @@ function firstToEnd(walker: Walker, hook: Hook, {before, end, chain, others}: En
     load(walker, before)
     const otherEnd = endOf(other, walker)
     if (!writer && wrote(walker, before)) writer = other
-    if (!otherEnd || otherEnd.outcome === end.outcome) continue
+    if (!otherEnd || alike(end, otherEnd)) continue
     const otherAfter = save(walker)
     const first = runsBefore(walker, hook, [chain, other])
     load(walker, first ? after : otherAfter)
