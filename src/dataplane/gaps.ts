@@ -1,5 +1,6 @@
 import type {NodeState, Section} from '../snapshot/node-state.js'
 import type {Family} from '../util/ip.js'
+import {LEGACY_PRESENT} from '../parse/iptables.js'
 import {IPTABLES_HOOKS} from './iptables-program.js'
 
 /** Something that may act on packets and that the snapshot does not show. */
@@ -45,6 +46,7 @@ export function findGaps(state: NodeState, family: Family): Gap[] {
     ...missingSysctls(state, family),
     ...cutDumps(state, family),
     ...partialTables(state, family),
+    ...hiddenTables(state, family),
     ...hiddenPrograms(state),
     ...earlyPrograms(state),
     ...strangeTables(state, family),
@@ -103,15 +105,53 @@ function cutDumps(state: NodeState, family: Family): Gap[] {
   })
 }
 
-/** `iptables -t nat -L` shows one table of five, and without -v no interfaces. */
+/** `iptables -t nat -L` and `iptables-save -t nat` show one table of five. */
 function partialTables(state: NodeState, family: Family): Gap[] {
-  const [dump] = state.iptables(family)
-  if (!dump?.file.endsWith('-L.txt')) return []
+  const dumps = state.iptables(family)
+  const [dump] = dumps
+  const listing = dump?.file.endsWith('-L.txt') ?? false
+  const onlyNat =
+    dumps.some(({tables}) => tables.get('nat')?.chains.has('KUBE-SERVICES')) &&
+    !dumps.some(({tables}) => tables.has('filter'))
+  if (!dump || !(onlyNat || (listing && !dumps.some(({tables}) => tables.has('filter'))))) return []
   return [
     {
       key: 'other tables',
       state: 'never-asked',
-      what: 'only the nat table was listed; raw, mangle and filter were not asked for',
+      what: `${dump.file} has no filter table, in which kube-proxy has rules on every node: raw, mangle and filter were not asked for`,
+    },
+  ]
+}
+
+/** Tables that the tool itself names, and does not print. */
+function hiddenTables(state: NodeState, family: Family): Gap[] {
+  const prefix = family === 4 ? 'iptables' : 'ip6tables'
+  const dumps = state.iptables(family)
+  const native = dumps
+    .flatMap(({file, hidden}) => hidden.map((one) => ({file, one})))
+    .flatMap(({file, one}): Gap[] =>
+      one.kind === 'native' && state.nftSection.state !== 'read'
+        ? [
+            {
+              key: `native ${file} ${one.table}`,
+              state: 'unreadable',
+              what: `${file} says that table ${one.table} holds native nftables rules, and nft was not read`,
+            },
+          ]
+        : [],
+    )
+  const files = [`${prefix}-save.txt`, `${prefix}-nft-save.txt`]
+  const warned =
+    dumps.some(({hidden}) => hidden.some(({kind}) => kind === 'legacy')) ||
+    files.some((file) => LEGACY_PRESENT.test(state.text(`${file}.stderr`) ?? ''))
+  if (!warned || dumps.some(({backend}) => backend === 'legacy')) return native
+  if (state.section(`${prefix}-legacy-save.txt`).state === 'read') return native
+  return [
+    ...native,
+    {
+      key: `legacy ${prefix}`,
+      state: 'unreadable',
+      what: `${prefix} says that there are tables of the legacy backend too, and ${prefix}-legacy-save was not read`,
     },
   ]
 }

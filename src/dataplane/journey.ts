@@ -116,16 +116,26 @@ export class Journey {
     )
   }
 
+  /**
+   * The reset to ::1 is bound to the device of the own address that it comes from (tcp_v6_send_response), where nobody is;
+   * rules of OUTPUT that change a header have it routed again, to lo (ip6_route_me_harder).
+   */
+  private resetToLoopback(machine: Machine, {dst, dport}: Packet): End {
+    const closed = `nothing listens on ${endpointText(dst, dport)} of ${machine.name}`
+    return machine.baseChains(6, 'OUTPUT').some(({type, empty}) => type === 'route' && !empty)
+      ? unknown(
+          `${closed}, and whether its reset is routed to [::1] depends on what rules of OUTPUT change in its header`,
+        )
+      : dropped('no-listener', `${closed}, and the kernel has no way for a reset to [::1] by another device than lo`)
+  }
+
   /** Sends the answer back; undefined when the client gets it, else why it is lost. */
   private answer(arrival: Arrival, request: Packet): End | undefined {
     const tuple = answerTo(request)
     if (!arrival.listening && request.protocol === 'UDP')
       return this.noticeBack(arrival.machine, request, {notice: 'icmp', attached: false})
     if (!arrival.listening && request.src === 1n && request.dst !== 1n)
-      return dropped(
-        'no-listener',
-        `nothing listens on ${endpointText(request.dst, request.dport)} of ${arrival.machine.name}, and the kernel has no way for a reset to [::1] by another device than lo (tcp_v6_send_response)`,
-      )
+      return this.resetToLoopback(arrival.machine, request)
     const reply = this.newPacket({...tuple, reply: true, ...(arrival.listening ? {} : {tcpFlags: RESET})})
     this.stack.enter(arrival.machine, reply)
     this.walker.hop(

@@ -21,6 +21,8 @@ export interface BaseChain {
   readonly name: string
   readonly type: 'filter' | 'nat' | 'route'
   readonly priority: number
+  /** It has no rule. */
+  readonly empty: boolean
   readonly run: (walker: Walker) => Verdict
 }
 
@@ -299,6 +301,7 @@ export class Machine {
             name: `${dump.backend === 'legacy' ? 'legacy ' : ''}${table.name}/${hook}`,
             type,
             priority: hookPriority(table.name, hook, dump.backend),
+            empty: chain.isEmpty,
             run: (walker) => chain.runBase(walker),
           },
         ]
@@ -333,6 +336,7 @@ export class Machine {
             name: `${table.family} ${table.name}/${chain.name}`,
             type,
             priority: chain.priority ?? 0,
+            empty: chain.rules.length === 0,
             run: (walker: Walker) => base.runBase(walker),
           }
         })
@@ -383,7 +387,7 @@ function missingChain(dump: IptablesDump, hook: Hook): BaseChain {
     if (hook === 'POSTROUTING') return first ? masquerade(walker, name, true) : 'accept'
     return first ? 'accept' : {outcome: 'unknown', reason: `${name} is not in ${dump.file}`}
   }
-  return {name, type: 'nat', priority: hook === 'POSTROUTING' ? 100 : -100, run}
+  return {name, type: 'nat', empty: false, priority: hook === 'POSTROUTING' ? 100 : -100, run}
 }
 
 function virtualKey({protocol, address, port, mark}: VirtualServer): string {

@@ -1,4 +1,5 @@
 import {table} from '../util/table.js'
+import {limits} from '../parse/nft.js'
 import type {NftChain, NftJson, NftObject, NftRule, NftTable} from '../parse/nft.js'
 import {destinationNat, masquerade, redirect, sourceNat, type NatTarget} from './nat.js'
 import {addressRange, compare, compareFlags, evaluate, numberRange, type Datum} from './nft-values.js'
@@ -58,7 +59,8 @@ export const STATEMENTS: Readonly<Record<string, Runner>> = table({
       where,
       evidence: {source: rule.file, line: rule.line, text: rule.text},
     })
-    return 'continue'
+    if (!limits((body as NftObject)['stmt'])) return 'continue'
+    return walker.unknownMatch(where, `the limit of ${name}`) ? 'continue' : 'break'
   },
   'ct helper': goOn,
   'ct timeout': goOn,
@@ -96,11 +98,22 @@ function xtStatement(walker: Walker, body: NftObject, context: Context): Step {
 }
 
 function match(walker: Walker, body: NftObject, context: Context): Step {
+  const chance = chanceOf(body)
+  if (chance !== undefined) return walker.chooser.random([chance, 1 - chance]) === 0 ? 'continue' : 'break'
   const left = evaluate(walker, body['left']!)
   if (left.kind === 'break') return 'break'
   const answer = ordered(walker, {operator: String(body['op']), left, right: body['right']!}, context)
   const holds = typeof answer === 'object' ? walker.unknownMatch(context.where, answer.unknown) : answer
   return holds ? 'continue' : 'break'
+}
+
+/** iptables-nft's `statistic --mode random`: `meta random & 2147483647 < N`, N parts of 2³¹. */
+function chanceOf({left, op, right}: NftObject): number | undefined {
+  const [number, mask] = isObject(left) && Array.isArray(left['&']) ? left['&'] : []
+  const key = isObject(number) && isObject(number['meta']) ? number['meta']['key'] : undefined
+  if (key !== 'random' || mask !== 0x7fffffff || typeof right !== 'number') return undefined
+  const share = Math.min(right / 2 ** 31, 1)
+  return op === '<' ? share : op === '>=' ? 1 - share : undefined
 }
 
 interface Comparison {

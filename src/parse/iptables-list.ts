@@ -6,7 +6,7 @@ import {IptablesChain, type IptablesDump, type IptablesRule, type RuleMatch, typ
  * Without `-v` the listing hides interfaces; that is a problem of the whole file, not of each rule.
  */
 export function parseIptablesList(text: string, file: string): IptablesDump {
-  const dump: IptablesDump = {file, tables: new Map(), problems: []}
+  const dump: IptablesDump = {file, tables: new Map(), problems: [], hidden: []}
   const listings: Map<string, Listed>[] = [new Map<string, Listed>()]
   let current: Listed | undefined
   text.split('\n').forEach((raw, at) => {
@@ -14,8 +14,7 @@ export function parseIptablesList(text: string, file: string): IptablesDump {
     if (line === '' || line.startsWith('#')) return
     const head = /^Chain (\S+) \((?:policy ([A-Z]+)|\d+ references)/.exec(line)
     if (head) {
-      // the same chain again is another table
-      if (listings.at(-1)!.has(head[1]!)) listings.push(new Map())
+      if (beginsTable([...listings.at(-1)!.keys()], head[1]!)) listings.push(new Map())
       current = {line: at + 1, policy: head[2], rows: []}
       listings.at(-1)!.set(head[1]!, current)
     } else if (/^(num\s+)?(pkts\s+bytes\s+)?target\s+prot/.test(line)) return
@@ -26,6 +25,16 @@ export function parseIptablesList(text: string, file: string): IptablesDump {
   const nat = dump.tables.get('nat')
   dump.partial = !nat || !['PREROUTING', 'OUTPUT', 'POSTROUTING'].every((name) => nat.chains.has(name))
   return dump
+}
+
+/** In the order in which every table lists its built-in chains, before all others. */
+const BUILT_IN = ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING']
+
+/** The same chain again is another table, and so is a built-in one that stands behind what it should precede. */
+function beginsTable(before: readonly string[], name: string): boolean {
+  if (before.includes(name)) return true
+  const place = BUILT_IN.indexOf(name)
+  return place >= 0 && before.some((other) => BUILT_IN.indexOf(other) < 0 || BUILT_IN.indexOf(other) > place)
 }
 
 interface Listed {
@@ -45,7 +54,7 @@ function tableName(listing: ReadonlyMap<string, Listed>): string {
 
 function addTable(dump: IptablesDump, listing: ReadonlyMap<string, Listed>): void {
   const name = tableName(listing)
-  if (dump.tables.has(name))
+  if ([...listing.keys()].some((chain) => dump.tables.get(name)?.chains.has(chain)))
     dump.problems.push({
       file: dump.file,
       line: [...listing.values()][0]!.line,

@@ -103,7 +103,7 @@ export class IptablesChain {
   }
 
   /** Rules whose text is not looked into yet: cheap to count and to search. */
-  get texts(): readonly {line: number; text: string}[] {
+  get texts(): readonly RawRule[] {
     return this.pending
   }
 
@@ -155,19 +155,33 @@ export interface IptablesDump {
   backend?: 'legacy' | 'nft'
   readonly tables: Map<string, IptablesTable>
   readonly problems: Problem[]
+  /** What the dump says of rules that it does not show. */
+  readonly hidden: Hidden[]
   /** A listing that somebody cut out or pasted: built-in chains that it lacks exist all the same. */
   partial?: boolean
 }
 
-const COUNTERS = /^\[\d+:\d+\]\s+/
+/** Another table of the kernel, which the tool names and cannot print: native nftables rules, or those of the legacy backend. */
+export type Hidden = {readonly kind: 'native'; readonly table: string} | {readonly kind: 'legacy'}
+
+const COUNTERS = /^\[\d+:\d+\]\s*/
+/** Blanks that are none: tabs, which iptables-restore takes as well, and those that web pages make of blanks. */
+const ODD_BLANK = /[\t\u00a0\u2007\u202f]/
+/** Whoever posted the dump made it shorter. */
+const LEFT_OUT = /^\W*(\.{2,}|…|(snip|snipped|cut|omitted|truncated|left out)\b)\W*$/i
+/** What iptables-nft says of tables of the other backend (iptables, nft-shared.c). */
+export const LEGACY_PRESENT = /tables-legacy tables present/
+/** A chain that a damaged line names. */
+const NAMED_CHAIN = /(?:^|[^\w-])(?:-A|-I|--append|--insert|[–—]A)\s+([\w.:-]+)/
 const HEADERLESS = ''
 /** A rule that was wrapped over more lines than this is given up. */
 const MOST_JOINED = 8
 
 /** Parses `iptables-save`, with or without `-c`. Rules are parsed when their chain is first walked; `share` makes equal lines one. */
 export function parseIptablesSave(text: string, file: string, share = (line: string): string => line): IptablesDump {
-  const dump: IptablesDump = {file, tables: new Map(), problems: []}
+  const dump: IptablesDump = {file, tables: new Map(), problems: [], hidden: []}
   const reader = new SaveReader(dump, share)
+  if (ODD_BLANK.test(text)) text = text.replaceAll(new RegExp(ODD_BLANK, 'g'), ' ')
   let start = 0
   let number = 0
   while (start < text.length) {
@@ -184,6 +198,8 @@ class SaveReader {
   private table: IptablesTable | undefined
   private chain: IptablesChain | undefined
   private open: {chain: IptablesChain; line: number; text: string; joined: number} | undefined
+  private lost: RawRule[] = []
+  private everLost: RawRule[] = []
   private readonly dump: IptablesDump
   private readonly share: (text: string) => string
 
@@ -241,6 +257,7 @@ class SaveReader {
 
   private commit(): void {
     for (const chain of this.table?.chains.values() ?? []) chain.trim()
+    this.loseEmpty()
     this.table = undefined
     this.chain = undefined
   }
@@ -276,7 +293,12 @@ class SaveReader {
     if (/nf_tables|xtables-save/.test(line)) this.dump.backend = 'nft'
     else if (!line.startsWith('# Warning') && /tables-save v1\.8\.\d+ on|legacy/.test(line))
       this.dump.backend ??= 'legacy'
+    if (LEGACY_PRESENT.test(line)) {
+      this.dump.backend = 'nft'
+      this.dump.hidden.push({kind: 'legacy'})
+    }
     const incompatible = /Table `?([a-z]+)'? is incompatible/.exec(line)
+    if (incompatible) this.dump.hidden.push({kind: 'native', table: incompatible[1]!})
     if (incompatible)
       this.dump.problems.push({
         file: this.dump.file,
@@ -306,7 +328,9 @@ class SaveReader {
     const from = line.indexOf(' ') + 1
     const to = line.indexOf(' ', from)
     const name = to < 0 ? line.slice(from) : line.slice(from, to)
-    this.chain = this.chainNamed(name)
+    const chain = this.chainNamed(name)
+    if (this.lost.length > 0 && chain !== this.chain && chain.length === 0) this.loseIn(chain)
+    this.chain = chain
     if (line.includes('"') && !tokenize(line).closed)
       this.open = {chain: this.chain, line: number, text: line, joined: 0}
     else if (line.startsWith('-I ')) this.chain.prepend(number, line.replace(/^-I (\S+)(?: 1(?= |$))?/, '-A $1'))
@@ -337,14 +361,39 @@ class SaveReader {
    */
   private strange(line: string, number: number): void {
     this.dump.problems.push({file: this.dump.file, line: number, message: 'not a line of iptables-save', text: line})
-    if (this.table && /^[.…]{2,}$/.test(line)) return this.cut(this.table, number, 'somebody left lines out here')
-    if (!this.table || !this.chain) return
-    const before = this.chain.last
+    if (this.table && LEFT_OUT.test(line)) return this.cut(this.table, number, 'somebody left lines out here')
+    const [, named] = NAMED_CHAIN.exec(line) ?? []
+    if (named !== undefined) return this.chainNamed(named).append(number, line, MAY_BE_A_RULE)
+    if (!this.table) return
+    const before = this.chain?.last
     if (before && before.problem === undefined && /^(-|!)/.test(line) && !/ -[jg] /.test(before.text))
       before.text += ` ${line}`
-    else this.chain.append(number, line, 'not a line of iptables-save; it may have been a rule')
+    else this.lose(number, line)
+  }
+
+  /** Lines that may have been rules, of the chain before them or of any that follows up to the next rule. */
+  private lose(line: number, text: string): void {
+    this.chain?.append(line, text, MAY_BE_A_RULE)
+    this.lost.push({line, text})
+    this.everLost.push({line, text})
+  }
+
+  private loseIn(chain: IptablesChain): void {
+    for (const {line, text} of this.lost) chain.append(line, text, MAY_BE_A_RULE)
+    this.lost = []
+  }
+
+  /** At a table's end: chains without a rule may be those that lines were lost of. */
+  private loseEmpty(): void {
+    if (this.everLost.length > 0)
+      for (const chain of this.table?.chains.values() ?? [])
+        if (chain.length === 0) for (const {line, text} of this.everLost) chain.append(line, text, MAY_BE_A_RULE)
+    this.lost = []
+    this.everLost = []
   }
 }
+
+const MAY_BE_A_RULE = 'not a line of iptables-save; it may have been a rule'
 
 const NAT_ONLY = /-[jg] (DNAT|SNAT|MASQUERADE|REDIRECT|NETMAP)\b/
 const FILTER_ONLY = /-[jg] REJECT\b/
@@ -385,7 +434,8 @@ function sortHeaderless(dump: IptablesDump, headerless: IptablesTable): void {
     const moved = table.chains.get(name) ?? new IptablesChain(dump, tableName, name)
     moved.declared ||= chain.declared
     moved.policy ??= chain.policy
-    for (const {line, text} of chain.texts) if (tableName !== 'nat' || !FILTER_ONLY.test(text)) moved.append(line, text)
+    for (const {line, text, problem} of chain.texts)
+      if (tableName !== 'nat' || !FILTER_ONLY.test(text)) moved.append(line, text, problem)
     table.chains.set(name, moved)
     const rejects = tableName === 'nat' ? chain.texts.filter(({text}) => FILTER_ONLY.test(text)) : []
     if (rejects.length > 0) addTo(dump, 'filter', {name, rules: rejects})

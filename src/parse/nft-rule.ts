@@ -139,6 +139,23 @@ const BEGINS = new Set([
   'vmap',
 ])
 const NAT_FLAGS = new Set(['random', 'fully-random', 'persistent'])
+/** Words that stand behind a condition and are none of its own. */
+const BEHIND = new Set([
+  'accept',
+  'drop',
+  'return',
+  'continue',
+  'jump',
+  'goto',
+  'counter',
+  'reject',
+  'comment',
+  'log',
+  'masquerade',
+  'vmap',
+])
+/** `...`, where whoever posted a dump made it shorter. */
+export const LEFT_OUT = /^(\.{2,}|…|\[(\.{2,}|…|snip)\]|<snip>)$/i
 const FIB_RESULTS = new Set(['type', 'oif', 'oifname', 'check'])
 
 /** Reads the words of one rule, or the members of one set, in the language of nft(8). */
@@ -253,9 +270,20 @@ export class NftRuleReader {
         const type = this.next()
         return {xt: {type, name: this.next()}}
       }
+      case '#':
+        return this.unprinted()
       default:
         return this.matchOrMangle()
     }
+  }
+
+  /** `# xt_NAME`: nft without libxtables cannot print an expression of iptables-nft (nftables, src/xt.c). */
+  private unprinted(): NftObject {
+    this.at++
+    const [, name] = /^xt_(\w+)$/.exec(this.word ?? '') ?? []
+    if (name === undefined) throw new NotUnderstood('"#" is not understood')
+    this.at++
+    return {xt: {type: name === name.toUpperCase() ? 'target' : 'match', name}}
   }
 
   private counter(): NftObject {
@@ -382,13 +410,19 @@ export class NftRuleReader {
     if (this.take('vmap')) return {vmap: {key: left, data: this.word === '{' ? {set: this.set()} : this.next()}}
     if (this.take('/')) return this.flagsMask(left)
     const operator = this.word
-    if (operator !== undefined && OPERATORS.has(operator)) {
+    if (operator !== undefined && (OPERATORS.has(operator) || (operator === '!' && isFlags(left)))) {
       this.at++
-      return {match: {op: operator, left, right: checked(left, this.right())}}
+      return this.comparison(operator, left)
     }
+    return this.comparison(isFlags(left) ? 'in' : '==', left)
+  }
+
+  /** `RIGHT`, or `RIGHT / MASK`: of the flags in the mask just these. */
+  private comparison(op: string, left: NftJson): NftObject {
+    if (BEHIND.has(this.word ?? '')) throw new NotUnderstood(`nothing stands before "${this.word!}"`)
     const right = checked(left, this.right())
-    if (this.take('/')) return {match: {op: '==', left: {'&': [left, this.right()]}, right}}
-    return {match: {op: isFlags(left) ? 'in' : '==', left, right}}
+    if (!this.take('/')) return {match: {op, left, right}}
+    return {match: {op: op === 'in' ? '==' : op, left: {'&': [left, this.right()]}, right}}
   }
 
   private flagsMask(left: NftJson): NftObject {
@@ -425,6 +459,7 @@ export class NftRuleReader {
     if (!current) throw new NotUnderstood('the rule ends too early')
     if (current.quoted) return this.next()
     const word = current.text
+    if (LEFT_OUT.test(word)) throw new NotUnderstood('somebody left words out here')
     if (word === '{') return {set: this.set()}
     if (this.take('(')) {
       const inner = this.right()
@@ -459,6 +494,8 @@ export class NftRuleReader {
     const field = this.next()
     if (field === 'option') {
       const name = this.next()
+      if (this.word === 'exists' || this.word === 'missing')
+        throw new NotUnderstood(`${protocol} option ${name} ${this.word} is not modelled`)
       return {'tcp option': {name, field: this.word === undefined || this.word === 'set' ? '' : this.next()}}
     }
     return {payload: {protocol, field}}

@@ -1,4 +1,4 @@
-import {NftRuleReader} from './nft-rule.js'
+import {LEFT_OUT, NftRuleReader} from './nft-rule.js'
 import {elementOf, PRIORITY_NAMES, tableOf, type NftChain, type NftJson, type NftRuleset, type NftTable} from './nft.js'
 
 interface Line {
@@ -51,12 +51,18 @@ class TextReader {
       const line = this.lines[this.at++]!
       const head = /^table (?:(ip|ip6|inet|arp|bridge|netdev) )?(\S+) \{/.exec(line.text)
       if (head) this.table(tableOf(this.ruleset, head[1] ?? 'ip', head[2]!))
-      else if (line.text !== '' && !line.text.startsWith('#')) this.problem(line, 'not a line of nft list ruleset')
+      else if (line.text !== '' && !line.text.startsWith('#')) this.strange(line, 'not a line of nft list ruleset')
     }
   }
 
   private problem(line: Line, message: string): void {
     this.ruleset.problems.push({file: this.ruleset.file, line: line.number, message, text: line.text})
+  }
+
+  /** A line that is nothing we know, between tables or between chains: some may be missing. What stands above all of them is a prompt. */
+  private strange(line: Line, message: string): void {
+    if (this.ruleset.tables.size > 0 || LEFT_OUT.test(line.text)) this.ruleset.cut = true
+    this.problem(line, message)
   }
 
   /** Another block begins inside this one. */
@@ -78,7 +84,7 @@ class TextReader {
   private table(table: NftTable): void {
     while (this.at < this.lines.length) {
       const line = this.lines[this.at++]!
-      if (line.text === '}') return
+      if (line.text === '}') return ofIptables(table)
       const head = /^(chain|set|map|meter) (\S+) \{/.exec(line.text)
       if (head?.[1] === 'chain') this.chain(table, head[2]!, line)
       else if (head) this.set(table, head[1]!, {name: head[2]!, line})
@@ -87,7 +93,7 @@ class TextReader {
         /^(flowtable|ct (?:helper|timeout|expectation)|counter|quota|limit|secmark|synproxy) .*\{/.test(line.text)
       )
         this.skipBlock(line)
-      else if (line.text !== '' && !/^(#|comment )/.test(line.text)) this.problem(line, 'not understood inside a table')
+      else if (line.text !== '' && !/^(#|comment )/.test(line.text)) this.strange(line, 'not understood inside a table')
     }
     this.cut()
   }
@@ -120,7 +126,7 @@ class TextReader {
         table.chains.set(name, chain)
       } else if (
         line.text !== '' &&
-        !/^#/.test(line.text) &&
+        !/^#(?! xt_)/.test(line.text) &&
         !(chain.rules.length === 0 && /^comment "/.test(line.text))
       )
         this.rule(chain, line)
@@ -175,7 +181,7 @@ class TextReader {
           elements += ` ${this.lines[this.at++]!.text}`
       } else if (
         line.text !== '' &&
-        !/^(size|timeout|gc-interval|policy|comment|counter|auto-merge|flags|limit|quota|#)/.test(line.text)
+        !/^(size|timeout|gc-interval|policy|comment|counter|auto-merge|flags|#)/.test(line.text)
       ) {
         this.problem(line, 'not understood inside a set')
         broken = true
@@ -201,6 +207,27 @@ class TextReader {
     })
   }
 }
+
+const IPTABLES_TABLES = new Set(['raw', 'mangle', 'nat', 'filter', 'security'])
+const IPTABLES_HOOKS = new Set(['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'])
+
+/**
+ * In a table of iptables-nft, nft prints rules as libxtables translates them, and of `--ctstate` with DNAT or SNAT in it only
+ * those two words are left, without a negation (libxt_conntrack.c, state_xlate_print).
+ */
+function ofIptables(table: NftTable): void {
+  if (!IPTABLES_TABLES.has(table.name)) return
+  const chains = [...table.chains.values()]
+  if (!chains.some(({name, hook}) => hook !== undefined && IPTABLES_HOOKS.has(name))) return
+  for (const {rules} of chains)
+    for (const [at, rule] of rules.entries()) {
+      if (rule.problem || !/\bct status (dnat|snat)/.test(rule.text)) continue
+      const statements = rule.statements.filter((statement) => !JSON.stringify(statement).includes('"status"'))
+      rules[at] = {...rule, statements, problem: LOSSY}
+    }
+}
+
+const LOSSY = 'nft prints an iptables rule with --ctstate DNAT or SNAT as if it asked for nothing else'
 
 const words = (text: string): string[] =>
   text

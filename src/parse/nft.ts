@@ -153,6 +153,11 @@ function addObject(ruleset: NftRuleset, object: unknown): void {
   else if (kind === 'rule') addRule(ruleset, body)
 }
 
+/** Statements that every member of a set runs, and that may say no (nft_set_elem_update_expr). */
+export const limits = (statements: NftJson | undefined): boolean =>
+  Array.isArray(statements) &&
+  statements.some((one) => isObject(one) && ['limit', 'quota', 'ct count'].some((name) => name in one))
+
 const flagsOf = (value: NftJson | undefined): string[] =>
   Array.isArray(value) ? value.map(String) : value === undefined || value === null ? [] : [String(value)]
 
@@ -188,6 +193,7 @@ function addSet(ruleset: NftRuleset, body: NftObject): void {
     name,
     types,
     ...(body['map'] === undefined ? {} : {map: String(body['map'])}),
+    ...(limits(body['stmt']) ? {broken: true} : {}),
     flags: flagsOf(body['flags']),
     elements,
     line: 0,

@@ -14,7 +14,7 @@ import {
   type Route,
 } from '../parse/iproute.js'
 import {parseIptablesList} from '../parse/iptables-list.js'
-import {parseIptablesSave, type IptablesDump} from '../parse/iptables.js'
+import {LEGACY_PRESENT, parseIptablesSave, type IptablesDump} from '../parse/iptables.js'
 import {parseIpvsList, parseIpvsSave, parseProcIpvs, type IpvsDump} from '../parse/ipvs.js'
 import {parseNftJson, type NftRuleset} from '../parse/nft.js'
 import {locateNftRules, parseNftText} from '../parse/nft-text.js'
@@ -161,6 +161,7 @@ export class NodeState {
 
   private backendOfMain(dump: IptablesDump): 'legacy' | 'nft' {
     if (dump.backend) return dump.backend
+    if (LEGACY_PRESENT.test(this.files.get(`${dump.file.split('/').at(-1)!}.stderr`) ?? '')) return 'nft'
     return /nf_tables/.test(this.files.get('backend.txt') ?? '') ? 'nft' : 'legacy'
   }
 

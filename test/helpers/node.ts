@@ -84,12 +84,20 @@ export function oneNode(dump: NodeDump): Map<string, string> {
   return files
 }
 
+interface Asked {
+  readonly from?: object
+  readonly to: string
+  readonly proto?: string
+  readonly enter?: string
+  readonly sport?: number
+}
+
 /** What happens to one packet on that node. */
-export function fate(
-  dump: NodeDump,
-  packet: {from?: object; to: string; proto?: string; enter?: string; sport?: number},
-): SimulateAnswer {
-  const answer: SimulateLine = simulate(buildWorld(snapshotFromFiles(oneNode(dump))), {
+export const fate = (dump: NodeDump, packet: Asked): SimulateAnswer => askNode(oneNode(dump), packet)
+
+/** The same for files that were made from oneNode()'s. */
+export function askNode(files: ReadonlyMap<string, string>, packet: Asked): SimulateAnswer {
+  const answer: SimulateLine = simulate(buildWorld(snapshotFromFiles(files)), {
     id: 'x',
     from: {external: '198.51.100.7'},
     enter: 'n1',

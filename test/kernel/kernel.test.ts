@@ -102,7 +102,9 @@ describe('the kernel as oracle', function () {
       const {fate, address, source} = round.seen.get('0')!
       const answer = round.answers.get('0')!
       expect({fate, address, source}, 'the kernel itself').to.deep.equal(fixed.kernel)
-      expect(judge(answer, round.seen.get('0')!), `${fixed.why}\n${brief(answer)}`).to.equal(fixed.open ? 'unknown' : 'agree')
+      expect(judge(answer, round.seen.get('0')!), `${fixed.why}\n${brief(answer)}`).to.equal(
+        fixed.open ? 'unknown' : 'agree',
+      )
     })
   }
 

@@ -1,0 +1,223 @@
+import {expect} from 'chai'
+import {askNode, oneNode, type NodeDump} from '../../helpers/node.js'
+
+/** A pod asks 10.96.0.10:80; healthy rules lead it to 10.1.1.3:8080. */
+const NAT = `*nat
+:PREROUTING ACCEPT [0:0]
+:INPUT ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+:KUBE-SERVICES - [0:0]
+-A PREROUTING -j KUBE-SERVICES
+-A KUBE-SERVICES -d 10.96.0.10/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.1.1.3:8080
+COMMIT
+`
+const FILTER = `*filter
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+-A INPUT -i lo -j ACCEPT
+-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A OUTPUT -o lo -j ACCEPT
+COMMIT
+`
+const GOOD = NAT + FILTER
+const before = (mark: string, line: string): string => GOOD.replace(mark, `${line}\n${mark}`)
+const NFT_NAT = `table ip kube-proxy {
+	chain nat-prerouting {
+		type nat hook prerouting priority dstnat; policy accept;
+		ip daddr 10.96.0.10 tcp dport 80 dnat to 10.1.1.3:8080
+	}
+}
+`
+const nftForward = (rule: string): string => `${NFT_NAT}table inet fw {
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		${rule}
+	}
+}
+`
+const iptablesNft = (rule: string): string => `${NFT_NAT}table ip filter {
+	chain FORWARD {
+		type filter hook forward priority filter; policy accept;
+		${rule}
+	}
+}
+`
+
+const fate = (dump: NodeDump): string => {
+  const {outcomes} = askNode(oneNode(dump), {from: {pod: 'default/a'}, to: '10.96.0.10:80'})
+  return Object.entries(outcomes)
+    .map(([outcome, share]) => `${outcome} ${share}`)
+    .join(', ')
+}
+const iptables = (text: string): string => fate({iptables: text})
+const nft = (text: string): string => fate({nft: text})
+/** What the walk says of text and of the other form of the same rules. */
+const UNKNOWN = /^unknown 1$/
+const DROPPED = 'dropped 1'
+const DELIVERED = 'delivered 1'
+
+describe('dumps as people post them', () => {
+  it('healthy ones deliver', () => {
+    expect(iptables(GOOD)).to.equal(DELIVERED)
+    expect(nft(nftForward('counter'))).to.equal(DELIVERED)
+  })
+
+  describe('a line of iptables-save that is damaged may have been a rule', () => {
+    for (const line of [
+      '> -A FORWARD -j DROP',
+      '–A FORWARD -j DROP',
+      '12: -A FORWARD -j DROP',
+      '+-A FORWARD -j DROP',
+      'sudo iptables -A FORWARD -j DROP',
+      'Nov 14 10:00:00 n1 kube-proxy[1]: -A FORWARD -j DROP',
+      '-t filter -A FORWARD -j DROP',
+      '<snip>',
+      '[...]',
+      '...',
+      '(snipped)',
+    ]) {
+      it(`${line}, first in its table`, () => expect(iptables(before('-A INPUT', line))).to.match(UNKNOWN))
+      it(`${line}, between the chains`, () => expect(iptables(before('-A FORWARD', line))).to.match(UNKNOWN))
+    }
+    it('one that names no chain is of the chain above it or of the next', () => {
+      expect(iptables(before('-A INPUT', 'xyzzy'))).to.equal(DELIVERED)
+      expect(iptables(before('-A FORWARD', 'xyzzy'))).to.match(UNKNOWN)
+      expect(iptables(before('-A OUTPUT', 'xyzzy'))).to.match(UNKNOWN)
+    })
+    it('in the chain that it names, not in the one above it', () =>
+      expect(iptables(before('-A FORWARD', '> -A OUTPUT -j DROP'))).to.equal(DELIVERED))
+    it('behind the last rule it may be of a chain that has none', () =>
+      expect(iptables(GOOD.replace(/-A FORWARD.*\n/, '').replace(/COMMIT\n$/, 'xyzzy\nCOMMIT\n'))).to.match(UNKNOWN))
+    it('also in a whole dump that was quoted', () => expect(iptables(GOOD.replaceAll(/^/gm, '> '))).to.match(UNKNOWN))
+  })
+
+  describe('blanks that web pages and tools make', () => {
+    for (const [name, blank] of Object.entries({tabs: '\t', 'no-break spaces': '\u00a0', 'narrow ones': '\u202f'}))
+      it(name, () => {
+        expect(iptables(before('-A FORWARD', '-A FORWARD -j DROP').replaceAll(' ', blank))).to.equal(DROPPED)
+        expect(iptables(before('-A FORWARD', `-A${blank}FORWARD -j DROP`))).to.equal(DROPPED)
+        expect(iptables(GOOD.replaceAll(' ', blank))).to.equal(DELIVERED)
+      })
+    it('counters without one', () =>
+      expect(iptables(before('-A FORWARD', '[0:0]-A FORWARD -j DROP'))).to.equal(DROPPED))
+  })
+
+  describe('rules that the tool names and does not show', () => {
+    const note = "# Table `filter' is incompatible, use 'nft' tool.\n"
+    const legacy = '# Warning: iptables-legacy tables present, use iptables-legacy-save to see them\n'
+    const unread = {'rc.txt': 'iptables-save.txt rc=0\nip-addr.json rc=0\nip-route.json rc=0\nsysctl.txt rc=0\n'}
+    const withoutNft = (text: string): string => {
+      const files = oneNode({iptables: text})
+      files.delete('nodes/n1/nft.txt')
+      files.set('nodes/n1/rc.txt', unread['rc.txt'])
+      const {outcomes} = askNode(files, {from: {pod: 'default/a'}, to: '10.96.0.10:80'})
+      return Object.keys(outcomes).join(' ')
+    }
+    it('native nftables rules that nobody read', () => expect(withoutNft(note + NAT)).to.equal('unknown'))
+    it('native nftables rules that were read', () =>
+      expect(fate({iptables: note + NAT, nft: nftForward('drop')})).to.equal(DROPPED))
+    it('tables of the legacy backend that nobody read, as the dump or its stderr says', () => {
+      expect(iptables(legacy + GOOD)).to.match(UNKNOWN)
+      expect(fate({iptables: GOOD, files: {'iptables-save.txt.stderr': legacy}})).to.match(UNKNOWN)
+    })
+    it('tables of the legacy backend that were read', () => {
+      const read = {
+        'iptables-legacy-save.txt': '*filter\n:FORWARD DROP [0:0]\nCOMMIT\n',
+        'iptables-nft-save.txt': legacy + GOOD,
+      }
+      expect(fate({files: read})).to.equal(DROPPED)
+    })
+  })
+
+  describe('nft list ruleset', () => {
+    it('`# xt_…` is an expression that could not be printed, not a comment', () => {
+      expect(nft(iptablesNft('# xt_conntrack counter packets 9 bytes 540 drop'))).to.match(UNKNOWN)
+      expect(nft(iptablesNft('ip protocol tcp # xt_comment counter packets 9 bytes 540 drop'))).to.equal(DROPPED)
+      expect(nft(iptablesNft('# a comment of somebody'))).to.equal(DELIVERED)
+    })
+    it('options of a header that are there or missing', () => {
+      for (const rule of [
+        'tcp option maxseg exists drop',
+        'tcp option 30 missing drop',
+        'ip option rr exists drop',
+        'exthdr hbh exists drop',
+      ])
+        expect(nft(nftForward(rule)), rule).to.match(UNKNOWN)
+    })
+    it('a condition without a right side is none', () => expect(nft(nftForward('ip daddr drop'))).to.match(UNKNOWN))
+    it('elements that were left out', () => {
+      const map = (elements: string): string => `table ip kube-proxy {
+	map service-ips {
+		type ipv4_addr . inet_proto . inet_service : verdict
+		elements = { ${elements} }
+	}
+	chain services {
+		ip daddr . meta l4proto . th dport vmap @service-ips
+	}
+	chain nat-prerouting {
+		type nat hook prerouting priority dstnat; policy accept;
+		jump services
+	}
+	chain web {
+		meta l4proto tcp dnat to 10.1.1.3:8080
+	}
+}
+`
+      expect(nft(map('10.96.0.10 . tcp . 80 : goto web'))).to.equal(DELIVERED)
+      for (const elements of [
+        '...',
+        '10.96.0.1 . tcp . 443 : goto web, ...',
+        '10.96.0.1 . tcp . 443 : goto web, …, 10.96.0.2 . tcp . 1 : goto web',
+      ])
+        expect(nft(map(elements)), elements).to.match(UNKNOWN)
+    })
+    it('chains and tables that were left out', () => {
+      const whole = nftForward('counter')
+      expect(nft(whole.replace('table inet', '...\ntable inet'))).to.match(UNKNOWN)
+      expect(nft(whole.replace('\tchain forward', '\t...\n\tchain forward'))).to.match(UNKNOWN)
+      expect(nft(`root@n1:/ nft list ruleset\n${whole}`)).to.equal(DELIVERED)
+    })
+    it('what libxtables makes of --ctstate with DNAT or SNAT in it', () => {
+      for (const rule of [
+        'ct status dnat counter packets 0 bytes 0 drop',
+        'ct status snat counter packets 0 bytes 0 drop',
+      ])
+        expect(nft(iptablesNft(rule)), rule).to.match(UNKNOWN)
+      expect(nft(nftForward('ct status dnat drop'))).to.equal(DROPPED)
+      expect(nft(nftForward('ct status snat drop'))).to.equal(DELIVERED)
+    })
+    it('iptables’ statistic', () => {
+      expect(nft(iptablesNft('meta random & 2147483647 < 1073741824 counter packets 0 bytes 0 drop'))).to.equal(
+        // the answer is asked as well
+        'dropped 0.75, delivered 0.25',
+      )
+      expect(nft(iptablesNft('meta random & 2147483647 >= 2147483648 drop'))).to.equal(DELIVERED)
+    })
+    it('flags with a mask, and none of them', () => {
+      // the answer is a SYN,ACK
+      expect(nft(nftForward('tcp flags != syn / fin,syn,rst,ack drop'))).to.equal(DROPPED)
+      expect(nft(nftForward('tcp flags syn / fin,syn,rst,ack drop'))).to.equal(DROPPED)
+      expect(nft(nftForward('tcp flags == ack / fin,syn,rst,ack drop'))).to.equal(DELIVERED)
+      expect(nft(nftForward('ct state ! established,related drop'))).to.equal(DROPPED)
+      expect(nft(nftForward('ct state ! new,established drop'))).to.equal(DELIVERED)
+    })
+    it('a limit in a set says no to some', () => {
+      const set = (more: string): string => `table inet fw {
+	set seen {
+		type ipv4_addr
+		size 128
+		flags dynamic,timeout
+	}
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		add @seen { ip saddr timeout 10s ${more}} drop
+	}
+}
+`
+      expect(nft(NFT_NAT + set(''))).to.equal(DROPPED)
+      expect(nft(NFT_NAT + set('limit rate over 10/second '))).to.match(UNKNOWN)
+    })
+  })
+})
