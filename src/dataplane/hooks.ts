@@ -284,12 +284,14 @@ function translate(walker: Walker, hook: Hook): End | undefined {
   const {connection} = packet
   if (!connection) return undefined
   const destination = hook === 'PREROUTING' || hook === 'OUTPUT'
+  const done = destination ? connection.dstDone : connection.srcDone
   if (packet.replyDirection) {
+    const end = done || packet.state !== 'RELATED' || packet.about ? undefined : settle(walker, hook, destination)
+    if (end) return end
     if (destination && connection.snat) restore(walker, 'dst', connection)
     if (!destination && connection.dnat) restore(walker, 'src', connection)
     return undefined
   }
-  const done = destination ? connection.dstDone : connection.srcDone
   if (done) {
     applyKnown(packet, connection, destination)
     return undefined
@@ -297,6 +299,22 @@ function translate(walker: Walker, hook: Hook): End | undefined {
   const end = runNatChains(walker, hook)
   if (destination) connection.dstDone = true
   else connection.srcDone = true
+  return end
+}
+
+/**
+ * The reset for a packet whose connection has no NAT of this kind yet runs the chains for it. What they translate is the
+ * other direction, and the connection ends with its first packet; what they drop is dropped.
+ */
+function settle(walker: Walker, hook: Hook, destination: boolean): End | undefined {
+  const before = save(walker)
+  const end = runNatChains(walker, hook)
+  const {mark} = walker.packet
+  const hops = [...walker.hops]
+  load(walker, before)
+  walker.packet.mark = mark
+  walker.hops.splice(0, walker.hops.length, ...hops)
+  walker.packet.connection![destination ? 'dstDone' : 'srcDone'] = true
   return end
 }
 
