@@ -18,7 +18,7 @@ import type {NodeTarget, Transport} from './transport.js'
 export function autoTransport(options: SshOptions): Transport {
   const ask = sshAsker(options)
   const own = sshTransport(options, ask)
-  const system = opensshTransport(options)
+  const system = opensshTransport(options, ask)
   const reasonOf = onceEach((host) => needsOpenssh(host, ask))
   const choose = async ({host}: NodeTarget): Promise<Transport> => ((await reasonOf(host)) === undefined ? own : system)
   return {

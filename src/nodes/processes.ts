@@ -2,36 +2,35 @@ import {spawn, type ChildProcessWithoutNullStreams} from 'node:child_process'
 import {connect} from 'node:net'
 import {Duplex} from 'node:stream'
 import {Output} from './output.js'
-import {NodeUnreachable, type Transport, type Tunnel, type Way} from './transport.js'
-import {sshSettings, type SshOptions} from './ssh-settings.js'
+import {NodeUnreachable, type Transport, type Tunnel} from './transport.js'
+import {sharedConnection} from './shared-connections.js'
+import {sshAsker, type SshAsker, type SshOptions} from './ssh-settings.js'
 
 /** The system's own ssh, for certificates, FIDO keys, ProxyCommand and Kerberos. Host keys are checked as it is configured; never less. */
-export function opensshTransport(options: SshOptions): Transport {
+export function opensshTransport(options: SshOptions, ask: SshAsker = sshAsker(options)): Transport {
+  /** Sessions share a connection by the user's own settings, else by ours. */
+  const argumentsFor = async (host: string): Promise<string[]> =>
+    (await ask.host(host)).shares ? sshArguments(options) : [...sshArguments(options), ...sharedConnection()]
   return {
     name: 'openssh',
-    way: ({host}) => openssh(host, options),
-    run: ({host}, script, signal) => {
-      const args = [...sshArguments(options), '--', host, '/bin/sh -s']
+    way: async ({host}) => ({
+      name: 'openssh',
+      user: (await ask.host(host)).user,
+      why: "the system's own ssh, as --via says",
+    }),
+    run: async ({host}, script, signal) => {
+      const args = [...(await argumentsFor(host)), '--', host, '/bin/sh -s']
       return feed('ssh', args, {script, signal, explain: (said) => classify(host, said)})
     },
-    tunnel: ({host}, to, signal) => {
-      const child = spawn('ssh', [...sshArguments(options), '-W', `${bracketed(to.host)}:${to.port}`, '--', host], {
-        stdio: ['pipe', 'pipe', 'pipe'],
-        signal,
-        killSignal: 'SIGKILL',
-      })
+    tunnel: async ({host}, to, signal) => {
+      const args = [...(await argumentsFor(host)), '-W', `${bracketed(to.host)}:${to.port}`, '--', host]
+      const child = spawn('ssh', args, {stdio: ['pipe', 'pipe', 'pipe'], signal, killSignal: 'SIGKILL'})
       const stream = Duplex.from({readable: child.stdout, writable: child.stdin})
       child.on('error', (error) => stream.destroy(error))
       return opened(child, stream)
     },
   }
 }
-
-const openssh = async (host: string, options: SshOptions): Promise<Way> => ({
-  name: 'openssh',
-  user: (await sshSettings(host, options)).user,
-  why: "the system's own ssh, as --via says",
-})
 
 /** Milliseconds for a connection to open. */
 const OPENING = 5000

@@ -37,6 +37,8 @@ export interface SshSettings {
   readonly proxyCommand: boolean
   readonly certificates: readonly string[]
   readonly kerberos: boolean
+  /** The user has a place for connections that are shared (ControlPath). */
+  readonly shares: boolean
 }
 
 /** Asks `ssh -G` for the effective settings (Host, Match, Include, tokens); without an ssh binary the defaults. */
@@ -77,6 +79,7 @@ export async function sshSettings(host: string, options: SshOptions): Promise<Ss
       ),
     ],
     kerberos: value('gssapiauthentication') === 'yes',
+    shares: (value('controlpath') ?? 'none') !== 'none',
   }
 }
 
