@@ -1,9 +1,16 @@
 import {Args, Command} from '@oclif/core'
-import {CODES, findCode} from '../checks/codes.js'
+import {CODES, findCode, type CodeName} from '../checks/codes.js'
+import {LOOKS} from '../checks/looks.js'
 import {SvcTraceError} from '../model/errors.js'
 
+/** A line for each mode, or one for all. */
+function looks(name: CodeName): string {
+  const modes = Object.entries(LOOKS[name])
+  return modes.map(([mode, text]) => (mode === 'any' ? `  ${text}` : `  ${mode.padEnd(9)} ${text}`)).join('\n')
+}
+
 export default class Explain extends Command {
-  static override summary = 'What a finding means, how it is found, how to fix it.'
+  static override summary = 'What a finding means, how it is found, how it looks in each mode, how to fix it.'
   static override description = 'Without a code: all codes. Exit codes: 0, 2 for an unknown code, 70 a bug.'
   static override usage = 'explain [CODE]'
   static override examples = ['<%= config.bin %> explain SVT131', '<%= config.bin %> explain node-port-not-programmed']
@@ -21,7 +28,7 @@ export default class Explain extends Command {
       throw new SvcTraceError('NotFound', `there is no finding "${args.code}"`, 'kubectl svc-trace explain lists all')
     const {name, info} = found
     this.log(
-      `${info.code} ${name} (${info.severity})\n${info.title}\n\nWhat it means\n  ${info.meaning}\n\nHow it is found\n  ${info.found}\n\nWhat to do\n  ${info.fix}`,
+      `${info.code} ${name} (${info.severity})\n${info.title}\n\nWhat it means\n  ${info.meaning}\n\nHow it is found\n  ${info.found}\n\nHow it looks\n${looks(name)}\n\nWhat to do\n  ${info.fix}`,
     )
   }
 }

@@ -106,6 +106,14 @@ describe('exit codes and errors', () => {
     }
   })
 
+  it('explains a finding for each mode of kube-proxy, or for all at once', () => {
+    const {out} = cli(['explain', 'SVT131'])
+    expect(out).to.match(
+      /How it looks\n {2}iptables {2}KUBE-NODEPORTS .*\n {2}ipvs {6}.*KUBE-NODE-PORT-TCP.*\n {2}nftables {2}.*service-nodeports/,
+    )
+    expect(cli(['explain', 'stale-conntrack']).out).to.match(/How it looks\n {2}conntrack -L .*\n\nWhat to do/)
+  })
+
   it('a reader that closes early is no failure', () => {
     const {status, stderr} = spawnSync(
       'sh',
