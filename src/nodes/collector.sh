@@ -65,11 +65,11 @@ borrowed() {
   case "$TOOLS" in *" $1 "*) return 0 ;; *) return 1 ;; esac
 }
 
-# section FILE COMMAND...: runs a command as root if we can, and frames what it says.
+# section FILE COMMAND...: runs a command as root if we can, and frames what it says. When nobody listens any more, that is the end.
 section() {
   from=""
   if borrowed "$2"; then from="chroot /proc/$KUBE_PROXY/root"; fi
-  frame "$@" | $SQUEEZE
+  frame "$@" | $SQUEEZE 2>/dev/null || exit 1
 }
 
 # The empty line behind a command's output ends a last line that has no end of its own; the reader takes it away again.
