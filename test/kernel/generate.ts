@@ -234,8 +234,18 @@ export function ruleset(dice: Dice): Part[] {
   if (kind !== 'nft')
     parts.push({tool: 'ipset', text}, {tool: kind === 'mixed' ? 'iptables-legacy' : kind, text: iptables(dice, sets)})
   if (kind === 'nft' || kind === 'mixed') parts.push({tool: 'nft', text: nativeTable(dice)})
+  if (dice.chance(0.4)) parts.push({tool: 'nft', text: markGate(dice)})
   if (dice.chance(0.3)) parts.push({tool: 'sh', text: dice.say(dice.line(EXTRAS), {})})
   return parts
+}
+
+/** Behind all other rules: whatever left them with this bit in its mark is dropped, so that its fate tells its mark. */
+function markGate(dice: Dice): string {
+  const mark = dice.pick(['meta mark', 'meta mark', 'ct mark'] as const)
+  const bit = dice.pick(['0x1', '0x2', '0x4000'] as const)
+  const chain = (hook: string): string =>
+    `  chain ${hook} {\n    type filter hook ${hook} priority 350; policy accept;\n    ${mark} and ${bit} == ${bit} drop\n  }`
+  return `table inet gate {\n${['input', 'postrouting'].map(chain).join('\n')}\n}`
 }
 
 let ports = 0

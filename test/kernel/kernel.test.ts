@@ -13,7 +13,7 @@ const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000)
 const CASES = Number(process.env['CASES'] ?? 60)
 const MINUTES = Number(process.env['MINUTES'] ?? 0)
 const PACKETS = Number(process.env['PACKETS'] ?? 40)
-const UNKNOWN_LIMIT = 0.05
+const UNKNOWN_LIMIT = 0.08
 /** A router sends no more ICMP errors about routes than one a second to each host (ip_error), whatever its sysctls. */
 const ICMP_PAUSE = 1200
 /** Rules may copy packets to themselves without an end (TEE of a copy that is routed back): the flood drowns all others. */
