@@ -229,7 +229,7 @@ export const TARGETS: Readonly<Record<string, Build>> = table({
   CHECKSUM: passes,
   CLASSIFY: passes,
   SET: writeSet,
-  TEE: passes,
+  TEE: () => (walker, where) => walker.copied(where) ?? 'continue',
   SECMARK: passes,
   CONNSECMARK: passes,
   IDLETIMER: passes,

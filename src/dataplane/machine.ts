@@ -343,6 +343,37 @@ export class Machine {
     })
   }
 
+  private refusing = new Map<Family, boolean>()
+
+  /** Whether any rule of this family refuses packets, wherever it stands. */
+  refuses(family: Family): boolean {
+    let known = this.refusing.get(family)
+    if (known === undefined) this.refusing.set(family, (known = this.findRefusal(family)))
+    return known
+  }
+
+  private findRefusal(family: Family): boolean {
+    const other = family === 4 ? 'ip6' : 'ip'
+    return (
+      this.state
+        .iptables(family)
+        .some(({tables}) =>
+          [...tables.values()].some(({chains}) =>
+            [...chains.values()].some(({texts, rules}) =>
+              texts.length > 0
+                ? texts.some(({text}) => text.includes(' REJECT'))
+                : rules.some(({target}) => target?.name === 'REJECT'),
+            ),
+          ),
+        ) ||
+      [...(this.state.nft?.tables.values() ?? [])].some(
+        (table) =>
+          table.family !== other &&
+          [...table.chains.values()].some(({rules}) => rules.some(({text}) => text.includes('reject'))),
+      )
+    )
+  }
+
   /** iptables-nft's own tables are in both dumps; iptables-save shows them better. */
   private isIptablesTable(family: Family, tableFamily: string, name: string): boolean {
     return (

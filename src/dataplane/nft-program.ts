@@ -67,7 +67,7 @@ export const STATEMENTS: Readonly<Record<string, Runner>> = table({
   'ct expectation': goOn,
   last: goOn,
   flow: goOn,
-  dup: goOn,
+  dup: (walker, _body, {where}) => walker.copied(where) ?? 'continue',
   xt: (walker, body, context) => xtStatement(walker, body as NftObject, context),
 })
 

@@ -82,6 +82,19 @@ export class Walker {
     return answer
   }
 
+  /**
+   * A copy of the packet leaves by OUTPUT (nf_dup_ipv4). It changes nothing about the packet itself, but a rule that rejects the
+   * copy tells the client so. Undefined: no rule could.
+   */
+  copied(where: string): End | undefined {
+    return this.machine.refuses(this.packet.family)
+      ? {
+          outcome: 'unknown',
+          reason: `${where} on ${this.machine.name} sends a copy of it; a rule that rejects the copy is heard by the client, and copies are not walked`,
+        }
+      : undefined
+  }
+
   /** Does a condition that is not modelled hold? Asked once for each rule and packet. */
   unknownMatch(where: string, what: string): boolean {
     return !this.assume(`${where}:${what}:${this.packetKey()}`, [
