@@ -66,6 +66,7 @@ export class NameServer {
         '  chroot: ""',
         '  server-count: 1',
         `  zonesdir: "${this.folder}"`,
+        `  xfrdir: "${this.folder}"`,
         `  pidfile: "${file('pid')}"`,
         `  logfile: "${file('log')}"`,
         '  database: ""',

@@ -25,11 +25,15 @@ async function freePort(): Promise<number> {
 
 /** A real sshd on every loopback address, with one key that it takes. */
 export class Sshd {
-  private constructor(
-    readonly folder: string,
-    readonly port: number,
-    private readonly server: ChildProcess,
-  ) {}
+  readonly folder: string
+  readonly port: number
+  private readonly server: ChildProcess
+
+  private constructor(folder: string, port: number, server: ChildProcess) {
+    this.folder = folder
+    this.port = port
+    this.server = server
+  }
 
   static async start(settings = ''): Promise<Sshd> {
     const folder = mkdtempSync(join(tmpdir(), 'svct-sshd-'))

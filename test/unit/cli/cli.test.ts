@@ -1,8 +1,8 @@
 import {expect} from 'chai'
 import {spawnSync} from 'node:child_process'
-import {mkdtempSync, readFileSync, writeFileSync} from 'node:fs'
-import {tmpdir} from 'node:os'
+import {readFileSync, writeFileSync} from 'node:fs'
 import {join} from 'node:path'
+import {scratch} from '../../helpers/scratch.js'
 import {resolveArgv} from '../../../src/cli/resolve-argv.js'
 import {snapshotFiles} from '../../helpers/corpus.js'
 import {saveSnapshot} from '../../../src/snapshot/save.js'
@@ -85,7 +85,7 @@ describe('exit codes and errors', () => {
   }
 
   it('a broken archive is one line and 2', () => {
-    const file = join(mkdtempSync(join(tmpdir(), 'svc-trace-')), 'x.tar.gz')
+    const file = join(scratch(), 'x.tar.gz')
     writeFileSync(file, 'not an archive')
     const {code, err} = cli(['web', '--snapshot', file])
     expect(code).to.equal(2)
@@ -127,7 +127,7 @@ describe('exit codes and errors', () => {
 
 describe('outputs', () => {
   it('json, yaml, junit, sarif, github, markdown, prometheus at once', () => {
-    const dir = mkdtempSync(join(tmpdir(), 'svc-trace-'))
+    const dir = scratch()
     const formats = [
       'json',
       'yaml',
@@ -196,7 +196,7 @@ describe('outputs', () => {
         .replace('*filter\n', '*filter\n:FORWARD DROP [0:0]\n')
         .replace('COMMIT', `-A FORWARD -m comment --comment "${evil}" -j DROP\nCOMMIT`),
     )
-    const file = join(mkdtempSync(join(tmpdir(), 'svc-trace-')), 'evil.tar.gz')
+    const file = join(scratch(), 'evil.tar.gz')
     await saveSnapshot(files, file)
     for (const format of ['text', 'wide', 'table', 'markdown', 'github'])
       expect(cli(['check', '-A', '--snapshot', file, '-o', format]).out, format).to.not.match(/[\u001b\u0007\u202E]/)
@@ -206,7 +206,7 @@ describe('outputs', () => {
 
 describe('the article', () => {
   it('gives the article’s own path, under stated assumptions, and exit code 3', async () => {
-    const file = join(mkdtempSync(join(tmpdir(), 'svc-trace-')), 'article.tar.gz')
+    const file = join(scratch(), 'article.tar.gz')
     await saveSnapshot(await snapshotFiles('article-nodeport-ipvs'), file)
     const {code, out} = cli(['dempapp', '--snapshot', file, '--to', 'nodePort', '--from', 'external'])
     expect(code).to.equal(3)
@@ -230,7 +230,7 @@ describe('the article', () => {
     ] as const) {
       const name = `nodes/hybirdnet-node1/${path}`
       const changed = new Map(files).set(name, edit(files.get(name)!))
-      const file = join(mkdtempSync(join(tmpdir(), 'svc-trace-')), 'article.tar.gz')
+      const file = join(scratch(), 'article.tar.gz')
       await saveSnapshot(changed, file)
       const {out} = cli(['dempapp', '--snapshot', file])
       expect(out, path).to.contain('SVT131 node-port-not-programmed')

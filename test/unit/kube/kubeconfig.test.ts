@@ -1,12 +1,12 @@
 import {expect} from 'chai'
-import {chmodSync, mkdtempSync, writeFileSync} from 'node:fs'
-import {tmpdir} from 'node:os'
+import {chmodSync, writeFileSync} from 'node:fs'
 import {delimiter, join} from 'node:path'
+import {scratch} from '../../helpers/scratch.js'
 import {execCredential} from '../../../src/kube/exec-credential.js'
 import {readConnection} from '../../../src/kube/kubeconfig.js'
 import {trimObject} from '../../../src/kube/trim.js'
 
-const dir = mkdtempSync(join(tmpdir(), 'svc-trace-kube-'))
+const dir = scratch('svc-trace-kube-')
 const write = (name: string, config: object): string => {
   const path = join(dir, name)
   writeFileSync(path, JSON.stringify(config))
