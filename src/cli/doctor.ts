@@ -175,5 +175,11 @@ function versions(files: ReadonlyMap<string, string>): string {
     (one) => one.exec(text)?.[0] ?? [],
   )
   const kernel = /^\d+\.\d+\S*$/m.exec(text)?.[0]
-  return [...found, ...(kernel === undefined ? [] : [`kernel ${kernel}`])].join(', ') || 'no tool told its version'
+  const lent = [...text.matchAll(/^(\S+) of kube-proxy \(process \d+\)$/gm)].map(([, tool]) => tool!)
+  const said = [
+    ...found,
+    ...(kernel === undefined ? [] : [`kernel ${kernel}`]),
+    ...(lent.length === 0 ? [] : [`${lent.join(' and ')} of kube-proxy’s own`]),
+  ]
+  return said.join(', ') || 'no tool told its version'
 }

@@ -32,6 +32,11 @@ describe('what the doctor says of a node', () => {
     'ipvsadm-Sn.txt.stderr': 'ipvsadm: not found',
   }
 
+  it('says which tools the node lacked and kube-proxy had', () => {
+    const [, second] = steps({...good, 'backend.txt': `${BACKEND}ipset of kube-proxy (process 7)\n`})
+    expect(second).to.include('kernel 6.1.0-40-amd64, ipset of kube-proxy’s own;')
+  })
+
   it('is how it was reached, as whom, what is there, and where kube-proxy has its rules', () => {
     expect(steps(good)).to.deep.equal([
       'ok node n1 at 10.0.0.1, by ssh as oncall, by bastion, host key known: login oncall, root by sudo -n',
