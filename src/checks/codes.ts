@@ -270,7 +270,7 @@ export const CODES = {
     severity: 'warning',
     title: 'two NAT chains compete for the same packets',
     meaning:
-      'Two chains of the same hook and priority would both translate the packet; the one registered last runs first, and no dump shows which that is.',
+      'Two chains of the same hook and priority would both translate the packet; the one registered last runs first, and this dump does not tell which that is.',
     found: 'Both chains act on the walk.',
     fix: 'remove the rules of the one that does not belong there (leftovers of another proxy mode, a foreign DNAT rule)',
   },

@@ -13,7 +13,7 @@ import {
 } from '../intent/promise.js'
 import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
 import type {ClusterState, Service, ServicePort} from '../model/kube.js'
-import type {ClientFates, Fate, Origin} from '../model/trace.js'
+import type {ClientFates, Fate, Origin, WalkResult} from '../model/trace.js'
 import type {LocalAddress} from '../parse/iproute.js'
 import {
   anyOf,
@@ -204,6 +204,16 @@ interface PortTask {
   readonly outside: Readonly<Record<Family, readonly Range[]>>
 }
 
+/** Who asks, as which kind of origin. */
+interface Asker {
+  readonly origin: OriginClass
+  readonly from: Origin
+  readonly client?: readonly Range[]
+}
+
+/** Differences that have their cause before a packet reaches the node that it is sent to. */
+const BEFORE_THE_NODE: ReadonlySet<Difference> = new Set(['fails', 'wrong-endpoint'])
+
 /** All comparisons of one Service port on one node. */
 class PortComparison {
   private readonly input: CompareInput
@@ -222,9 +232,26 @@ class PortComparison {
     const own = nodePortFrontends(this.input.cluster, service, {port, proxy})
     for (const frontend of [...fixed, ...own])
       for (const origin of this.origins(frontend)) this.compare(frontend, origin)
+    this.compareNextNode()
   }
 
-  private origins(frontend: Frontend): {origin: OriginClass; from: Origin; client?: readonly Range[]}[] {
+  /** A pod that asks the node port of another node: what happens to it before it gets there. */
+  private compareNextNode(): void {
+    const {service, port, proxy} = this.task
+    const {proxies, cluster} = this.input
+    const next = proxies[(proxies.indexOf(proxy) + 1) % proxies.length]!
+    if (next === proxy || service.externalTrafficPolicy === 'Local') return
+    const frontend = nodePortFrontends(cluster, service, {port, proxy: next}).find(({kind}) => kind === 'nodePort')
+    const asker = frontend && this.podOrigins(frontend).find(({origin}) => origin.kind === 'pod')
+    if (!asker) return
+    const {promise, result} = this.walkAndPromise(frontend, asker, next)
+    for (const part of result.parts)
+      for (const found of judge(part, promise))
+        if (BEFORE_THE_NODE.has(found.kind) && !found.fate.hops.some(({node}) => node === next.node))
+          this.mismatch({...found, frontend, ...asker, part, promise})
+  }
+
+  private origins(frontend: Frontend): Asker[] {
     const {proxy, outside} = this.task
     const node = {origin: {kind: 'node'} as const, from: {kind: 'node', node: proxy.node} as const}
     if (frontend.kind === 'localhost') return [node]
@@ -253,7 +280,7 @@ class PortComparison {
   }
 
   /** One pod of the node that is no endpoint, and one that is. */
-  private podOrigins(frontend: Frontend): {origin: OriginClass; from: Origin}[] {
+  private podOrigins(frontend: Frontend): Asker[] {
     const {service, port, proxy} = this.task
     const family = familyOf(frontend.address)
     const backends = endpointsOf(this.input.cluster, service, {port, family}).filter(
@@ -279,11 +306,13 @@ class PortComparison {
     return pod !== undefined && !pod.hostNetwork
   }
 
-  private compare(
+  /** What Kubernetes promises of a frontend on node `proxy`, and what the packets meet. */
+  private walkAndPromise(
     frontend: Frontend,
-    {origin, from, client}: {origin: OriginClass; from: Origin; client?: readonly Range[]},
-  ): void {
-    const {service, port, proxy} = this.task
+    {origin, from, client}: Asker,
+    proxy: ProxyFacts,
+  ): {promise: ServicePromise; result: WalkResult} {
+    const {service, port} = this.task
     const promise = promiseFor({
       cluster: this.input.cluster,
       service,
@@ -305,11 +334,23 @@ class PortComparison {
     const enough = steps || quick.parts.every((part) => judge(part, promise).length === 0)
     const result = enough ? quick : walk(this.input.world, flow)
     ;(this.result as {walks: number}).walks++
+    return {promise, result}
+  }
+
+  private mismatch(found: Omit<Mismatch, 'service' | 'port' | 'node'>): void {
+    const {service, port, proxy} = this.task
+    this.result.mismatches.push({...found, service, port, node: proxy.node})
+  }
+
+  private compare(frontend: Frontend, asker: Asker): void {
+    const {service, port, proxy} = this.task
+    const {origin, from} = asker
+    const {promise, result} = this.walkAndPromise(frontend, asker, proxy)
     for (const {node, reason} of result.incomplete) this.result.incomplete.set(`${node} ${reason}`, node)
     if (promise.outcome === 'delivered' && promise.also.length === 0) this.expect(frontend)
     for (const part of result.parts) {
       for (const found of judge(part, promise).filter((one) => proxy.mode !== 'userspace' || !balancedByProxy(one)))
-        this.result.mismatches.push({...found, service, port, frontend, origin, from, node: proxy.node, part, promise})
+        this.mismatch({...found, frontend, origin, from, part, promise})
       const best = part.fates.find(({outcome}) => outcome === 'delivered')
       if (!best || origin.kind === 'backend') continue
       const sample = {service, port, node: proxy.node, frontend, from, fate: best}

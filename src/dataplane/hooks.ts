@@ -1,5 +1,6 @@
 import type {Protocol} from '../model/kube.js'
 import type {BaseChain, Machine} from './machine.js'
+import {inKnownOrder, registeredLater} from './registration.js'
 import {sameTuple, type Connection, type IpvsConnection, type Packet, type Tuple} from './packet.js'
 import {isEnd, type End, type Hook, type Walker} from './walker.js'
 
@@ -114,11 +115,13 @@ function groupsOf(chains: readonly BaseChain[]): BaseChain[][] {
 }
 
 /**
- * Filter chains of the same priority run in the order of their registration, which no dump shows. That matters when
+ * Filter chains of the same priority run youngest first (registration.ts). Where no dump shows their age, that matters when
  * two of them would end the packet in different ways, or when one writes what another may ask for.
  */
-function runFilters(walker: Walker, hook: Hook, group: readonly BaseChain[]): End | undefined {
-  if (group.length === 1) return endOf(group[0]!, walker)
+function runFilters(walker: Walker, hook: Hook, chains: readonly BaseChain[]): End | undefined {
+  const sure = inKnownOrder(chains)
+  if (sure) return firstEnd(walker, sure)
+  const group = chains
   const start = save(walker)
   const {end, writer} = runInOrder(walker, hook, group)
   if (!writer) return end
@@ -128,6 +131,14 @@ function runFilters(walker: Walker, hook: Hook, group: readonly BaseChain[]): En
   if (order.every((chain, at) => chain === group[at])) return end
   load(walker, start)
   return runInOrder(walker, hook, order).end
+}
+
+function firstEnd(walker: Walker, chains: readonly BaseChain[]): End | undefined {
+  for (const chain of chains) {
+    const end = endOf(chain, walker)
+    if (end) return end
+  }
+  return undefined
 }
 
 interface Pass {
@@ -158,6 +169,8 @@ const wrote = ({packet}: Walker, before: Saved): boolean =>
 
 /** Whether the one runs before the other; the same answer whoever of them is asked about first. */
 function runsBefore(walker: Walker, hook: Hook, [chain, other]: readonly [BaseChain, BaseChain]): boolean {
+  const later = registeredLater(chain, other)
+  if (later !== undefined) return later
   const [first, second] = [chain.name, other.name].sort()
   const answer = walker.assume(`order:${hook}:${first}:${second}`, [
     `if ${first} runs before ${second}`,
@@ -337,10 +350,13 @@ function runNatChains(walker: Walker, hook: Hook): End | undefined {
   for (let at = 0; at < chains.length;) {
     const group = chains.filter(({priority}) => priority === chains[at]!.priority)
     at += group.length
-    const end = group.length === 1 ? endOf(group[0]!, walker) : runGroup(walker, hook, group)
-    if (end) return end
     const {connection} = walker.packet
-    if (hook === 'PREROUTING' || hook === 'OUTPUT' ? connection!.dstDone : connection!.srcDone) return undefined
+    const runs = inKnownOrder(group)?.map((chain) => () => endOf(chain, walker))
+    for (const run of runs ?? [() => runGroup(walker, hook, group)]) {
+      const end = run()
+      if (end) return end
+      if (hook === 'PREROUTING' || hook === 'OUTPUT' ? connection!.dstDone : connection!.srcDone) return undefined
+    }
   }
   return undefined
 }
@@ -352,7 +368,7 @@ interface Attempt {
 }
 
 /**
- * Chains of the same priority run in the order of their registration, which no dump shows. When only one of them acts,
+ * Chains of the same priority whose age no dump shows. When only one of them acts,
  * the order does not matter; when several do, it is an open question.
  */
 function runGroup(walker: Walker, hook: Hook, group: readonly BaseChain[]): End | undefined {
@@ -370,10 +386,13 @@ function runGroup(walker: Walker, hook: Hook, group: readonly BaseChain[]): End 
   for (const other of acting.slice(1)) {
     if (sameEffect(chosen!, other)) continue
     load(walker, before)
-    const first = walker.assume(`natorder:${hook}:${chosen!.chain.name}:${other.chain.name}`, [
-      `if ${chosen!.chain.name} runs before ${other.chain.name}`,
-      `if ${other.chain.name} runs before ${chosen!.chain.name}`,
-    ])
+    const known = registeredLater(chosen!.chain, other.chain)
+    const first =
+      known ??
+      walker.assume(`natorder:${hook}:${chosen!.chain.name}:${other.chain.name}`, [
+        `if ${chosen!.chain.name} runs before ${other.chain.name}`,
+        `if ${other.chain.name} runs before ${chosen!.chain.name}`,
+      ])
     if (!first) chosen = other
   }
   load(walker, chosen?.after ?? before)

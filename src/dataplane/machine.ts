@@ -14,6 +14,7 @@ import {NftTableProgram} from './nft-program.js'
 import {NftSets} from './nft-sets.js'
 import {EPHEMERAL, UNKNOWN_DEVICE, type Packet} from './packet.js'
 import {Router} from './router.js'
+import {birthOf, type Born} from './registration.js'
 import type {Hook, Verdict, Walker} from './walker.js'
 
 /** A chain that a hook runs. */
@@ -23,6 +24,8 @@ export interface BaseChain {
   readonly priority: number
   /** It has no rule. */
   readonly empty: boolean
+  /** When it was registered, for chains of nf_tables whose dump has handles. */
+  readonly born?: Born
   readonly run: (walker: Walker) => Verdict
 }
 
@@ -302,11 +305,22 @@ export class Machine {
             type,
             priority: hookPriority(table.name, hook, dump.backend),
             empty: chain.isEmpty,
+            ...this.bornAs(dump, family, {table: table.name, chain: hook}),
             run: (walker) => chain.runBase(walker),
           },
         ]
       }),
     )
+  }
+
+  /** iptables-nft's chains have their handles in nft's dump. */
+  private bornAs(
+    {backend}: IptablesDump,
+    family: Family,
+    {table, chain}: {table: string; chain: string},
+  ): Pick<BaseChain, 'born'> {
+    const found = this.state.nft?.tables.get(`${family === 4 ? 'ip' : 'ip6'} ${table}`)
+    return backend === 'nft' && found ? birthOf(found, chain) : {}
   }
 
   private tableProgram(dump: IptablesDump, name: string): TableProgram {
@@ -337,6 +351,7 @@ export class Machine {
             type,
             priority: chain.priority ?? 0,
             empty: chain.rules.length === 0,
+            ...birthOf(table, chain.name),
             run: (walker: Walker) => base.runBase(walker),
           }
         })

@@ -49,10 +49,16 @@ class TextReader {
   read(): void {
     while (this.at < this.lines.length) {
       const line = this.lines[this.at++]!
-      const head = /^table (?:(ip|ip6|inet|arp|bridge|netdev) )?(\S+) \{/.exec(line.text)
-      if (head) this.table(tableOf(this.ruleset, head[1] ?? 'ip', head[2]!))
+      const head = /^table (?:(ip|ip6|inet|arp|bridge|netdev) )?(\S+) \{(?: # handle (\d+))?/.exec(line.text)
+      if (head) this.table(this.begin(head))
       else if (line.text !== '' && !line.text.startsWith('#')) this.strange(line, 'not a line of nft list ruleset')
     }
+  }
+
+  private begin([, family, name, handle]: RegExpExecArray): NftTable {
+    const table = tableOf(this.ruleset, family ?? 'ip', name!)
+    if (handle !== undefined) table.handle = Number(handle)
+    return table
   }
 
   private problem(line: Line, message: string): void {
@@ -105,7 +111,15 @@ class TextReader {
   }
 
   private chain(table: NftTable, name: string, head: Line): void {
-    let chain: NftChain = {family: table.family, table: table.name, name, rules: [], line: head.number}
+    const [, handle] = /\{ # handle (\d+)$/.exec(head.text) ?? []
+    let chain: NftChain = {
+      family: table.family,
+      table: table.name,
+      name,
+      rules: [],
+      line: head.number,
+      ...(handle === undefined ? {} : {handle: Number(handle)}),
+    }
     table.chains.set(name, chain)
     while (this.at < this.lines.length) {
       const line = this.lines[this.at++]!
@@ -236,7 +250,7 @@ const words = (text: string): string[] =>
     .filter(Boolean)
 
 /** A line that begins a new block: whatever was open has lost its end. */
-const BEGINS_BLOCK = /^(table (\w+ )?\S+|chain \S+|set \S+|map \S+|meter \S+) \{$/
+const BEGINS_BLOCK = /^(table (\w+ )?\S+|chain \S+|set \S+|map \S+|meter \S+) \{( # handle \d+)?$/
 
 function unbalanced(text: string): boolean {
   let depth = 0

@@ -32,6 +32,8 @@ export interface NftChain {
   readonly priority?: number
   readonly policy?: string
   readonly device?: string
+  /** Counted up within the table, over chains, rules and sets in the order in which they were made. */
+  readonly handle?: number
   readonly rules: NftRule[]
   line: number
 }
@@ -55,6 +57,8 @@ export interface NftSet {
   readonly map?: string
   readonly flags: readonly string[]
   readonly elements: NftElement[]
+  /** As a chain's. */
+  readonly handle?: number
   /** Not all of it was understood: what it does not hold may be in it all the same. */
   readonly broken?: boolean
   line: number
@@ -65,6 +69,8 @@ export interface NftTable {
   readonly name: string
   /** `dormant`: none of its hooks is active. */
   readonly flags: string[]
+  /** Counted up over all tables of the network namespace in the order in which they were made. */
+  handle?: number
   readonly chains: Map<string, NftChain>
   readonly sets: Map<string, NftSet>
 }
@@ -146,8 +152,7 @@ function addObject(ruleset: NftRuleset, object: unknown): void {
       text: JSON.stringify(object).slice(0, 200),
     })
   }
-  if (kind === 'table')
-    tableOf(ruleset, String(body['family']), String(body['name'])).flags.push(...flagsOf(body['flags']))
+  if (kind === 'table') addTable(ruleset, body)
   else if (kind === 'chain') addChain(ruleset, body)
   else if (kind === 'set' || kind === 'map') addSet(ruleset, body)
   else if (kind === 'rule') addRule(ruleset, body)
@@ -160,6 +165,12 @@ export const limits = (statements: NftJson | undefined): boolean =>
 
 const flagsOf = (value: NftJson | undefined): string[] =>
   Array.isArray(value) ? value.map(String) : value === undefined || value === null ? [] : [String(value)]
+
+function addTable(ruleset: NftRuleset, body: NftObject): void {
+  const table = tableOf(ruleset, String(body['family']), String(body['name']))
+  table.flags.push(...flagsOf(body['flags']))
+  if (typeof body['handle'] === 'number') table.handle = body['handle']
+}
 
 function addChain(ruleset: NftRuleset, body: NftObject): void {
   const [family, table, name] = [String(body['family']), String(body['table']), String(body['name'])]
@@ -178,6 +189,7 @@ function addChain(ruleset: NftRuleset, body: NftObject): void {
           policy: String(body['policy'] ?? 'accept'),
         }),
     ...(body['dev'] === undefined ? {} : {device: String(body['dev'])}),
+    ...(typeof body['handle'] === 'number' ? {handle: body['handle']} : {}),
   })
 }
 
@@ -194,6 +206,7 @@ function addSet(ruleset: NftRuleset, body: NftObject): void {
     types,
     ...(body['map'] === undefined ? {} : {map: String(body['map'])}),
     ...(limits(body['stmt']) ? {broken: true} : {}),
+    ...(typeof body['handle'] === 'number' ? {handle: body['handle']} : {}),
     flags: flagsOf(body['flags']),
     elements,
     line: 0,
