@@ -105,20 +105,20 @@ function cutDumps(state: NodeState, family: Family): Gap[] {
   })
 }
 
-/** `iptables -t nat -L` and `iptables-save -t nat` show one table of five. */
+/** `iptables -t nat -L` shows one table of five; `iptables-save -t nat` too, and kube-proxy has rules in filter on every node. */
 function partialTables(state: NodeState, family: Family): Gap[] {
   const dumps = state.iptables(family)
+  const has = (name: string): boolean => dumps.some(({tables}) => tables.has(name))
   const [dump] = dumps
-  const listing = dump?.file.endsWith('-L.txt') ?? false
-  const onlyNat =
-    dumps.some(({tables}) => tables.get('nat')?.chains.has('KUBE-SERVICES')) &&
-    !dumps.some(({tables}) => tables.has('filter'))
-  if (!dump || !(onlyNat || (listing && !dumps.some(({tables}) => tables.has('filter'))))) return []
+  if (!dump) return []
+  const missing = dump.file.endsWith('-L.txt') ? ['raw', 'mangle', 'filter'].filter((name) => !has(name)) : []
+  const onlyNat = dumps.some(({tables}) => tables.get('nat')?.chains.has('KUBE-SERVICES')) && !has('filter')
+  if (missing.length === 0 && !onlyNat) return []
   return [
     {
       key: 'other tables',
       state: 'never-asked',
-      what: `${dump.file} has no filter table, in which kube-proxy has rules on every node: raw, mangle and filter were not asked for`,
+      what: `${dump.file} has no ${missing.length > 0 ? missing.join(', ') : 'filter'} table: not asked for`,
     },
   ]
 }

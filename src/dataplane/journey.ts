@@ -132,6 +132,10 @@ export class Journey {
   /** Sends the answer back; undefined when the client gets it, else why it is lost. */
   private answer(arrival: Arrival, request: Packet): End | undefined {
     const tuple = answerTo(request)
+    if (!arrival.listening && request.protocol === 'UDP' && request.family === 6 && request.ipvs)
+      return unknown(
+        `nothing listens on ${endpointText(request.dst, request.dport)} of ${arrival.machine.name}, and its ICMPv6 error gets lost in IPVS in some kernels`,
+      )
     if (!arrival.listening && request.protocol === 'UDP')
       return this.noticeBack(arrival.machine, request, {notice: 'icmp', attached: false})
     if (!arrival.listening && request.src === 1n && request.dst !== 1n)

@@ -126,7 +126,8 @@ async function collectNode(
     }
   } catch (error) {
     if (!(error instanceof NodeUnreachable)) throw error
-    const {files} = await framesOf(error.partial)
+    // what arrived may be too much itself; then nothing of it is kept
+    const {files} = await framesOf(error.partial).catch(() => readFrames(''))
     return {
       node: target.node,
       files: new PackedFiles(files),

@@ -24,33 +24,44 @@ if [ "$(id -u)" != 0 ]; then
   case "${SVC_TRACE_SUDO:-auto}" in
     never) ;;
     always) ROOT="sudo -n" ;;
-    *) if command -v sudo >/dev/null 2>&1 && sudo -n true >/dev/null 2>&1; then ROOT="sudo -n"; fi ;;
+    *) if command -v sudo >/dev/null 2>&1 && sudo -n true </dev/null >/dev/null 2>&1; then ROOT="sudo -n"; fi ;;
   esac
 fi
 BOUND=""
 if timeout 9 true >/dev/null 2>&1; then BOUND="timeout $SECONDS_EACH"; fi
 
-# kube-proxy's own tools stand in for those that the node lacks, in its root directory. Only of a process that is in this
-# network and has every right that root has here: running its tools gives it nothing that it does not have.
+# kube-proxy's own tools stand in for those that the node lacks, in its root directory. LEND runs as root: it enters that
+# directory first and looks at the process then, so that what was looked at is what is used. The process must be root's, with
+# every right that root has here, in this network, and (looked at last, because nobody comes back to it) among the same users:
+# running its tools gives it nothing that it does not have.
+LEND='
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+pid=$1
+shift
+born() { sed "s/.*) //" "/proc/$pid/stat" 2>/dev/null | cut -d " " -f 20; }
+same() { [ -n "$1" ] && [ "$1" = "$2" ]; }
+began=$(born)
+cd "/proc/$pid/root" 2>/dev/null || exit 127
+status=$(grep -E "^(Uid|CapEff):" "/proc/$pid/status" 2>/dev/null | tr "\t\n" "  ")
+mine=$(grep "^CapEff:" /proc/self/status | tr "\t\n" "  ")
+same "$status" "Uid: 0 0 0 0 $mine" || exit 127
+for kind in net user; do same "$(readlink "/proc/$pid/ns/$kind")" "$(readlink "/proc/self/ns/$kind")" || exit 127; done
+same "$began" "$(born)" || exit 127
+if [ $# = 0 ]; then exec ls usr/sbin sbin usr/bin bin 2>/dev/null; fi
+exec chroot . "$@"
+'
 KUBE_PROXY=""
 TOOLS=""
 find_kube_proxy() {
   if [ "$(id -u)" != 0 ] && [ -z "$ROOT" ]; then return; fi
-  mine=$(identity self)
-  for comm in $(grep -lsx kube-proxy /proc/[0-9]*/comm); do
+  for comm in $($ROOT sh -c 'grep -lsx kube-proxy /proc/[0-9]*/comm' </dev/null 2>/dev/null); do
     pid=${comm#/proc/}
     pid=${pid%/comm}
-    if [ "$(identity "$pid")" != "$mine" ]; then continue; fi
+    TOOLS=" $($ROOT sh -c "$LEND" lend "$pid" </dev/null 2>/dev/null | tr '\n' ' ') "
+    if [ -z "${TOOLS#  }" ]; then continue; fi
     KUBE_PROXY=$pid
-    TOOLS=" $(cd / && $ROOT ls "/proc/$pid/root/usr/sbin" "/proc/$pid/root/sbin" "/proc/$pid/root/usr/bin" "/proc/$pid/root/bin" 2>/dev/null | tr '\n' ' ') "
     return
   done
-}
-
-# identity PID: its network, its users and its rights.
-identity() {
-  $ROOT readlink "/proc/$1/ns/net" "/proc/$1/ns/user" 2>/dev/null
-  $ROOT grep '^CapEff:' "/proc/$1/status" 2>/dev/null
 }
 
 # has TOOL: on the node, or in kube-proxy's root directory.
@@ -67,8 +78,6 @@ borrowed() {
 
 # section FILE COMMAND...: runs a command as root if we can, and frames what it says. When nobody listens any more, that is the end.
 section() {
-  from=""
-  if borrowed "$2"; then from="chroot /proc/$KUBE_PROXY/root"; fi
   frame "$@" | $SQUEEZE 2>/dev/null || exit 1
 }
 
@@ -78,7 +87,8 @@ frame() {
   file=$1
   shift
   printf '@begin %s\n' "$file" >&4
-  said=$( { { $BOUND $ROOT $from "$@" 2>&3 </dev/null; printf '\nrc=%s\n' "$?" >&3; echo; } | head -c "$LIMIT" | sed 's/^/|/' >&4; } 3>&1 )
+  if borrowed "$1"; then set -- sh -c "$LEND" lend "$KUBE_PROXY" "$@"; fi
+  said=$( { { $BOUND $ROOT "$@" 2>&3 </dev/null; printf '\nrc=%s\n' "$?" >&3; echo; } | head -c "$LIMIT" | sed 's/^/|/' >&4; } 3>&1 )
   printf '%s\n' "$said" | sed 's/^/!/' >&4
   printf '\n@end %s\n' "$file" >&4
 }

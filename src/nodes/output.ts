@@ -6,11 +6,22 @@ const MOST = 256 * 1024 * 1024
 
 /** The collector's word for what follows it. */
 const COMPRESSED = '@svc-trace gzip\n'
+/** Its first word where nothing is compressed. */
+const PLAIN = '@svc-trace 1\n'
+const NEWLINE = 10
+
+/** Behind the collector's word, which is a line of its own; a dump that holds the same comes after the first word. */
+function beginOfCompressed(sent: Buffer): number | undefined {
+  const plain = sent.indexOf(PLAIN)
+  for (let at = sent.indexOf(COMPRESSED); at >= 0 && !(plain >= 0 && plain < at); at = sent.indexOf(COMPRESSED, at + 1))
+    if (at === 0 || sent[at - 1] === NEWLINE) return at + COMPRESSED.length
+  return undefined
+}
 
 /** What the collector printed; what it compressed is unpacked, up to where it ends or is damaged. */
 export function unpack(sent: Buffer): Promise<string> {
-  const at = sent.indexOf(COMPRESSED)
-  if (at < 0) return Promise.resolve(sent.toString('utf8'))
+  const at = beginOfCompressed(sent)
+  if (at === undefined) return Promise.resolve(sent.toString('utf8'))
   const output = new Output()
   return new Promise((resolve, reject) => {
     const gunzip = createGunzip({finishFlush: constants.Z_SYNC_FLUSH})
@@ -20,7 +31,7 @@ export function unpack(sent: Buffer): Promise<string> {
       reject(Output.tooBig())
     })
     for (const event of ['end', 'error']) gunzip.on(event, () => resolve(output.bytes.toString('utf8')))
-    gunzip.end(sent.subarray(at + COMPRESSED.length))
+    gunzip.end(sent.subarray(at))
   })
 }
 
@@ -43,7 +54,8 @@ export class Output {
 
   /** Whether the collector has begun to speak. */
   get begun(): boolean {
-    return this.bytes.includes('@svc-trace ')
+    const {bytes} = this
+    return bytes.includes(PLAIN) || bytes.includes(COMPRESSED)
   }
 
   /** What to say when it was too much. */

@@ -4,6 +4,7 @@ import {homedir, hostname, userInfo} from 'node:os'
 import {join} from 'node:path'
 import {existsSync} from 'node:fs'
 import {SvcTraceError} from '../model/errors.js'
+import {AgentInTime} from './ssh-agent.js'
 import {NodeUnreachable} from './transport.js'
 
 export interface SshOptions {
@@ -102,15 +103,18 @@ export function onceEach<T>(ask: (key: string) => Promise<T>): (key: string) => 
   }
 }
 
-/** The settings of hosts and of jump hosts; each is a process, which is started once. */
+/** The settings of hosts and of jump hosts, and agents; each is asked once. */
 export interface SshAsker {
   readonly host: (host: string) => Promise<SshSettings>
   readonly jump: (jump: string) => Promise<SshSettings>
+  /** How many keys an agent holds; undefined when it does not answer. */
+  readonly agent: (socket: string) => Promise<number | undefined>
 }
 
 export const sshAsker = (options: SshOptions): SshAsker => ({
   host: onceEach((host) => sshSettings(host, options)),
   jump: onceEach((jump) => jumpSettings(jump, options)),
+  agent: onceEach((socket) => new AgentInTime(socket).keys()),
 })
 
 /** For what is only prepared: whoever cannot be reached will be told of when it is tried. */

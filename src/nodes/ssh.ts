@@ -36,7 +36,7 @@ export function sshTransport(options: SshOptions, ask: SshAsker = sshAsker(optio
     },
     prepare: async (targets) => {
       const settings = await inTurns(targets, ({host}) => ask.host(host).catch(ignoreUnreachable))
-      for (const one of settings) if (one) await authentication(one, options)
+      for (const one of settings) if (one) await authentication(one, options, ask)
     },
     run: async (target, script, signal) => {
       const {client, close} = await open(target.host, signal)
@@ -95,9 +95,9 @@ function aborting<T>(signal: AbortSignal, client: SshClient, work: Promise<T>): 
       client.destroy()
       reject(new NodeUnreachable('interrupted, or the time limit of the node is over'))
     }
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop))
     if (signal.aborted) return stop()
     signal.addEventListener('abort', stop, {once: true})
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop))
   })
 }
 
@@ -110,11 +110,11 @@ async function connectThrough(
   let sock: Duplex | undefined
   const hops = await allJumps(settings, ask)
   for (const [at, hop] of hops.entries()) {
-    const client = await connect(hop, {sock, signal, options})
+    const client = await connect(hop, {sock, signal, options, ask})
     chain.push(client)
     sock = await aborting(signal, client, forward(client, hops[at + 1] ?? settings))
   }
-  const client = await connect(settings, {sock, signal, options})
+  const client = await connect(settings, {sock, signal, options, ask})
   chain.push(client)
   return client
 }
@@ -139,7 +139,7 @@ function forward(
 
 async function connect(
   settings: SshSettings,
-  {sock, signal, options}: {sock: Duplex | undefined; signal: AbortSignal; options: SshOptions},
+  {sock, signal, options, ask}: {sock: Duplex | undefined; signal: AbortSignal; options: SshOptions; ask: SshAsker},
 ): Promise<SshClient> {
   const beyond = beyondSsh2(settings)
   if (beyond !== undefined)
@@ -147,7 +147,8 @@ async function connect(
       `ssh_config has ${beyond} for ${settings.host}, which this way in cannot use`,
       'use --via openssh, which runs the system’s own ssh',
     )
-  const {authHandler, offered} = await authentication(settings, options)
+  const {authHandler, offered} = await authentication(settings, options, ask)
+  if (signal.aborted) throw new NodeUnreachable('interrupted, or the time limit of the node is over')
   const client = new ssh2.Client()
   const known = settings.knownHosts
     .filter((file) => existsSync(file))
@@ -251,12 +252,16 @@ interface Credentials {
  * Nothing at all first, as ssh does (some servers know their clients otherwise); then every key that can be used without
  * asking, then the agent's; where there is neither, one whose passphrase somebody gives.
  */
-async function authentication({identities, agent, user}: SshSettings, {passphrase}: SshOptions): Promise<Credentials> {
+async function authentication(
+  {identities, agent, user}: SshSettings,
+  {passphrase}: SshOptions,
+  ask: SshAsker,
+): Promise<Credentials> {
   const files = identities.filter((file) => existsSync(file))
   const keys = files
     .map((file) => ({file, key: readFileSync(file)}))
     .filter(({key}) => !(ssh2.utils.parseKey(key) instanceof Error))
-  const held = agent === undefined ? undefined : await new AgentInTime(agent).keys()
+  const held = agent === undefined ? undefined : await ask.agent(agent)
   const nothing: NoAuthMethod = {type: 'none', username: user}
   if (keys.length === 0 && !held)
     for (const file of passphrase ? files.filter(isEncrypted) : []) {
@@ -281,32 +286,6 @@ const publicKey = (username: string, key: Buffer, passphrase?: string): PublicKe
   key,
   ...(passphrase === undefined ? {} : {passphrase}),
 })
-
-/** Milliseconds for an agent to say what it holds. */
-const AGENT_LIMIT = 3000
-
-/** An agent whose connection can be given up; ssh2's own would keep the process alive. */
-class AgentInTime extends ssh2.OpenSSHAgent {
-  private stream: Duplex | undefined
-
-  override getStream(done: Parameters<ssh2.OpenSSHAgent['getStream']>[0]): void {
-    super.getStream((error, stream) => {
-      this.stream = stream
-      done(error, stream)
-    })
-  }
-
-  /** How many keys it holds; undefined when it does not answer. */
-  keys(): Promise<number | undefined> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(() => this.stream?.destroy(), AGENT_LIMIT)
-      this.getIdentities((error, keys) => {
-        clearTimeout(timer)
-        resolve(error ? undefined : (keys?.length ?? 0))
-      })
-    })
-  }
-}
 
 const isEncrypted = (file: string): boolean => {
   const parsed = ssh2.utils.parseKey(readFileSync(file))

@@ -172,7 +172,7 @@ const LEFT_OUT = /^\W*(\.{2,}|…|(snip|snipped|cut|omitted|truncated|left out)\
 /** What iptables-nft says of tables of the other backend (iptables, nft-shared.c). */
 export const LEGACY_PRESENT = /tables-legacy tables present/
 /** A chain that a damaged line names. */
-const NAMED_CHAIN = /(?:^|[^\w-])(?:-A|-I|--append|--insert|[–—]A)\s+([\w.:-]+)/
+const NAMED_CHAINS = /(?:^|[^\w-])(?:-A|-I|--append|--insert|[–—]A)\s+([\w.:-]+)/g
 const HEADERLESS = ''
 /** A rule that was wrapped over more lines than this is given up. */
 const MOST_JOINED = 8
@@ -362,8 +362,11 @@ class SaveReader {
   private strange(line: string, number: number): void {
     this.dump.problems.push({file: this.dump.file, line: number, message: 'not a line of iptables-save', text: line})
     if (this.table && LEFT_OUT.test(line)) return this.cut(this.table, number, 'somebody left lines out here')
-    const [, named] = NAMED_CHAIN.exec(line) ?? []
-    if (named !== undefined) return this.chainNamed(named).append(number, line, MAY_BE_A_RULE)
+    const bare = line.replaceAll(/"[^"]*"?/g, '')
+    const named = [...bare.matchAll(NAMED_CHAINS)]
+    for (const [, chain] of named) this.chainNamed(chain!).append(number, line, MAY_BE_A_RULE)
+    // with nothing but signs and numbers before it, the name is the line's own
+    if (named.length > 0 && !/[a-z]/i.test(bare.slice(0, named[0]!.index))) return
     if (!this.table) return
     const before = this.chain?.last
     if (before && before.problem === undefined && /^(-|!)/.test(line) && !/ -[jg] /.test(before.text))

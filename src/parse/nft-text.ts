@@ -67,7 +67,7 @@ class TextReader {
 
   /** A line that is nothing we know, between tables or between chains: some may be missing. What stands above all of them is a prompt. */
   private strange(line: Line, message: string): void {
-    if (this.ruleset.tables.size > 0 || LEFT_OUT.test(line.text)) this.ruleset.cut = true
+    if (!PROMPT.test(line.text) && (this.ruleset.tables.size > 0 || LEFT_OUT.test(line.text))) this.ruleset.cut = true
     this.problem(line, message)
   }
 
@@ -242,6 +242,9 @@ function ofIptables(table: NftTable): void {
 }
 
 const LOSSY = 'nft prints an iptables rule with --ctstate DNAT or SNAT as if it asked for nothing else'
+
+/** What a shell says before and between commands: `user@n1:~$ sudo nft list ruleset`. */
+const PROMPT = /^(\[?[\w.-]+@[\w.-]+[^#$>{}]*[#$>]|[#$>] ?(sudo |nft |$)|(sudo )?nft (-\w+ )*list )/
 
 const words = (text: string): string[] =>
   text

@@ -1,5 +1,5 @@
 import type {Seen, Shot} from '../lab.js'
-import {RESET, type IpvsCase} from './generate.js'
+import {inV6, RESET, type IpvsCase} from './generate.js'
 
 /** A disagreement that was found once: what is loaded, the packet, and what the kernel did. */
 export interface Known extends IpvsCase {
@@ -34,6 +34,20 @@ ipvsadm -R <<'X'
 ${ipvs}
 X`
   return {why, vips: [vip], load, shots: [{id: '0', sport: port++, ...sends}], kernel}
+}
+
+const inV6Known = (why: string, four: Known, verdict: NonNullable<Known['verdict']>): Known => ({
+  ...four,
+  ...inV6(four),
+  why,
+  verdict,
+})
+
+/** A real server that is the node itself, where nobody listens on the port. */
+const CLOSED: Setup = {
+  sysctl: 'echo 0 >ipv4/vs/conntrack',
+  ipvs: `-A -u ${VIP}:0 -s lc -p 300\n-a -u ${VIP}:0 -r 10.77.1.20:0 -m -w 1`,
+  sends: {from: 'client', proto: 'UDP', src: '10.77.1.2', dst: VIP, dport: 9999},
 }
 
 export const KNOWN: readonly Known[] = [
@@ -121,5 +135,11 @@ export const KNOWN: readonly Known[] = [
       sends: {...fromClient, proto: 'UDP', dst: VIP, dport: 80},
     },
     ok('10.77.3.10:80', '10.77.1.2'),
+  ),
+  known('a closed UDP port of the node itself refuses behind IPVS', CLOSED, refused),
+  inV6Known(
+    'IPv6: the ICMPv6 error of a closed UDP port of the node itself is lost in IPVS',
+    known('', CLOSED, lost),
+    'unknown',
   ),
 ]

@@ -1,4 +1,6 @@
 import {expect} from 'chai'
+import {findGaps} from '../../../src/dataplane/gaps.js'
+import {snapshotFromFiles} from '../../../src/snapshot/snapshot.js'
 import {askNode, oneNode, type NodeDump} from '../../helpers/node.js'
 
 /** A pod asks 10.96.0.10:80; healthy rules lead it to 10.1.1.3:8080. */
@@ -88,6 +90,10 @@ describe('dumps as people post them', () => {
     })
     it('in the chain that it names, not in the one above it', () =>
       expect(iptables(before('-A FORWARD', '> -A OUTPUT -j DROP'))).to.equal(DELIVERED))
+    it('one that names several may be of each, and a name in quotes is none', () => {
+      expect(iptables(before('-A FORWARD', '> -A OUTPUT -j ACCEPT -A FORWARD -j DROP'))).to.match(UNKNOWN)
+      expect(iptables(before('-A FORWARD', 'A FORWARD -m comment --comment "see -A OUTPUT" -j DROP'))).to.match(UNKNOWN)
+    })
     it('behind the last rule it may be of a chain that has none', () =>
       expect(iptables(GOOD.replace(/-A FORWARD.*\n/, '').replace(/COMMIT\n$/, 'xyzzy\nCOMMIT\n'))).to.match(UNKNOWN))
     it('also in a whole dump that was quoted', () => expect(iptables(GOOD.replaceAll(/^/gm, '> '))).to.match(UNKNOWN))
@@ -129,6 +135,23 @@ describe('dumps as people post them', () => {
       }
       expect(fate({files: read})).to.equal(DROPPED)
     })
+  })
+
+  it('a listing of some tables says which ones nobody asked for', () => {
+    const unseen = (listing: string): string | undefined => {
+      const files = oneNode({files: {'iptables-nat-L.txt': listing}})
+      files.delete('nodes/n1/iptables-save.txt')
+      files.set('nodes/n1/rc.txt', files.get('nodes/n1/rc.txt')!.replace(/^iptables-save.*\n/m, ''))
+      const state = snapshotFromFiles(files).nodes.get('n1')!
+      return findGaps(state, 4).find(({key}) => key === 'other tables')?.what
+    }
+    const chain = (name: string): string =>
+      `Chain ${name} (policy ACCEPT)\ntarget     prot opt source               destination\n\n`
+    const nat = ['PREROUTING', 'INPUT', 'OUTPUT', 'POSTROUTING'].map(chain).join('')
+    const filter = ['INPUT', 'FORWARD', 'OUTPUT'].map(chain).join('')
+    expect(unseen(nat)).to.include('no raw, mangle, filter table')
+    expect(unseen(filter + nat)).to.include('no raw, mangle table')
+    expect(unseen(nat + filter)).to.include('no raw, mangle table')
   })
 
   describe('nft list ruleset', () => {
@@ -177,7 +200,14 @@ describe('dumps as people post them', () => {
       const whole = nftForward('counter')
       expect(nft(whole.replace('table inet', '...\ntable inet'))).to.match(UNKNOWN)
       expect(nft(whole.replace('\tchain forward', '\t...\n\tchain forward'))).to.match(UNKNOWN)
-      expect(nft(`root@n1:/ nft list ruleset\n${whole}`)).to.equal(DELIVERED)
+      for (const prompt of [
+        'root@n1:~# nft list ruleset',
+        '[root@n1 ~]# nft list ruleset',
+        '$ sudo nft list ruleset',
+        'nft list ruleset',
+      ])
+        expect(nft(`${prompt}\n${whole}\nuser@n1:~$ \n`), prompt).to.equal(DELIVERED)
+      expect(nft(whole.replace('table inet', 'user@n1:~$ sudo nft list table inet fw\ntable inet'))).to.equal(DELIVERED)
     })
     it('what libxtables makes of --ctstate with DNAT or SNAT in it', () => {
       for (const rule of [

@@ -10,7 +10,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import {tmpdir} from 'node:os'
-import {dirname, join} from 'node:path'
+import {join} from 'node:path'
 import {setTimeout as sleep} from 'node:timers/promises'
 import {expect} from 'chai'
 import {collectorScript} from '../../../src/nodes/collect.js'
@@ -18,9 +18,11 @@ import {readFrames, type CollectedNode} from '../../../src/nodes/frames.js'
 import {unpack} from '../../../src/nodes/output.js'
 
 const BUSYBOX = '/bin/busybox'
+/** The system's own, which every user may run. */
+const PYTHON = '/usr/bin/python3'
 const DASH = ['/bin/dash', '-s']
 /** What the collector needs of any system besides its shell. */
-const COMMON = 'cat cut date grep head id ls printf readlink renice sed sleep sort timeout tr true uname'.split(' ')
+const COMMON = 'cat cut date grep head id ls printf readlink renice sed sh sleep sort timeout tr true uname'.split(' ')
 
 const pathOf = (tool: string): string => spawnSync('sh', ['-c', `command -v ${tool}`], {encoding: 'utf8'}).stdout.trim()
 const missing = (): string | undefined => ['dash', 'bash', 'busybox', 'gzip'].find((tool) => pathOf(tool) === '')
@@ -34,13 +36,14 @@ function needs(test: Mocha.Context, why: string | undefined): void {
 }
 
 describe('the collector on systems of every kind', function () {
-  this.timeout(60_000)
+  this.timeout(120_000)
   let folder: string
   const started: ChildProcess[] = []
 
   before(function () {
     needs(this as unknown as Mocha.Context, process.platform === 'linux' ? missing() : 'Linux')
     folder = mkdtempSync(join(tmpdir(), 'svct-collector-'))
+    chmodSync(folder, 0o755)
   })
   after(() => {
     for (const child of started) child.kill('SIGKILL')
@@ -123,6 +126,12 @@ describe('the collector on systems of every kind', function () {
     expect(readFrames(await unpack(damaged)).complete).to.equal(false)
   })
 
+  it('a line of a dump that looks like the word for compressed output is a line', async () => {
+    const sent = '@svc-trace 1\n@begin a.txt\n|x\n@svc-trace gzip\n|y\n!rc=0\n@end a.txt\n@done\n'
+    expect(readFrames(await unpack(Buffer.from(sent)))).to.deep.include({complete: true})
+    expect(await unpack(Buffer.from('say @svc-trace gzip\n'))).to.equal('say @svc-trace gzip\n')
+  })
+
   it('a gigabyte that was compressed to a megabyte is refused', async () => {
     const {stdout} = spawnSync('sh', ['-c', 'echo "@svc-trace gzip"; head -c 1000000000 /dev/zero | gzip -1'], {
       maxBuffer: 1 << 28,
@@ -161,15 +170,12 @@ describe('the collector on systems of every kind', function () {
       mkdirSync(join(root, 'usr/sbin'), {recursive: true})
       mkdirSync(join(root, 'bin'))
       copyFileSync(BUSYBOX, join(root, 'bin/busybox'))
-      // the PATH of these tests leads there too
-      mkdirSync(join(root, dirname(bin)), {recursive: true})
-      symlinkSync('/usr/sbin', join(root, bin))
       for (const tool of ['ipset', 'iptables-legacy-save'])
         writeFileSync(join(root, 'usr/sbin', tool), `#!/bin/busybox sh\necho "# ${said} $0"\n`, {mode: 0o755})
       const child = spawn(
-        limit[0] ?? 'python3',
+        limit[0] ?? PYTHON,
         [
-          ...(limit.length > 0 ? [...limit.slice(1), 'python3'] : []),
+          ...(limit.length > 0 ? [...limit.slice(1), PYTHON] : []),
           '-c',
           'import os,sys,time\nopen("/proc/self/comm","w").write("kube-proxy")\nos.chroot(sys.argv[1])\nos.chdir("/")\nprint("up",flush=True)\ntime.sleep(60)',
           root,
@@ -177,7 +183,10 @@ describe('the collector on systems of every kind', function () {
         {stdio: ['ignore', 'pipe', 'inherit']},
       )
       started.push(child)
-      await new Promise((settle) => child.stdout!.once('data', settle))
+      await new Promise((settle, fail) => {
+        child.stdout!.once('data', settle)
+        child.once('exit', () => fail(new Error(`${said}: it did not start`)))
+      })
       return child
     }
     const stop = async (child: ChildProcess): Promise<void> => {
@@ -199,14 +208,27 @@ describe('the collector on systems of every kind', function () {
       expect(files.get('backend.txt')).to.match(/^ipset of kube-proxy \(process \d+\)$/m)
     })
 
-    it('takes nothing of one that has fewer rights than root, or another network', async () => {
+    it('takes nothing of one that has fewer rights than root, another network or other users', async () => {
       for (const [said, limit] of Object.entries({
         weak: ['setpriv', '--bounding-set', '-sys_module'],
         elsewhere: ['unshare', '--net'],
+        // with every right there is, among users of its own
+        userns: ['setpriv', '--reuid', '65534', '--clear-groups', 'unshare', '--user', '--map-root-user'],
+        'root-userns': ['unshare', '--user', '--map-root-user'],
+        nobody: [
+          'setpriv',
+          '--reuid',
+          '65534',
+          '--clear-groups',
+          '--inh-caps',
+          '+sys_chroot',
+          '--ambient-caps',
+          '+sys_chroot',
+        ],
       })) {
         const child = await kubeProxy(limit, said)
         expect(readFileSync(`/proc/${child.pid}/comm`, 'utf8')).to.equal('kube-proxy\n')
-        const {files} = await run(DASH, bin, nowhereElse)
+        const {files} = await run(said === 'userns' ? [BUSYBOX, 'ash', '-s'] : DASH, bin, nowhereElse)
         await stop(child)
         expect(files.get('rc.txt'), said).to.match(/^ipset-save\.txt rc=127$/m)
         expect(files.has('iptables-legacy-save.txt'), said).to.equal(false)

@@ -3,12 +3,13 @@ import {existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node
 import {createServer, type AddressInfo} from 'node:net'
 import {tmpdir} from 'node:os'
 import {join} from 'node:path'
+import {gzipSync} from 'node:zlib'
 import {setTimeout as sleep} from 'node:timers/promises'
 import {expect} from 'chai'
 import ssh2, {type ServerChannel} from 'ssh2'
 import {collectNodes, type NodeResult} from '../../../src/nodes/collect.js'
 import {sshTransport} from '../../../src/nodes/ssh.js'
-import type {Transport} from '../../../src/nodes/transport.js'
+import {NodeUnreachable, type Transport} from '../../../src/nodes/transport.js'
 
 const {Server, utils} = ssh2
 const section = (file: string, text: string): string =>
@@ -250,6 +251,61 @@ describe('nodes that fail, each in its own way', function () {
     const [good] = await read([hostOf('good')], {config, identity: undefined})
     trusting = false
     expect(good!.failure).to.equal(undefined)
+  })
+
+  it('too much of a node that is cut takes nobody else down', async () => {
+    const packed = gzipSync(Buffer.alloc(300 * 1024 * 1024))
+    const transport: Transport = {
+      name: 'x',
+      run: ({node}) => {
+        if (node === 'good') return Promise.resolve(Buffer.from(GOOD))
+        const partial = Buffer.concat([Buffer.from('@svc-trace gzip\n'), packed])
+        return Promise.reject(new NodeUnreachable('the time limit of the node is over', undefined, {partial}))
+      },
+    }
+    const [bomb, good] = await read(['bomb', 'good'], {}, 4000, () => transport)
+    expect(bomb!.failure).to.equal('the time limit of the node is over')
+    expect(good!.failure).to.equal(undefined)
+  })
+
+  it('an agent that answers after the node’s time is over costs that node only', async () => {
+    const socket = join(folder, 'slow-agent')
+    const agent = createServer(
+      (peer) => void setTimeout(() => peer.end(Buffer.from([0, 0, 0, 5, 12, 0, 0, 0, 0])), 1500),
+    )
+    await new Promise<void>((settle) => agent.listen(socket, settle))
+    const config = join(folder, 'slow-agent-config')
+    writeFileSync(config, `Host *\n  IdentityAgent ${socket}\n`)
+    const unhandled: unknown[] = []
+    const note = (error: unknown): void => void unhandled.push(error)
+    process.on('unhandledRejection', note)
+    const results = await read([hostOf('good'), hostOf('noisy')], {config}, 1000, (transport) => {
+      const {prepare: _prepare, ...rest} = transport
+      return rest
+    })
+    await sleep(1500)
+    process.off('unhandledRejection', note)
+    agent.close()
+    expect(results.map(({failure}) => failure)).to.deep.equal(
+      Array(2).fill('interrupted, or the time limit of the node is over'),
+    )
+    expect(unhandled).to.deep.equal([])
+  })
+
+  it('an agent is asked once, for however many nodes', async () => {
+    const socket = join(folder, 'counted-agent')
+    let asked = 0
+    const agent = createServer((peer) => {
+      asked++
+      peer.end(Buffer.from([0, 0, 0, 5, 12, 0, 0, 0, 0]))
+    })
+    await new Promise<void>((settle) => agent.listen(socket, settle))
+    const config = join(folder, 'counted-agent-config')
+    writeFileSync(config, `Host *\n  IdentityAgent ${socket}\n`)
+    const results = await read([hostOf('good'), hostOf('noisy'), '127.0.2.9'], {config})
+    agent.close()
+    expect(results.map(({failure}) => failure)).to.deep.equal([undefined, undefined, undefined])
+    expect(asked).to.equal(1)
   })
 
   it('an agent that never answers holds nobody up', async () => {
