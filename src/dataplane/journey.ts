@@ -13,6 +13,9 @@ import {Wire} from './wire.js'
 import type {PodPlace, World} from './world.js'
 
 /** One packet's way there and its answer's way back, through every node on it. */
+/** One may be a connection that has just begun. */
+const ENOUGH_UNANSWERED = 2
+
 export class Journey {
   readonly world: World
   readonly flow: Flow
@@ -55,7 +58,34 @@ export class Journey {
         'no-listener',
         `nothing listens on ${endpointText(request.dst, request.dport)} of ${arrival.machine.name}`,
       )
-    return {outcome: 'delivered', cause: 'delivered', reason: `delivered to ${receiverText(receiver)}`, receiver}
+    return (
+      this.unanswered(receiver) ?? {
+        outcome: 'delivered',
+        cause: 'delivered',
+        reason: `delivered to ${receiverText(receiver)}`,
+        receiver,
+      }
+    )
+  }
+
+  /**
+   * Connections of the dump that went just this way to a process of the node and got no answer: it listens, but it may be hung
+   * or overrun. What pods do is their own matter.
+   */
+  private unanswered({kind, address, port}: Receiver): End | undefined {
+    if (kind !== 'socket') return undefined
+    const {destination, port: frontend, origin} = this.flow
+    const machine = this.world.machines.get((origin.kind === 'external' ? origin.enter : this.originNode()) ?? '')
+    const like = machine
+      ?.waitingFor(destination, frontend)
+      .filter(
+        ({original, reply}) =>
+          original.source === this.clientAddress && reply.source === address && reply.sourcePort === port,
+      )
+    if (!machine || !like || like.length < ENOUGH_UNANSWERED) return undefined
+    return unknown(
+      `it reaches ${endpointText(address, port)}, but ${like.length} connections that went the same way wait for an answer there (${machine.state.path('conntrack.txt')}:${like[0]!.line})`,
+    )
   }
 
   private newPacket(

@@ -1,7 +1,7 @@
 import type {IptablesDump} from '../parse/iptables.js'
 import type {Link, LocalAddress, Route} from '../parse/iproute.js'
 import type {VirtualServer} from '../parse/ipvs.js'
-import type {Socket} from '../parse/system.js'
+import type {ConntrackEntry, Socket} from '../parse/system.js'
 import type {NodeState, Section} from '../snapshot/node-state.js'
 import {formatAddress, familyOf, isLoopback, prefixRange, type Address, type Family, type Range} from '../util/ip.js'
 import type {Chooser} from './explore.js'
@@ -356,6 +356,24 @@ export class Machine {
           }
         })
     })
+  }
+
+  private waiting: ReadonlyMap<string, readonly ConntrackEntry[]> | undefined
+
+  /** Connections to an address and port that nobody has answered yet (TCP, SYN_SENT). */
+  waitingFor(address: Address, port: number): readonly ConntrackEntry[] {
+    if (!this.waiting) {
+      const all = new Map<string, ConntrackEntry[]>()
+      for (const entry of this.state.conntrack) {
+        if (!entry.unreplied || entry.state !== 'SYN_SENT') continue
+        const key = `${entry.original.destination} ${entry.original.destinationPort}`
+        const known = all.get(key)
+        if (known) known.push(entry)
+        else all.set(key, [entry])
+      }
+      this.waiting = all
+    }
+    return this.waiting.get(`${address} ${port}`) ?? []
   }
 
   private refusing = new Map<Family, boolean>()

@@ -232,7 +232,13 @@ export function ruleset(dice: Dice): Part[] {
   ] as const)
   const parts: Part[] = []
   if (kind !== 'nft')
-    parts.push({tool: 'ipset', text}, {tool: kind === 'mixed' ? dice.pick(['iptables-legacy', 'iptables-nft'] as const) : kind, text: iptables(dice, sets)})
+    parts.push(
+      {tool: 'ipset', text},
+      {
+        tool: kind === 'mixed' ? dice.pick(['iptables-legacy', 'iptables-nft'] as const) : kind,
+        text: iptables(dice, sets),
+      },
+    )
   if (kind === 'nft' || kind === 'mixed') parts.push({tool: 'nft', text: nativeTable(dice)})
   if (dice.chance(0.4)) parts.push({tool: 'nft', text: markGate(dice)})
   if (dice.chance(0.3)) parts.push({tool: 'sh', text: dice.say(dice.line(EXTRAS), {})})
