@@ -1,13 +1,24 @@
 import {Args, Command} from '@oclif/core'
 import {CODES, findCode, type CodeName} from '../checks/codes.js'
 import {LOOKS} from '../checks/looks.js'
+import {terminal} from '../cli/terminal.js'
 import {SvcTraceError} from '../model/errors.js'
+import {wrap} from '../report/paint.js'
+
+/** A blank at which no line is broken. */
+const FIXED = '\u00a0'
+
+/** A text behind a head of its own, broken at the terminal's width and indented below its beginning. */
+function paragraph(head: string, text: string): string {
+  const whole = `${`  ${head}`.replaceAll(' ', FIXED)}${text}`
+  return wrap(whole, terminal({}).width, ' '.repeat(head.length + 2)).replaceAll(FIXED, ' ')
+}
 
 /** A line for each mode, or one for all. */
-function looks(name: CodeName): string {
-  const modes = Object.entries(LOOKS[name])
-  return modes.map(([mode, text]) => (mode === 'any' ? `  ${text}` : `  ${mode.padEnd(9)} ${text}`)).join('\n')
-}
+const looks = (name: CodeName): string =>
+  Object.entries(LOOKS[name])
+    .map(([mode, text]) => paragraph(mode === 'any' ? '' : mode.padEnd(10), text))
+    .join('\n')
 
 export default class Explain extends Command {
   static override summary = 'What a finding means, how it is found, how it looks in each mode, how to fix it.'
@@ -28,7 +39,7 @@ export default class Explain extends Command {
       throw new SvcTraceError('NotFound', `there is no finding "${args.code}"`, 'kubectl svc-trace explain lists all')
     const {name, info} = found
     this.log(
-      `${info.code} ${name} (${info.severity})\n${info.title}\n\nWhat it means\n  ${info.meaning}\n\nHow it is found\n  ${info.found}\n\nHow it looks\n${looks(name)}\n\nWhat to do\n  ${info.fix}`,
+      `${info.code} ${name} (${info.severity})\n${info.title}\n\nWhat it means\n${paragraph('', info.meaning)}\n\nHow it is found\n${paragraph('', info.found)}\n\nHow it looks\n${looks(name)}\n\nWhat to do\n${paragraph('', info.fix)}`,
     )
   }
 }

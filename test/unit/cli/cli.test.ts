@@ -109,8 +109,10 @@ describe('exit codes and errors', () => {
   it('explains a finding for each mode of kube-proxy, or for all at once', () => {
     const {out} = cli(['explain', 'SVT131'])
     expect(out).to.match(
-      /How it looks\n {2}iptables {2}KUBE-NODEPORTS .*\n {2}ipvs {6}.*KUBE-NODE-PORT-TCP.*\n {2}nftables {2}.*service-nodeports/,
+      /How it looks\n {2}iptables {2}KUBE-NODEPORTS .*\n( {12}\S.*\n)* {2}ipvs {6}.*KUBE-NODE-PORT-TCP/,
     )
+    expect(out).to.match(/^ {2}nftables {2}.*\n?.*service-nodeports/m)
+    for (const line of out.split('\n')) expect(line.length, line).to.be.at.most(80)
     expect(cli(['explain', 'stale-conntrack']).out).to.match(/How it looks\n {2}conntrack -L .*\n\nWhat to do/)
   })
 
