@@ -227,7 +227,7 @@ const IPTABLES_HOOKS = new Set(['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POS
 
 /**
  * In a table of iptables-nft, nft prints rules as libxtables translates them, and of `--ctstate` with DNAT or SNAT in it only
- * those two words are left, without a negation (libxt_conntrack.c, state_xlate_print).
+ * those two words are left, without a negation (libxt_conntrack.c, state_xlate_print). Its rules all have counters.
  */
 function ofIptables(table: NftTable): void {
   if (!IPTABLES_TABLES.has(table.name)) return
@@ -235,7 +235,7 @@ function ofIptables(table: NftTable): void {
   if (!chains.some(({name, hook}) => hook !== undefined && IPTABLES_HOOKS.has(name))) return
   for (const {rules} of chains)
     for (const [at, rule] of rules.entries()) {
-      if (rule.problem || !/\bct status (dnat|snat)/.test(rule.text)) continue
+      if (rule.problem || !/\bct status (dnat|snat)\b.* counter packets /.test(rule.text)) continue
       const statements = rule.statements.filter((statement) => !JSON.stringify(statement).includes('"status"'))
       rules[at] = {...rule, statements, problem: LOSSY}
     }

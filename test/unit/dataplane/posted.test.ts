@@ -216,6 +216,8 @@ describe('dumps as people post them', () => {
       ])
         expect(nft(iptablesNft(rule)), rule).to.match(UNKNOWN)
       expect(nft(nftForward('ct status dnat drop'))).to.equal(DROPPED)
+      // somebody's own rule in a table of that name
+      expect(nft(iptablesNft('ct status dnat drop'))).to.equal(DROPPED)
       expect(nft(nftForward('ct status snat drop'))).to.equal(DELIVERED)
     })
     it('iptables’ statistic', () => {
