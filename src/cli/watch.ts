@@ -20,7 +20,9 @@ export async function watch<T extends Round>(
   let last: T | undefined
   for (;;) {
     const over = new AbortController()
-    const signal = AbortSignal.any([interruption(), over.signal])
+    const {signal} = over
+    const stop = (): void => over.abort()
+    interruption().addEventListener('abort', stop, {once: true})
     // watched from before the round, so that nothing that changes during it is missed
     const change = endpointsChange(flags, signal)
     try {
@@ -37,6 +39,7 @@ export async function watch<T extends Round>(
     await sleep(SHORTEST, undefined, {signal}).catch(quiet)
     await Promise.race([sleep(interval, undefined, {signal}).catch(quiet), change])
     over.abort()
+    interruption().removeEventListener('abort', stop)
     if (interruption().aborted) throw new SvcTraceError('Interrupted', 'interrupted')
   }
 }

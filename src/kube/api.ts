@@ -4,6 +4,7 @@ import {Agent as HttpsAgent, request as httpsRequest, type RequestOptions} from 
 import {setTimeout as sleep} from 'node:timers/promises'
 import {KubeConfig} from '@kubernetes/client-node'
 import {SvcTraceError} from '../model/errors.js'
+import {limited} from '../util/limited.js'
 import {execCredential, type Credential} from './exec-credential.js'
 import type {Connection} from './kubeconfig.js'
 import {proxyFromEnvironment} from './proxy.js'
@@ -252,8 +253,7 @@ function requestOptions({
       ...(body ? {'Content-Type': 'application/json'} : {}),
       ...headers,
     },
-    signal:
-      options.timeout > 0 ? AbortSignal.any([options.signal, AbortSignal.timeout(options.timeout)]) : options.signal,
+    signal: options.timeout > 0 ? limited(options.signal, options.timeout) : options.signal,
   }
 }
 

@@ -3,6 +3,7 @@ import {dirname, join} from 'node:path'
 import {setTimeout as sleep} from 'node:timers/promises'
 import {fileURLToPath} from 'node:url'
 import {readFrames, type CollectedNode} from './frames.js'
+import {limited} from '../util/limited.js'
 import {PackedFiles} from '../util/packed-files.js'
 import {unpack} from './output.js'
 import {NodeUnreachable, type NodeTarget, type Transport, type Way} from './transport.js'
@@ -64,8 +65,7 @@ export async function collectNodes(
   const results: NodeResult[] = []
   const running = new Map<string, number>()
   const queue = [...targets]
-  const over = options.limit ? AbortSignal.timeout(options.limit) : undefined
-  const signal = over ? AbortSignal.any([options.signal, over]) : options.signal
+  const signal = options.limit ? limited(options.signal, options.limit) : options.signal
   const tell = (): void => options.progress(stateOf(results, targets.length, running))
   const worker = async (): Promise<void> => {
     for (let target = queue.shift(); target && !signal.aborted; target = queue.shift()) {
@@ -84,7 +84,10 @@ export async function collectNodes(
   } finally {
     clearInterval(ticking)
   }
-  const late = over?.aborted ? 'the time limit of all nodes (--timeout) was over before it was its turn' : undefined
+  const late =
+    signal.aborted && !options.signal.aborted
+      ? 'the time limit of all nodes (--timeout) was over before it was its turn'
+      : undefined
   return targets.map(
     ({node}) =>
       results.find((result) => result.node === node) ?? {
@@ -114,7 +117,7 @@ async function collectNode(
   transport: Transport,
   {script, options}: {script: string; options: CollectOptions},
 ): Promise<NodeResult> {
-  const signal = AbortSignal.any([options.signal, AbortSignal.timeout(options.timeout)])
+  const signal = limited(options.signal, options.timeout)
   const way = await wayOf(transport, target)
   try {
     const {files, complete} = await framesOf(await persistently(() => transport.run(target, script, signal), signal))

@@ -9,6 +9,7 @@ import ssh2, {
   type PublicKeyAuthMethod,
 } from 'ssh2'
 import {checkHostKey, fingerprint, keyType, knownKeyTypes} from './known-hosts.js'
+import {limited} from '../util/limited.js'
 import {Output} from './output.js'
 import {NodeUnreachable, type Transport} from './transport.js'
 import {ignoreUnreachable, inTurns, sshAsker, type SshAsker, type SshOptions, type SshSettings} from './ssh-settings.js'
@@ -64,7 +65,7 @@ const PROHIBITED = 1
 const OPENING = 5000
 
 function within<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(OPENING)])
+  const limit = limited(signal, OPENING)
   return new Promise((resolve, reject) => {
     limit.addEventListener('abort', () => reject(new NodeUnreachable('no connection in 5 s')), {once: true})
     work.then(resolve, reject)

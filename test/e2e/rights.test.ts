@@ -141,7 +141,7 @@ describe('a user without rights on the nodes', function () {
       const ssh = (words: string): Promise<Outcome> =>
         inLab(lab, ['sh', '-c', `ssh -o BatchMode=yes -o IdentityFile=none -i /run/lab/oncall/key ${words}`])
       const {stdout} = await ssh('oncall@node1 "id; touch /run/lab/proof"')
-      expect(stdout).to.include('@svc-trace 1').and.not.include('uid=')
+      expect(stdout).to.include('@svc-trace gzip').and.not.include('uid=')
       expect((await ssh('-W 172.18.0.11:10256 oncall@node1')).stderr).to.match(/prohibited|failed|refused/)
       for (const command of ['/usr/bin/id', '/usr/local/sbin/svc-trace-collector x', '/bin/sh'])
         expect(
