@@ -1,5 +1,6 @@
 import {World, type PodPlace, type WorldFacts} from './dataplane/world.js'
 import type {ClusterState} from './model/kube.js'
+import type {NodeState} from './snapshot/node-state.js'
 import type {Snapshot} from './snapshot/snapshot.js'
 import {familyOf, parseAddress, parseRange, prefixRange, type Address, type Family, type Range} from './util/ip.js'
 
@@ -19,6 +20,7 @@ function worldFacts(cluster: ClusterState, nodes: Snapshot['nodes']): WorldFacts
     nodes: [...nodes.values()].map((state) => ({
       state,
       addresses: apiAddresses.get(state.name) ?? [],
+      unasked: (family) => withoutFilter(state, family),
       podRanges: (cluster.nodes.find(({name}) => name === state.name)?.podCIDRs ?? []).flatMap(
         (cidr) => parseRange(cidr) ?? [],
       ),
@@ -34,6 +36,15 @@ function worldFacts(cluster: ClusterState, nodes: Snapshot['nodes']): WorldFacts
     virtualRanges: serviceRanges(cluster),
     socketPod: socketPods(cluster),
   }
+}
+
+/** `iptables-save -t nat`: kube-proxy has rules in the filter table of every node where it has any in nat. */
+function withoutFilter(state: NodeState, family: Family): string | undefined {
+  const dumps = state.iptables(family)
+  const natOnly =
+    dumps.some(({tables}) => tables.get('nat')?.chains.has('KUBE-SERVICES')) &&
+    !dumps.some(({tables, file}) => tables.has('filter') || file.endsWith('-L.txt'))
+  return natOnly ? `${dumps[0]!.file} has no filter table, although kube-proxy fills it: not asked for` : undefined
 }
 
 const addressesOf = (texts: readonly string[]): Address[] => texts.flatMap((text) => parseAddress(text) ?? [])

@@ -234,7 +234,7 @@ function staleConntrack({state, cluster, services}: NodeCheck): Finding[] {
     finding('stale-conntrack', state.name, {
       services: [service.id],
       message: `${count} UDP flows to ${service.id} on ${state.name} are pinned to ${formatAddress(entry.reply.source)}, which is no endpoint`,
-      evidence: [{source: state.path('conntrack.txt'), line: entry.line, text: entry.text}],
+      evidence: [{source: entry.file, line: entry.line, text: entry.text}],
     }),
   )
 }

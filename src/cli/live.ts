@@ -213,7 +213,7 @@ async function readNodes(
   }
 }
 
-/** Of nodes that could not be read: whether the API still knows them. */
+/** Of nodes that could not be read: whether the API still knows them. An API that does not say adds nothing to their own failures. */
 async function sayGone(results: readonly NodeResult[], api: Api): Promise<NodeResult[]> {
   const names = await readNodeNames(api).catch(() => undefined)
   return results.map((result) =>

@@ -12,7 +12,7 @@ export interface Gap {
 }
 
 /** What of a node's rules is hidden from a walk. */
-export function findGaps(state: NodeState, family: Family): Gap[] {
+export function findGaps(state: NodeState, family: Family, unasked?: string): Gap[] {
   const sections: readonly (readonly [string, Section])[] = [
     [family === 4 ? 'iptables' : 'ip6tables', state.iptablesSectionOf(family)],
     ['ipset', state.ipsetSection],
@@ -46,6 +46,7 @@ export function findGaps(state: NodeState, family: Family): Gap[] {
     ...missingSysctls(state, family),
     ...cutDumps(state, family),
     ...partialTables(state, family),
+    ...(unasked === undefined ? [] : [{key: 'unasked', state: 'never-asked' as const, what: unasked}]),
     ...hiddenTables(state, family),
     ...hiddenPrograms(state),
     ...earlyPrograms(state),
@@ -105,22 +106,20 @@ function cutDumps(state: NodeState, family: Family): Gap[] {
   })
 }
 
-/** `iptables -t nat -L` shows one table of five; `iptables-save -t nat` too, and kube-proxy has rules in filter on every node. */
+/** `iptables -t nat -L` shows one table of five. */
 function partialTables(state: NodeState, family: Family): Gap[] {
-  const dumps = state.iptables(family)
-  const has = (name: string): boolean => dumps.some(({tables}) => tables.has(name))
-  const [dump] = dumps
-  if (!dump) return []
-  const missing = dump.file.endsWith('-L.txt') ? ['raw', 'mangle', 'filter'].filter((name) => !has(name)) : []
-  const onlyNat = dumps.some(({tables}) => tables.get('nat')?.chains.has('KUBE-SERVICES')) && !has('filter')
-  if (missing.length === 0 && !onlyNat) return []
-  return [
-    {
-      key: 'other tables',
-      state: 'never-asked',
-      what: `${dump.file} has no ${missing.length > 0 ? missing.join(', ') : 'filter'} table: not asked for`,
-    },
-  ]
+  const [dump] = state.iptables(family)
+  if (!dump?.file.endsWith('-L.txt')) return []
+  const missing = ['raw', 'mangle', 'filter'].filter((name) => !dump.tables.has(name))
+  return missing.length === 0
+    ? []
+    : [
+        {
+          key: 'other tables',
+          state: 'never-asked',
+          what: `${dump.file} has no ${missing.join(', ')} table: not asked for`,
+        },
+      ]
 }
 
 /** Tables that the tool itself names, and does not print. */

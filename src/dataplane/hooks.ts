@@ -118,10 +118,9 @@ function groupsOf(chains: readonly BaseChain[]): BaseChain[][] {
  * Filter chains of the same priority run youngest first (registration.ts). Where no dump shows their age, that matters when
  * two of them would end the packet in different ways, or when one writes what another may ask for.
  */
-function runFilters(walker: Walker, hook: Hook, chains: readonly BaseChain[]): End | undefined {
-  const sure = inKnownOrder(chains)
+function runFilters(walker: Walker, hook: Hook, group: readonly BaseChain[]): End | undefined {
+  const sure = inKnownOrder(group)
   if (sure) return firstEnd(walker, sure)
-  const group = chains
   const start = save(walker)
   const {end, writer} = runInOrder(walker, hook, group)
   if (!writer) return end
@@ -270,7 +269,7 @@ function remembered(walker: Walker, {known}: HookOptions): Connection | undefine
   )
   if (!entry) return undefined
   walker.hop('nat', 'an existing conntrack entry decides, not the rules', {
-    evidence: {source: machine.state.path('conntrack.txt'), line: entry.line, text: entry.text},
+    evidence: {source: entry.file, line: entry.line, text: entry.text},
   })
   const {original, reply} = entry
   return {

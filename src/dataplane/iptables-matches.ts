@@ -1,5 +1,5 @@
 import {table} from '../util/table.js'
-import type {IptablesRule, RuleMatch, RuleOption} from '../parse/iptables.js'
+import type {IptablesRule, RuleMatch, RuleOption} from '../parse/iptables-rule.js'
 import {maskLength, parseAddress, parseRange, prefixRange, type Range} from '../util/ip.js'
 import {CLIENT, protocolNumber, seenReply, UNKNOWN_DEVICE, type Packet, type Party, type Tuple} from './packet.js'
 import type {Walker} from './walker.js'

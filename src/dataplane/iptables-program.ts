@@ -1,4 +1,5 @@
-import type {IptablesChain, IptablesDump, IptablesRule, IptablesTable} from '../parse/iptables.js'
+import type {IptablesRule} from '../parse/iptables-rule.js'
+import type {IptablesChain, IptablesDump, IptablesTable} from '../parse/iptables.js'
 import {parseRange, type Address} from '../util/ip.js'
 import {table} from '../util/table.js'
 import {basicTests, matchTest, type Test, type Unmodelled} from './iptables-matches.js'

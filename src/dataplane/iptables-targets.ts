@@ -1,5 +1,5 @@
 import {table} from '../util/table.js'
-import type {RuleOption, RuleTarget} from '../parse/iptables.js'
+import type {RuleOption, RuleTarget} from '../parse/iptables-rule.js'
 import {parseAddress, parseRange, type Address, type Range} from '../util/ip.js'
 import {parseMark, type Unmodelled} from './iptables-matches.js'
 import {destinationNat, masquerade, redirect, sourceNat, type NatTarget} from './nat.js'

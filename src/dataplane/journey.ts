@@ -12,10 +12,10 @@ import type {End, Walker} from './walker.js'
 import {Wire} from './wire.js'
 import type {PodPlace, World} from './world.js'
 
-/** One packet's way there and its answer's way back, through every node on it. */
 /** One may be a connection that has just begun. */
 const ENOUGH_UNANSWERED = 2
 
+/** One packet's way there and its answer's way back, through every node on it. */
 export class Journey {
   readonly world: World
   readonly flow: Flow
@@ -82,9 +82,9 @@ export class Journey {
         ({original, reply}) =>
           original.source === this.clientAddress && reply.source === address && reply.sourcePort === port,
       )
-    if (!machine || !like || like.length < ENOUGH_UNANSWERED) return undefined
+    if (!like || like.length < ENOUGH_UNANSWERED) return undefined
     return unknown(
-      `it reaches ${endpointText(address, port)}, but ${like.length} connections that went the same way wait for an answer there (${machine.state.path('conntrack.txt')}:${like[0]!.line})`,
+      `it reaches ${endpointText(address, port)}, but ${like.length} connections that went the same way wait for an answer there (${like[0]!.file}:${like[0]!.line})`,
     )
   }
 

@@ -9,6 +9,7 @@ import {findGaps, type Gap} from './gaps.js'
 import {selectV4, selectV6} from './source-address.js'
 import {hookPriority, IPTABLES_HOOKS, TableProgram} from './iptables-program.js'
 import {Ipsets} from './ipset.js'
+import {anyRefuses} from './refusals.js'
 import {masquerade} from './nat.js'
 import {NftTableProgram} from './nft-program.js'
 import {NftSets} from './nft-sets.js'
@@ -33,6 +34,8 @@ export interface BaseChain {
 export interface MachineHints {
   /** Addresses that the API gives this node. */
   readonly addresses: readonly Address[]
+  /** What of its rules was never asked for, as somebody who knows what runs on it can tell. */
+  readonly unasked?: (family: Family) => string | undefined
 }
 
 /** One node's kernel, ready to take packets: hooks, routes, sets, virtual servers, sockets. Built from its dumps on first use. */
@@ -266,7 +269,7 @@ export class Machine {
 
   gaps(family: Family): readonly Gap[] {
     let gaps = this.gapList.get(family)
-    if (!gaps) this.gapList.set(family, (gaps = findGaps(this.state, family)))
+    if (!gaps) this.gapList.set(family, (gaps = findGaps(this.state, family, this.hints.unasked?.(family))))
     return gaps
   }
 
@@ -381,30 +384,8 @@ export class Machine {
   /** Whether any rule of this family refuses packets, wherever it stands. */
   refuses(family: Family): boolean {
     let known = this.refusing.get(family)
-    if (known === undefined) this.refusing.set(family, (known = this.findRefusal(family)))
+    if (known === undefined) this.refusing.set(family, (known = anyRefuses(this.state, family)))
     return known
-  }
-
-  private findRefusal(family: Family): boolean {
-    const other = family === 4 ? 'ip6' : 'ip'
-    return (
-      this.state
-        .iptables(family)
-        .some(({tables}) =>
-          [...tables.values()].some(({chains}) =>
-            [...chains.values()].some(({texts, rules}) =>
-              texts.length > 0
-                ? texts.some(({text}) => text.includes(' REJECT'))
-                : rules.some(({target}) => target?.name === 'REJECT'),
-            ),
-          ),
-        ) ||
-      [...(this.state.nft?.tables.values() ?? [])].some(
-        (table) =>
-          table.family !== other &&
-          [...table.chains.values()].some(({rules}) => rules.some(({text}) => text.includes('reject'))),
-      )
-    )
   }
 
   /** iptables-nft's own tables are in both dumps; iptables-save shows them better. */

@@ -15,6 +15,8 @@ export interface WorldFacts {
   readonly nodes: readonly {
     readonly state: NodeState
     readonly addresses: readonly Address[]
+    /** MachineHints.unasked */
+    readonly unasked?: (family: Family) => string | undefined
     readonly podRanges: readonly Range[]
   }[]
   readonly pods: readonly PodPlace[]
@@ -41,7 +43,12 @@ export class World {
 
   constructor(facts: WorldFacts) {
     this.facts = facts
-    this.machines = new Map(facts.nodes.map(({state, addresses}) => [state.name, new Machine(state, {addresses})]))
+    this.machines = new Map(
+      facts.nodes.map(({state, addresses, unasked}) => [
+        state.name,
+        new Machine(state, {addresses, ...(unasked ? {unasked} : {})}),
+      ]),
+    )
     const podNetwork = facts.pods.filter(({hostNetwork}) => !hostNetwork)
     this.podByAddress = new Map(podNetwork.flatMap((pod) => pod.addresses.map((address) => [address, pod])))
     this.podById = new Map(facts.pods.map((pod) => [pod.id, pod]))

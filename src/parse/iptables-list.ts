@@ -1,5 +1,6 @@
 import {parseRange} from '../util/ip.js'
-import {IptablesChain, type IptablesDump, type IptablesRule, type RuleMatch, type RuleOption} from './iptables.js'
+import type {IptablesRule, RuleMatch, RuleOption} from './iptables-rule.js'
+import {IptablesChain, type IptablesDump} from './iptables.js'
 
 /**
  * Parses `iptables -t nat -nL`, with or without `-v` and `--line-numbers`, into the shape of iptables-save.

@@ -96,14 +96,10 @@ const BINARY: Readonly<Record<string, string>> = table({
   lshift: '<<',
   rshift: '>>',
 })
+const VERDICTS = ['accept', 'drop', 'return', 'continue', 'jump', 'goto']
 /** Words that begin another statement or condition behind one whose own words are not looked into. */
 const BEGINS = new Set([
-  'accept',
-  'drop',
-  'return',
-  'continue',
-  'jump',
-  'goto',
+  ...VERDICTS,
   'counter',
   'comment',
   'reject',
@@ -140,20 +136,7 @@ const BEGINS = new Set([
 ])
 const NAT_FLAGS = new Set(['random', 'fully-random', 'persistent'])
 /** Words that stand behind a condition and are none of its own. */
-const BEHIND = new Set([
-  'accept',
-  'drop',
-  'return',
-  'continue',
-  'jump',
-  'goto',
-  'counter',
-  'reject',
-  'comment',
-  'log',
-  'masquerade',
-  'vmap',
-])
+const BEHIND = new Set([...VERDICTS, 'counter', 'reject', 'comment', 'log', 'masquerade', 'vmap'])
 /** `...`, where whoever posted a dump made it shorter. */
 export const LEFT_OUT = /^(\.{2,}|…|\[(\.{2,}|…|snip)\]|<snip>)$/i
 const FIB_RESULTS = new Set(['type', 'oif', 'oifname', 'check'])

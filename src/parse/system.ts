@@ -110,6 +110,7 @@ export interface ConntrackEntry {
   readonly unreplied: boolean
   readonly assured: boolean
   readonly mark: number
+  readonly file: string
   readonly line: number
   readonly text: string
 }
@@ -136,6 +137,7 @@ export function parseConntrack(text: string, file: string): {value: ConntrackEnt
         unreplied: line.includes('[UNREPLIED]'),
         assured: line.includes('[ASSURED]'),
         mark: Number(/\bmark=(\d+)/.exec(line)?.[1] ?? 0),
+        file,
         line: at + 1,
         text: line,
       })

@@ -1,6 +1,7 @@
 import {expect} from 'chai'
 import {parseIptablesList} from '../../src/parse/iptables-list.js'
-import {parseIptablesSave, parseRule, printRule} from '../../src/parse/iptables.js'
+import {parseRule, printRule} from '../../src/parse/iptables-rule.js'
+import {parseIptablesSave} from '../../src/parse/iptables.js'
 import {parseIpsetSave} from '../../src/parse/ipset.js'
 import {parseIpvsSave} from '../../src/parse/ipvs.js'
 import {parseNftText} from '../../src/parse/nft-text.js'

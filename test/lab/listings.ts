@@ -1,7 +1,7 @@
 /** What people post of a node are often listings: the same as `-save` would have printed, so that a kernel can load it. */
 import type {IpsetDump} from '../../src/parse/ipset.js'
 import type {IptablesDump} from '../../src/parse/iptables.js'
-import {printRule} from '../../src/parse/iptables.js'
+import {printRule} from '../../src/parse/iptables-rule.js'
 import type {IpvsDump, VirtualServer} from '../../src/parse/ipvs.js'
 import {formatAddress, formatEndpoint} from '../../src/util/ip.js'
 

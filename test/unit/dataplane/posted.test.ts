@@ -1,5 +1,6 @@
 import {expect} from 'chai'
 import {findGaps} from '../../../src/dataplane/gaps.js'
+import {buildWorld} from '../../../src/engine.js'
 import {snapshotFromFiles} from '../../../src/snapshot/snapshot.js'
 import {askNode, oneNode, type NodeDump} from '../../helpers/node.js'
 
@@ -154,6 +155,18 @@ describe('dumps as people post them', () => {
     expect(unseen(nat + filter)).to.include('no raw, mangle table')
   })
 
+  it('a dump of kube-proxy’s nat table alone says that filter was not asked for', () => {
+    const unasked = (iptables: string): string | undefined =>
+      buildWorld(snapshotFromFiles(oneNode({iptables})))
+        .machines.get('n1')!
+        .gaps(4)
+        .find(({key}) => key === 'unasked')?.what
+    expect(unasked(NAT)).to.match(/iptables-save\.txt has no filter table/)
+    expect(unasked(GOOD)).to.equal(undefined)
+    // no table of kube-proxy's: a node may well have no filter rules
+    expect(unasked(NAT.replaceAll('KUBE-SERVICES', 'OWN'))).to.equal(undefined)
+  })
+
   describe('nft list ruleset', () => {
     it('`# xt_…` is an expression that could not be printed, not a comment', () => {
       expect(nft(iptablesNft('# xt_conntrack counter packets 9 bytes 540 drop'))).to.match(UNKNOWN)
@@ -234,6 +247,31 @@ describe('dumps as people post them', () => {
       expect(nft(nftForward('tcp flags == ack / fin,syn,rst,ack drop'))).to.equal(DELIVERED)
       expect(nft(nftForward('ct state ! established,related drop'))).to.equal(DROPPED)
       expect(nft(nftForward('ct state ! new,established drop'))).to.equal(DELIVERED)
+    })
+    it('a copy is heard of where a rule may reject it, also one that nft cannot show', () => {
+      const chain = (hook: string): object => ({
+        family: 'ip',
+        table: 't',
+        name: hook,
+        type: 'filter',
+        hook,
+        prio: 1,
+        policy: 'accept',
+      })
+      const rule = (name: string, ...expr: object[]): object => ({rule: {family: 'ip', table: 't', chain: name, expr}})
+      const copying = (...more: object[]): string => {
+        const copy = rule('forward', {dup: {addr: '10.9.9.9', dev: 'eth0'}})
+        const nftables = [
+          {table: {family: 'ip', name: 't'}},
+          ...['forward', 'output'].map((hook) => ({chain: chain(hook)})),
+          copy,
+          ...more,
+        ]
+        return fate({iptables: NAT, files: {'nft.json': JSON.stringify({nftables})}})
+      }
+      expect(copying()).to.equal(DELIVERED)
+      expect(copying(rule('output', {reject: null}))).to.match(UNKNOWN)
+      expect(copying(rule('output', {xt: {type: 'target', name: 'REJECT'}}))).to.match(UNKNOWN)
     })
     it('a limit in a set says no to some', () => {
       const set = (more: string): string => `table inet fw {

@@ -1,6 +1,7 @@
 import {expect} from 'chai'
 import {parseIptablesList} from '../../../src/parse/iptables-list.js'
-import {parseRule, type IptablesDump, type IptablesRule} from '../../../src/parse/iptables.js'
+import {parseRule, type IptablesRule} from '../../../src/parse/iptables-rule.js'
+import type {IptablesDump} from '../../../src/parse/iptables.js'
 
 const HEAD = 'Chain X (1 references)\ntarget     prot opt source               destination\n'
 const VERBOSE =

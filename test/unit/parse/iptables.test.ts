@@ -1,13 +1,7 @@
 import {expect} from 'chai'
 import fc from 'fast-check'
-import {
-  parseIptablesSave,
-  parseRule,
-  printRule,
-  type IptablesDump,
-  type IptablesRule,
-  type RuleOption,
-} from '../../../src/parse/iptables.js'
+import {parseRule, printRule, type IptablesRule, type RuleOption} from '../../../src/parse/iptables-rule.js'
+import {parseIptablesSave, type IptablesDump} from '../../../src/parse/iptables.js'
 import {tokenize} from '../../../src/parse/tokens.js'
 import {REAL_RULES} from './rules.js'
 
