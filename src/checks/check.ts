@@ -7,7 +7,7 @@ import {checkService, checkServices, externalIpConflicts} from './api.js'
 import {findingsOf} from './causes.js'
 import {rankOf, type CodeName} from './codes.js'
 import {checkDns} from './dns.js'
-import {compareAll, type Comparison, type Mismatch} from './compare.js'
+import {compareAll, type Comparison} from './compare.js'
 import {SEVERITIES, type Finding, type Incomplete} from './finding.js'
 import {UnseenPolicies} from './policy.js'
 import {checkNode} from './node.js'
@@ -172,24 +172,10 @@ function withoutEchoes(findings: readonly Finding[]): Finding[] {
 const NOT_PROGRAMMED = ['node-not-programmed', 'service-not-programmed', 'node-port-not-programmed']
 
 /** `told`: nodes that are listed as unread themselves, once; what is open because of them needs no line for each Service. */
-function incompleteOf({mismatches, incomplete}: Comparison, told: ReadonlySet<string>): Incomplete[] {
+function incompleteOf({undecided, incomplete}: Comparison, told: ReadonlySet<string>): Incomplete[] {
   const notes = [...incomplete].map(([text, node]): Incomplete => ({node, reason: text.slice(node.length + 1)}))
-  const open = new Map<string, Incomplete>()
-  for (const mismatch of mismatches) {
-    if (mismatch.kind !== 'unknown') continue
-    const absent = / ?node ([^\s,]+)(?:,.*)? was not read$/.exec(mismatch.fate.reason)?.[1]
-    if (absent !== undefined && told.has(absent)) continue
-    const reason = openReason(mismatch)
-    open.set(`${mismatch.node} ${reason}`, {node: mismatch.node, service: mismatch.service.id, reason})
-  }
-  return [...notes, ...open.values()]
-}
-
-function openReason({fate, part}: Mismatch): string {
-  const assumptions = [...new Set(part.alternatives.flatMap((alternative) => alternative.assumptions))]
-  const hidden = assumptions.find((text) => text.includes('could not be read'))
-  if (hidden !== undefined) return `undecided: ${hidden}`
-  return assumptions.length > 0 ? `undecided: ${assumptions.slice(0, 2).join(' / ')}` : fate.reason
+  const open = [...undecided.values()].filter(({absent}) => absent === undefined || !told.has(absent))
+  return [...notes, ...open.map(({node, service, reason}): Incomplete => ({node, service, reason}))]
 }
 
 /** Lists without which no verdict can be trusted. */

@@ -68,6 +68,15 @@ export interface Sample {
   readonly fate: Fate
 }
 
+/** A walk whose end nobody knows. */
+export interface Undecided {
+  readonly node: string
+  readonly service: string
+  readonly reason: string
+  /** The node that was not read and that the packet went to. */
+  readonly absent?: string
+}
+
 /** One comparison, made or failed: `walks` counts them all. */
 export interface Comparison {
   readonly mismatches: Mismatch[]
@@ -75,6 +84,8 @@ export interface Comparison {
   /** Frontends that should be delivered, per node and kind: `node kind` → services. */
   readonly expected: Map<string, Set<string>>
   readonly incomplete: Map<string, string>
+  /** What could not be decided: each reason once, however many Services it is about. */
+  readonly undecided: Map<string, Undecided>
   /** Delivered walks of Services with session affinity, by node. */
   readonly sticky: Map<string, Sample[]>
 }
@@ -101,6 +112,7 @@ export function compareAll(input: CompareInput): Comparison {
     walks: 0,
     expected: new Map(),
     incomplete: new Map(),
+    undecided: new Map(),
     sticky: new Map(),
   }
   const outside = {4: externalClients(input.cluster, input.world, 4), 6: externalClients(input.cluster, input.world, 6)}
@@ -328,10 +340,10 @@ class PortComparison {
       port: frontend.port,
       protocol: frontend.protocol,
     }
-    // most walks end as promised, and nobody reads their steps
+    // most walks end as promised, or where nobody can see them, and nobody reads their steps
     const steps = service.affinityTimeout !== undefined
     const quick = walk(this.input.world, flow, {steps})
-    const enough = steps || quick.parts.every((part) => judge(part, promise).length === 0)
+    const enough = steps || quick.parts.every((part) => judge(part, promise).every((found) => isMerelyOpen(found, part)))
     const result = enough ? quick : walk(this.input.world, flow)
     ;(this.result as {walks: number}).walks++
     return {promise, result}
@@ -349,14 +361,28 @@ class PortComparison {
     for (const {node, reason} of result.incomplete) this.result.incomplete.set(`${node} ${reason}`, node)
     if (promise.outcome === 'delivered' && promise.also.length === 0) this.expect(frontend)
     for (const part of result.parts) {
-      for (const found of judge(part, promise).filter((one) => proxy.mode !== 'userspace' || !balancedByProxy(one)))
-        this.mismatch({...found, frontend, origin, from, part, promise})
+      for (const found of judge(part, promise).filter((one) => proxy.mode !== 'userspace' || !balancedByProxy(one))) {
+        if (found.kind === 'unknown') this.undecided(found.fate, part)
+        if (!isMerelyOpen(found, part)) this.mismatch({...found, frontend, origin, from, part, promise})
+      }
       const best = part.fates.find(({outcome}) => outcome === 'delivered')
       if (!best || origin.kind === 'backend') continue
       const sample = {service, port, node: proxy.node, frontend, from, fate: best}
       this.input.delivered?.(sample)
       if (service.affinityTimeout !== undefined) this.keep(sample)
     }
+  }
+
+  private undecided(fate: Fate, part: ClientFates): void {
+    const {service, proxy} = this.task
+    const absent = / ?node ([^\s,]+)(?:,.*)? was not read$/.exec(fate.reason)?.[1]
+    const reason = openReason(fate, part)
+    this.result.undecided.set(`${proxy.node} ${absent === undefined ? reason : `→ ${absent}`}`, {
+      node: proxy.node,
+      service: service.id,
+      reason,
+      ...(absent === undefined ? {} : {absent}),
+    })
   }
 
   private keep(sample: Sample): void {
@@ -376,6 +402,17 @@ class PortComparison {
 /** Mode userspace: kube-proxy's own process takes the connection and picks the endpoint, out of sight of every rule. */
 const balancedByProxy = ({kind, fate}: Judgement): boolean =>
   kind !== 'fails' && kind !== 'unknown' && fate.receiver?.kind === 'socket'
+
+/** Unknown, and the ways that it may go tell no cause: where one does, they hang on the order of chains. */
+const isMerelyOpen = ({kind}: Judgement, {alternatives}: ClientFates): boolean =>
+  kind === 'unknown' && alternatives.every(({assumptions}) => !assumptions.some((text) => / runs before /.test(text)))
+
+function openReason({reason}: Fate, {alternatives}: ClientFates): string {
+  const assumptions = [...new Set(alternatives.flatMap((alternative) => alternative.assumptions))]
+  const hidden = assumptions.find((text) => text.includes('could not be read'))
+  if (hidden !== undefined) return `undecided: ${hidden}`
+  return assumptions.length > 0 ? `undecided: ${assumptions.slice(0, 2).join(' / ')}` : reason
+}
 
 type Judgement = Pick<Mismatch, 'kind' | 'fate'> & {readonly endpoint?: ServiceEndpoint}
 

@@ -55,10 +55,11 @@ export class Bridge extends JourneyPart {
       if (!near) return this.journey.stack.receive(machine, packet, device)
       this.journey.stack.enter(machine, packet)
       this.journey.pastConntrack = true
-      this.walker.hop(
-        'route',
-        `bridged on ${device} of ${machine.name}, past iptables and conntrack (bridge-nf-call-iptables is not 1)`,
-      )
+      if (this.walker.steps)
+        this.walker.hop(
+          'route',
+          `bridged on ${device} of ${machine.name}, past iptables and conntrack (bridge-nf-call-iptables is not 1)`,
+        )
       return this.hairpinOff(machine, packet, way) ?? this.deliver(machine, packet, way)
     }
     const before = packet.dst
@@ -80,8 +81,9 @@ export class Bridge extends JourneyPart {
     const loop = this.journey.stack.arriveAt(machine, packet, device)
     if (loop) return loop
     packet.physin = UNKNOWN_DEVICE
-    this.walker.hop('enter', `${packet.reply ? 'the answer' : 'the packet'} comes in by a port of ${device}`)
-    return this.journey.stack.hidden(machine, packet) ?? this.journey.stack.hook('PREROUTING', packet)
+    if (this.walker.steps)
+      this.walker.hop('enter', `${packet.reply ? 'the answer' : 'the packet'} comes in by a port of ${device}`)
+    return this.journey.stack.hidden(machine, packet) ?? this.journey.stack.hook('PREROUTING')
   }
 
   /**
@@ -101,12 +103,12 @@ export class Bridge extends JourneyPart {
     if (off) return off
     packet.oif = device
     packet.physout = UNKNOWN_DEVICE
-    this.walker.hop('route', `stays on bridge ${device}`)
-    const stopped = this.journey.stack.hook('FORWARD', packet)
+    if (this.walker.steps) this.walker.hop('route', `stays on bridge ${device}`)
+    const stopped = this.journey.stack.hook('FORWARD')
     if (stopped) return stopped
     // br_nf_post_routing names no incoming device
     packet.iif = ''
-    return this.journey.stack.hook('POSTROUTING', packet) ?? this.deliver(machine, packet, {device, pod})
+    return this.journey.stack.hook('POSTROUTING') ?? this.deliver(machine, packet, {device, pod})
   }
 
   /** A frame is not even considered for the port that it came by, unless hairpin mode is on (br_forward.c, should_deliver). */

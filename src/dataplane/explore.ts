@@ -36,6 +36,29 @@ const MAX_UNKNOWNS = 6
 /** Too many open questions on one path; the walk catches it and ends as unknown. */
 export class TooManyUnknowns extends Error {}
 
+/** How a range parts the clients: all are inside, none are, or some. */
+type Parting = boolean | Pick<Choice, 'weights' | 'ranges'>
+
+/** The same sets of clients meet the same ranges again and again, of routes, rules and sets. */
+const partings = new WeakMap<readonly Range[], WeakMap<Range, Parting>>()
+
+function partingOf(clients: readonly Range[], range: Range): Parting {
+  let known = partings.get(clients)
+  if (!known) partings.set(clients, (known = new WeakMap()))
+  let parting = known.get(range)
+  if (parting === undefined) known.set(range, (parting = part(clients, range)))
+  return parting
+}
+
+function part(clients: readonly Range[], range: Range): Parting {
+  const {inside, outside} = splitRanges(clients, range)
+  if (inside.length === 0) return false
+  if (outside.length === 0) return true
+  const total = countAddresses(clients)
+  const ranges = [inside, outside]
+  return {ranges, weights: ranges.map((some) => countAddresses(some) / total)}
+}
+
 /** Answers the questions of one run. */
 export class Chooser {
   clients: readonly Range[]
@@ -66,12 +89,9 @@ export class Chooser {
 
   /** Is the client inside the range? Parts the clients where only some are. */
   inside(range: Range): boolean {
-    const {inside, outside} = splitRanges(this.clients, range)
-    if (inside.length === 0) return false
-    if (outside.length === 0) return true
-    const total = countAddresses(this.clients)
-    const ranges = [inside, outside]
-    const weights = ranges.map((part) => countAddresses(part) / total)
+    const parting = partingOf(this.clients, range)
+    if (typeof parting === 'boolean') return parting
+    const {weights, ranges} = parting
     const answer = this.choose({kind: 'clients', weights, labels: [], ranges})
     this.clients = ranges[answer]!
     return answer === 0

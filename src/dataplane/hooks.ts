@@ -51,31 +51,52 @@ export interface HookOptions {
 
 /** Runs everything that is registered at one hook, in the order of priorities (nf_hook_slow). */
 export function runHook(walker: Walker, hook: Hook, options: HookOptions): HookResult {
-  walker.hook = hook
   const {machine, packet} = walker
-  const chains = machine.baseChains(packet.family, hook).filter(({type}) => type !== 'nat')
-  const steps: {priority: number; run: () => HookResult}[] = groupsOf(chains).map((group) => ({
-    priority: group[0]!.priority,
-    run: () => runAndRoute(walker, hook, {group, options}),
-  }))
-  const add = (priority: number | undefined, run: () => HookResult): void => {
-    if (priority !== undefined) steps.push({priority, run})
-  }
-  if (hook === 'PREROUTING' || hook === 'OUTPUT') add(CONNTRACK, () => track(walker, options))
-  add(NAT_PRIORITY[hook], () => translateAndRoute(walker, hook, options))
-  if (packet.reply) {
-    add(IPVS_REPLY[hook], () => ipvsReply(walker, options.tracking))
-    add(IPVS_REQUEST[hook], () => (packet.ipvs ? undefined : options.ipvsAnswer(walker)))
-  } else add(IPVS_REQUEST[hook], () => (packet.ipvs ? undefined : options.ipvsRequest(walker)))
-  steps.sort((a, b) => a.priority - b.priority)
-  for (const step of steps) {
+  for (const step of stepsOf(machine.baseChains(packet.family, hook), hook)[packet.reply ? 'reply' : 'request']) {
     walker.hook = hook
-    const result = step.run()
+    const result = step.run(walker, options)
     if (result !== undefined) return result
   }
   // nf_conntrack_confirm is the last thing that these hooks do
   if ((hook === 'INPUT' || hook === 'POSTROUTING') && packet.connection) packet.connection.confirmed = true
   return undefined
+}
+
+/** Something that is registered at a hook. */
+interface Step {
+  readonly priority: number
+  readonly run: (walker: Walker, options: HookOptions) => HookResult
+}
+
+/** What runs at one hook of one machine, for requests and for answers. */
+type HookSteps = Readonly<Record<'request' | 'reply', readonly Step[]>>
+
+const known = new WeakMap<readonly BaseChain[], HookSteps>()
+
+/** `chains`: all base chains of the hook, always the same list for the same machine, family and hook. */
+function stepsOf(chains: readonly BaseChain[], hook: Hook): HookSteps {
+  let steps = known.get(chains)
+  if (!steps)
+    known.set(chains, (steps = {request: orderSteps(chains, hook, false), reply: orderSteps(chains, hook, true)}))
+  return steps
+}
+
+function orderSteps(chains: readonly BaseChain[], hook: Hook, reply: boolean): Step[] {
+  const steps: Step[] = groupsOf(chains.filter(({type}) => type !== 'nat')).map((group) => ({
+    priority: group[0]!.priority,
+    run: (walker, options) => runAndRoute(walker, hook, {group, options}),
+  }))
+  const nat = natGroups(chains)
+  const add = (priority: number | undefined, run: Step['run']): void => {
+    if (priority !== undefined) steps.push({priority, run})
+  }
+  if (hook === 'PREROUTING' || hook === 'OUTPUT') add(CONNTRACK, track)
+  add(NAT_PRIORITY[hook], (walker, options) => translateAndRoute(walker, hook, {nat, options}))
+  if (reply) {
+    add(IPVS_REPLY[hook], ipvsReply)
+    add(IPVS_REQUEST[hook], (walker, options) => (walker.packet.ipvs ? undefined : options.ipvsAnswer(walker)))
+  } else add(IPVS_REQUEST[hook], (walker, options) => (walker.packet.ipvs ? undefined : options.ipvsRequest(walker)))
+  return steps.sort((a, b) => a.priority - b.priority)
 }
 
 function endOf(chain: BaseChain, walker: Walker): End | undefined {
@@ -89,17 +110,21 @@ function runAndRoute(
   hook: Hook,
   {group, options}: {group: readonly BaseChain[]; options: HookOptions},
 ): End | undefined {
-  const {src, dst, mark} = walker.packet
+  const {packet} = walker
+  const {src, dst, mark} = packet
   const end = runFilters(walker, hook, group)
   if (end || hook !== 'OUTPUT' || !group.some(({type}) => type === 'route')) return end
-  const {packet} = walker
   return src === packet.src && dst === packet.dst && mark === packet.mark ? undefined : options.reroute(walker)
 }
 
 /** NAT in OUTPUT: a changed destination is routed at once (nf_nat_ipv4_local_fn). */
-function translateAndRoute(walker: Walker, hook: Hook, options: HookOptions): End | undefined {
+function translateAndRoute(
+  walker: Walker,
+  hook: Hook,
+  {nat, options}: {nat: readonly NatGroup[]; options: HookOptions},
+): End | undefined {
   const {dst} = walker.packet
-  const end = translate(walker, hook)
+  const end = translate(walker, hook, nat)
   return end || hook !== 'OUTPUT' || dst === walker.packet.dst ? end : options.reroute(walker)
 }
 
@@ -119,6 +144,7 @@ function groupsOf(chains: readonly BaseChain[]): BaseChain[][] {
  * two of them would end the packet in different ways, or when one writes what another may ask for.
  */
 function runFilters(walker: Walker, hook: Hook, group: readonly BaseChain[]): End | undefined {
+  if (group.length === 1) return endOf(group[0]!, walker)
   const sure = inKnownOrder(group)
   if (sure) return firstEnd(walker, sure)
   const start = save(walker)
@@ -291,14 +317,15 @@ function remembered(walker: Walker, {known}: HookOptions): Connection | undefine
 }
 
 /** The NAT of one hook: rules for a connection's first packet, the connection's own translation for all others (nf_nat_inet_fn). */
-function translate(walker: Walker, hook: Hook): End | undefined {
+function translate(walker: Walker, hook: Hook, nat: readonly NatGroup[]): End | undefined {
   const {packet} = walker
   const {connection} = packet
   if (!connection) return undefined
   const destination = hook === 'PREROUTING' || hook === 'OUTPUT'
   const done = destination ? connection.dstDone : connection.srcDone
   if (packet.replyDirection) {
-    const end = done || packet.state !== 'RELATED' || packet.about ? undefined : settle(walker, hook, destination)
+    const end =
+      done || packet.state !== 'RELATED' || packet.about ? undefined : settle(walker, hook, {destination, nat})
     if (end) return end
     if (destination && connection.snat) restore(walker, 'dst', connection)
     if (!destination && connection.dnat) restore(walker, 'src', connection)
@@ -308,7 +335,7 @@ function translate(walker: Walker, hook: Hook): End | undefined {
     applyKnown(packet, connection, destination)
     return undefined
   }
-  const end = runNatChains(walker, hook)
+  const end = runNatChains(walker, hook, nat)
   if (destination) connection.dstDone = true
   else connection.srcDone = true
   return end
@@ -318,9 +345,13 @@ function translate(walker: Walker, hook: Hook): End | undefined {
  * The reset for a packet whose connection has no NAT of this kind yet runs the chains for it. What they translate is the
  * other direction, and the connection ends with its first packet; what they drop is dropped.
  */
-function settle(walker: Walker, hook: Hook, destination: boolean): End | undefined {
+function settle(
+  walker: Walker,
+  hook: Hook,
+  {destination, nat}: {destination: boolean; nat: readonly NatGroup[]},
+): End | undefined {
   const before = save(walker)
-  const end = runNatChains(walker, hook)
+  const end = runNatChains(walker, hook, nat)
   const {mark} = walker.packet
   const hops = [...walker.hops]
   load(walker, before)
@@ -344,18 +375,20 @@ function applyKnown(packet: Packet, connection: Connection, destination: boolean
   if (!destination && connection.snat) [packet.src, packet.sport] = [connection.reply.dst, connection.reply.dport]
 }
 
-function runNatChains(walker: Walker, hook: Hook): End | undefined {
-  const chains = walker.machine.baseChains(walker.packet.family, hook).filter(({type}) => type === 'nat')
-  for (let at = 0; at < chains.length;) {
-    const group = chains.filter(({priority}) => priority === chains[at]!.priority)
-    at += group.length
-    const {connection} = walker.packet
-    const runs = inKnownOrder(group)?.map((chain) => () => endOf(chain, walker))
-    for (const run of runs ?? [() => runGroup(walker, hook, group)]) {
-      const end = run()
-      if (end) return end
-      if (hook === 'PREROUTING' || hook === 'OUTPUT' ? connection!.dstDone : connection!.srcDone) return undefined
-    }
+/** NAT chains that run as one: a single one, or all of one priority whose order no dump shows. */
+type NatGroup = readonly BaseChain[]
+
+const natGroups = (chains: readonly BaseChain[]): NatGroup[] =>
+  groupsOf(chains.filter(({type}) => type === 'nat')).flatMap(
+    (group) => inKnownOrder(group)?.map((chain) => [chain]) ?? [group],
+  )
+
+function runNatChains(walker: Walker, hook: Hook, groups: readonly NatGroup[]): End | undefined {
+  const {connection} = walker.packet
+  for (const group of groups) {
+    const end = group.length === 1 ? endOf(group[0]!, walker) : runGroup(walker, hook, group)
+    if (end) return end
+    if (hook === 'PREROUTING' || hook === 'OUTPUT' ? connection!.dstDone : connection!.srcDone) return undefined
   }
   return undefined
 }
@@ -450,7 +483,7 @@ export function untrack(packet: Packet): void {
 }
 
 /** The real server's answer gets the virtual server's address back (ip_vs_out). */
-function ipvsReply(walker: Walker, tracking: Tracking): undefined {
+function ipvsReply(walker: Walker, {tracking}: HookOptions): undefined {
   const {packet, machine} = walker
   const seen = packet.about ?? packet
   const connection = tracking

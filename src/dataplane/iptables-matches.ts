@@ -72,10 +72,9 @@ const TCP_FLAG_SET = ['FIN', 'SYN', 'RST', 'PSH', 'ACK', 'URG']
 /** A first packet is a SYN; its answer SYN,ACK. */
 function tcpFlags(mask: string, wanted: string): Test {
   const list = (text: string): string[] => (text === 'ALL' ? TCP_FLAG_SET : text === 'NONE' ? [] : text.split(','))
-  return ({packet}) => {
-    const set = packet.tcpFlags
-    return list(mask).every((flag) => set.includes(flag) === list(wanted).includes(flag))
-  }
+  const looked = list(mask)
+  const set = list(wanted)
+  return ({packet}) => looked.every((flag) => packet.tcpFlags.includes(flag) === set.includes(flag))
 }
 
 const transport: Module = {
@@ -246,7 +245,8 @@ function statistic(options: readonly RuleOption[]): Test | Unmodelled {
   const share = mode === 'random' ? given : 1 / given
   if (!(share >= 0 && share <= 1)) return {unmodelled: `statistic ${chance.name} ${chance.values[0]}`}
   const match = chance.not ? 1 - share : share
-  return (walker) => walker.chooser.random([match, 1 - match]) === 0
+  const weights = [match, 1 - match]
+  return (walker) => walker.chooser.random(weights) === 0
 }
 
 /**
@@ -498,7 +498,8 @@ function protocolTest(value: string): Test | Unmodelled {
   if (!PROTOCOLS.has(wanted) && !/^\d+$/.test(wanted)) return {unmodelled: `protocol "${value}"`}
   if (wanted === 'all' || wanted === '0') return always
   const icmpName = wanted === 'icmp' || wanted === 'icmpv6' || wanted === 'ipv6-icmp'
+  const name = wanted.toUpperCase()
+  const number = Number(wanted)
   return ({packet}) =>
-    (packet.protocol === 'ICMP' ? icmpName : wanted === packet.protocol.toLowerCase()) ||
-    wanted === String(protocolNumber(packet))
+    (packet.protocol === 'ICMP' ? icmpName : packet.protocol === name) || protocolNumber(packet) === number
 }

@@ -101,8 +101,10 @@ class ChainProgram implements Program {
   }
 
   run(walker: Walker): Verdict {
-    for (const at of this.candidates(walker)) {
-      const rule = this.ruleAt(at)
+    const candidates = this.candidates(walker)
+    const count = candidates?.length ?? this.chain.length
+    for (let next = 0; next < count; next++) {
+      const rule = this.ruleAt(candidates ? candidates[next]! : next)
       if (!this.matches(walker, rule)) continue
       const verdict = this.perform(walker, rule)
       if (verdict !== 'continue') return verdict
@@ -136,10 +138,11 @@ class ChainProgram implements Program {
       : {outcome: 'unknown', reason: `${what}: rules behind it may do anything`}
   }
 
-  private candidates(walker: Walker): Iterable<number> {
-    const {length} = this.chain
+  /** The rules that the packet can meet at all; undefined: any. */
+  private candidates(walker: Walker): readonly number[] | undefined {
+    if (this.chain.length < INDEX_FROM) return undefined
     const {dst, dport} = walker.packet
-    if (length < INDEX_FROM || dst === 'client') return sequence(length)
+    if (dst === 'client') return undefined
     this.index ??= buildIndex(this.chain)
     return this.index.candidates(dst, dport)
   }
@@ -187,7 +190,8 @@ class ChainProgram implements Program {
     if (rule.problem)
       return {outcome: 'unknown', reason: `${where} is not understood: ${rule.problem} (${rule.file}:${rule.line})`}
     if (!rule.target) return 'continue'
-    walker.hop('rule', rule.text, {where, evidence: {source: rule.file, line: rule.line, text: rule.text}})
+    if (walker.steps)
+      walker.hop('rule', rule.text, {where, evidence: {source: rule.file, line: rule.line, text: rule.text}})
     if (action) return action(walker, where)
     return call ? this.enter(walker, call, rule) : this.missing(walker, compiled)
   }
@@ -212,13 +216,9 @@ const unmodelledAction =
   (what: string): Action =>
   (walker, where) => ({outcome: 'unknown', reason: `${where} on ${walker.machine.name}: ${what} is not modelled`})
 
-function* sequence(length: number): Iterable<number> {
-  for (let at = 0; at < length; at++) yield at
-}
-
 /** Finds the rules of a long chain that a destination can meet at all, in their order. */
 interface RuleIndex {
-  candidates(dst: Address, dport: number): Iterable<number>
+  candidates(dst: Address, dport: number): readonly number[]
 }
 
 function buildIndex(chain: IptablesChain): RuleIndex {
@@ -234,8 +234,17 @@ function buildIndex(chain: IptablesChain): RuleIndex {
     else if (port !== undefined) push(byPort, port, at)
     else others.push(at)
   }
-  const none: number[] = []
-  return {candidates: (dst, dport) => merge(byDestination.get(dst) ?? none, byPort.get(dport) ?? none, others)}
+  // the packets of one Service come one after the other
+  let last: {dst: Address; dport: number; found: readonly number[]} | undefined
+  return {
+    candidates: (dst, dport) => {
+      if (last?.dst !== dst || last.dport !== dport) {
+        const found = [...(byDestination.get(dst) ?? []), ...(byPort.get(dport) ?? []), ...others]
+        last = {dst, dport, found: found.sort((a, b) => a - b)}
+      }
+      return last.found
+    },
+  }
 }
 
 function push<K>(map: Map<K, number[]>, key: K, at: number): void {
@@ -251,20 +260,6 @@ function exactPort(rule: IptablesRule): number | undefined {
     if (dport !== undefined && /^\d+$/.test(dport)) return Number(dport)
   }
   return undefined
-}
-
-/** Merges ascending lists. */
-function* merge(...lists: readonly number[][]): Iterable<number> {
-  const at = lists.map(() => 0)
-  for (;;) {
-    let best = -1
-    for (let list = 0; list < lists.length; list++) {
-      const candidate = lists[list]![at[list]!]
-      if (candidate !== undefined && (best < 0 || candidate < lists[best]![at[best]!]!)) best = list
-    }
-    if (best < 0) return
-    yield lists[best]![at[best]!++]!
-  }
 }
 
 export {isEnd}

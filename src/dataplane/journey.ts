@@ -172,10 +172,11 @@ export class Journey {
       return this.resetToLoopback(arrival.machine, request)
     const reply = this.newPacket({...tuple, reply: true, ...(arrival.listening ? {} : {tcpFlags: RESET})})
     this.stack.enter(arrival.machine, reply)
-    this.walker.hop(
-      'reply',
-      `${arrival.listening ? 'the answer' : 'the reset'} starts to ${endpointText(reply.dst, undefined)}`,
-    )
+    if (this.walker.steps)
+      this.walker.hop(
+        'reply',
+        `${arrival.listening ? 'the answer' : 'the reset'} starts to ${endpointText(reply.dst, undefined)}`,
+      )
     const back = this.sendAnswer(arrival, reply)
     if (!isArrival(back))
       return back.outcome === 'unknown'
@@ -211,7 +212,8 @@ export class Journey {
     if (attached && request.connection)
       Object.assign(packet, {connection: request.connection, replyDirection: !request.replyDirection, state: 'RELATED'})
     this.stack.enter(machine, packet)
-    this.walker.hop('reply', `${icmp ? 'an ICMP error' : 'a reset'} starts to ${endpointText(packet.dst, undefined)}`)
+    if (this.walker.steps)
+      this.walker.hop('reply', `${icmp ? 'an ICMP error' : 'a reset'} starts to ${endpointText(packet.dst, undefined)}`)
     const local = machine.router(packet.family).isLocal(this.walker.chooser, request.dst)
     const back = this.stack.send(machine, packet, icmp && !local ? undefined : request.dst)
     if (!isArrival(back))

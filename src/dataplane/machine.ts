@@ -46,7 +46,11 @@ export class Machine {
   readonly nftSets: NftSets
   readonly hints: MachineHints
   private readonly routers = new Map<Family, Router>()
-  private readonly hooks = new Map<string, readonly BaseChain[]>()
+  private readonly hooks: Readonly<Record<Family, Map<Hook, readonly BaseChain[]>>> = {4: new Map(), 6: new Map()}
+  private readonly deviceSysctls: Readonly<Record<Family, Map<string, Map<string, number | undefined>>>> = {
+    4: new Map(),
+    6: new Map(),
+  }
   private readonly links: ReadonlyMap<string, Link>
   private virtualServers: ReadonlyMap<string, VirtualServer> | undefined
   private gapList = new Map<Family, readonly Gap[]>()
@@ -203,6 +207,14 @@ export class Machine {
 
   /** The larger of `all` and the device (IN_DEV_MAXCONF), or either of them (IN_DEV_ORCONF). */
   deviceSysctl(family: Family, device: string, key: string): number | undefined {
+    const devices = this.deviceSysctls[family]
+    let known = devices.get(device)
+    if (!known) devices.set(device, (known = new Map()))
+    if (!known.has(key)) known.set(key, this.findDeviceSysctl(family, device, key))
+    return known.get(key)
+  }
+
+  private findDeviceSysctl(family: Family, device: string, key: string): number | undefined {
     const values = ['all', device]
       .map((name) => this.sysctl(`net.ipv${family}.conf.${name}.${key}`))
       .filter((value) => value !== undefined)
@@ -275,13 +287,13 @@ export class Machine {
 
   /** The base chains of a hook, in the order of their priority, of every backend that is loaded. */
   baseChains(family: Family, hook: Hook): readonly BaseChain[] {
-    const key = `${family} ${hook}`
-    let chains = this.hooks.get(key)
+    const hooks = this.hooks[family]
+    let chains = hooks.get(hook)
     if (!chains) {
       chains = [...this.iptablesChains(family, hook), ...this.nftChains(family, hook)].sort(
         (a, b) => a.priority - b.priority,
       )
-      this.hooks.set(key, chains)
+      hooks.set(hook, chains)
     }
     return chains
   }

@@ -217,7 +217,7 @@ function setMark(walker: Walker, value: Datum, {where, onConnection}: {where: st
   if (onConnection) {
     if (packet.connection) packet.connection.mark = value.value
   } else {
-    walker.hop('mark', `mark 0x${packet.mark.toString(16)} → 0x${value.value.toString(16)}`, {where})
+    if (walker.steps) walker.hop('mark', `mark 0x${packet.mark.toString(16)} → 0x${value.value.toString(16)}`, {where})
     packet.mark = value.value
   }
   return 'continue'
@@ -338,10 +338,11 @@ class NftChainProgram implements Program {
     for (const statement of rule.statements) {
       const [kind] = Object.keys(statement)
       if (!told && ACTS.has(kind!)) {
-        walker.hop('rule', rule.text, {
-          where: context.where,
-          evidence: {source: rule.file, line: rule.line, text: rule.text},
-        })
+        if (walker.steps)
+          walker.hop('rule', rule.text, {
+            where: context.where,
+            evidence: {source: rule.file, line: rule.line, text: rule.text},
+          })
         told = true
       }
       const step = runStatement(walker, statement, context)

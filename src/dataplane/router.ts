@@ -191,7 +191,7 @@ export class Router {
   /** Parts the clients at every route that only some of them match. */
   private longestForClients(chooser: Chooser, table: Table): Route | undefined {
     for (const address of exactInside(table, chooser.clients))
-      if (chooser.inside({lo: address, hi: address})) return table.exact.get(address)![0]
+      if (chooser.inside(table.exact.get(address)![0]!.destination)) return table.exact.get(address)![0]
     return table.prefixes.find(({destination}) => chooser.inside(destination))
   }
 

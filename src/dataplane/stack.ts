@@ -1,15 +1,17 @@
 import {formatAddress, isLoopback, type Address, type Family, type Range} from '../util/ip.js'
 import {dropped, refused, unknown, type Result} from './arrival.js'
-import {runHook, type HookOptions} from './hooks.js'
+import {runHook, type HookOptions, type HookResult, type Tracking} from './hooks.js'
 import {JourneyPart} from './journey-part.js'
 import type {Machine} from './machine.js'
 import {endpointText} from './nat.js'
 import {CLIENT, UNKNOWN_DEVICE, FRESH, isLoopbackParty, type Packet, type Party} from './packet.js'
 import type {RouteResult} from './router.js'
-import type {End} from './walker.js'
+import type {End, Hook} from './walker.js'
 
 /** The IP stack of one node: how packets leave it, come in, are routed and forwarded. */
-export class Stack extends JourneyPart {
+export class Stack extends JourneyPart implements HookOptions {
+  /** Where a packet that IPVS took has got to. */
+  private sent: Result | undefined
   /** The route of the packet that a node is just sending. */
   private route: RouteResult | undefined
 
@@ -35,11 +37,11 @@ export class Stack extends JourneyPart {
     packet.iif = ''
     packet.oif = outDevice(route)
     this.route = route
-    return this.hook('OUTPUT', packet) ?? this.leave(machine, packet, this.route)
+    return this.hook('OUTPUT') ?? this.leave(machine, packet, this.route)
   }
 
   /** Another look at the routes in the middle of OUTPUT; what it says counts from there on. */
-  private reroute(): End | undefined {
+  reroute(): End | undefined {
     const {machine, packet} = this.walker
     const again = this.routeOut(machine, packet, packet.src)
     if ('outcome' in again) return again.outcome === 'refused' ? dropped('route', again.reason) : again
@@ -95,13 +97,14 @@ export class Stack extends JourneyPart {
   receive(machine: Machine, packet: Packet, device: string): Result {
     const loop = this.arriveAt(machine, packet, device)
     if (loop) return loop
-    this.walker.hop(
-      'enter',
-      `${packet.reply ? 'the answer' : 'the packet'} comes in by ${device === UNKNOWN_DEVICE ? 'a device that no dump names' : device}`,
-    )
+    if (this.walker.steps)
+      this.walker.hop(
+        'enter',
+        `${packet.reply ? 'the answer' : 'the packet'} comes in by ${device === UNKNOWN_DEVICE ? 'a device that no dump names' : device}`,
+      )
     const hidden = this.hidden(machine, packet)
     if (hidden) return hidden
-    const hook = this.hook('PREROUTING', packet)
+    const hook = this.hook('PREROUTING')
     if (hook) return hook
     return this.routeIn(machine, packet)
   }
@@ -191,7 +194,7 @@ export class Stack extends JourneyPart {
     if (end) return end.outcome === 'refused' ? {...end, notice: 'icmp'} : end
     packet.oif = outDevice(route)
     this.walker.hop('route', route.text)
-    return this.hook('FORWARD', packet) ?? this.leave(machine, packet, route)
+    return this.hook('FORWARD') ?? this.leave(machine, packet, route)
   }
 
   notForwarded(machine: Machine, packet: Packet): End {
@@ -206,7 +209,7 @@ export class Stack extends JourneyPart {
   /** POSTROUTING and out. */
   private leave(machine: Machine, packet: Packet, route: RouteResult): Result {
     packet.oif = outDevice(route)
-    const hook = this.hook('POSTROUTING', packet)
+    const hook = this.hook('POSTROUTING')
     if (hook) return hook
     if (packet.oif === 'lo') return this.loop(machine, packet)
     return this.journey.wire.transmit(machine, packet, route)
@@ -216,12 +219,12 @@ export class Stack extends JourneyPart {
   private loop(machine: Machine, packet: Packet): Result {
     packet.iif = 'lo'
     packet.oif = ''
-    return this.hook('PREROUTING', packet) ?? this.localIn(machine, packet)
+    return this.hook('PREROUTING') ?? this.localIn(machine, packet)
   }
 
   private localIn(machine: Machine, packet: Packet): Result {
     packet.oif = ''
-    const hook = this.hook('INPUT', packet)
+    const hook = this.hook('INPUT')
     if (hook) return hook
     if (packet.reply) return {kind: 'socket', machine, listening: true}
     return this.socket(machine, packet)
@@ -253,30 +256,32 @@ export class Stack extends JourneyPart {
     return {kind: 'socket', machine, listening: found !== undefined}
   }
 
-  hook(name: 'PREROUTING' | 'INPUT' | 'FORWARD' | 'OUTPUT' | 'POSTROUTING', packet: Packet): Result | undefined {
-    let sent: Result | undefined
-    const options: HookOptions = {
-      tracking: this.journey.tracking,
-      reroute: () => this.reroute(),
-      ipvsAnswer: () => {
-        const server = this.walker.machine.virtualServer(packet)
-        return (
-          server && unknown(`the answer meets virtual server ${server.text}, which may take it for a new connection`)
-        )
-      },
-      ipvsRequest: () => {
-        const result = this.journey.ipvs.request(packet)
-        if (result === undefined || 'outcome' in result) return result
-        sent = result
-        return 'stolen'
-      },
-      ...(this.journey.flow.sourcePort === undefined
-        ? {}
-        : {known: {sourcePort: this.journey.flow.sourcePort, protocol: this.journey.flow.protocol}}),
-    }
-    const result = runHook(this.walker, name, options)
+  hook(name: Hook): Result | undefined {
+    const result = runHook(this.walker, name, this)
     this.walker.hook = ''
-    return result === 'stolen' ? sent : result
+    return result === 'stolen' ? this.sent : result
+  }
+
+  get tracking(): Tracking {
+    return this.journey.tracking
+  }
+
+  get known(): HookOptions['known'] {
+    const {sourcePort, protocol} = this.journey.flow
+    return sourcePort === undefined ? undefined : {sourcePort, protocol}
+  }
+
+  ipvsAnswer(): End | undefined {
+    const {machine, packet} = this.walker
+    const server = machine.virtualServer(packet)
+    return server && unknown(`the answer meets virtual server ${server.text}, which may take it for a new connection`)
+  }
+
+  ipvsRequest(): HookResult {
+    const result = this.journey.ipvs.request(this.walker.packet)
+    if (result === undefined || 'outcome' in result) return result
+    this.sent = result
+    return 'stolen'
   }
 }
 

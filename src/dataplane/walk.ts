@@ -2,7 +2,7 @@ import type {ClientFates, Fate, Flow, WalkResult} from '../model/trace.js'
 import type {Range} from '../util/ip.js'
 import {Chooser, explore, fold, TooManyUnknowns, type Weighted} from './explore.js'
 import {Journey} from './journey.js'
-import {Walker, type End} from './walker.js'
+import {Walker, type End, type Notes} from './walker.js'
 import type {World} from './world.js'
 
 interface Way {
@@ -15,7 +15,7 @@ interface Way {
 /** Walks one flow through the nodes' rules, there and back, in every way that it can go; without `steps` only to its ends. */
 export function walk(world: World, flow: Flow, {steps = true} = {}): WalkResult {
   const clients = flow.origin.kind === 'external' ? flow.origin.ranges : []
-  const notes = new Map<string, string>()
+  const notes: Notes = new Map()
   const tree = explore(
     clients,
     (chooser) => run(world, flow, {chooser, notes, steps}),
@@ -37,7 +37,7 @@ export function walk(world: World, flow: Flow, {steps = true} = {}): WalkResult 
       fates: ends.map(fateOf),
       alternatives: alternatives.map(fateOf),
     })),
-    incomplete: [...notes].map(([text, node]) => ({node, reason: text.slice(node.length + 1)})),
+    incomplete: [...notes].flatMap(([node, reasons]) => [...reasons].map((reason) => ({node, reason}))),
   }
 }
 
@@ -46,12 +46,8 @@ const clientsOf = (flow: Flow, ranges: readonly Range[]): readonly Range[] =>
 
 const way = (end: End): Way => ({end, source: undefined, sourceIsClient: false, hops: []})
 
-function run(
-  world: World,
-  flow: Flow,
-  {chooser, notes, steps}: {chooser: Chooser; notes: Map<string, string>; steps: boolean},
-): Way {
-  const walker = new Walker(chooser, steps)
+function run(world: World, flow: Flow, {chooser, notes, steps}: {chooser: Chooser; notes: Notes; steps: boolean}): Way {
+  const walker = new Walker(chooser, {notes, steps})
   const journey = new Journey(world, flow, walker)
   let end: End
   try {
@@ -60,7 +56,6 @@ function run(
     if (!(error instanceof TooManyUnknowns)) throw error
     end = {outcome: 'unknown', cause: 'unknown', reason: error.message}
   }
-  for (const [text, node] of walker.notes) notes.set(text, node)
   const source = journey.source
   return {end, source: source === 'client' ? undefined : source, sourceIsClient: source === 'client', hops: walker.hops}
 }

@@ -32,23 +32,28 @@ export interface Program {
 
 const MAX_DEPTH = 64
 
+/** What a walk took for granted because nobody asked: machine → reasons. */
+export type Notes = Map<string, Set<string>>
+
 /** What rules see while they are evaluated: the packet, the node, the hook, and where to ask what nobody knows. */
 export class Walker {
   readonly chooser: Chooser
   readonly hops: Hop[] = []
-  readonly notes = new Map<string, string>()
+  /** What was taken for granted: machine → reasons. */
+  readonly notes: Notes
   packet!: Packet
   machine!: Machine
   hook: Hook | '' = ''
   private depth = 0
   /** Lists and sets of each node that rules on the way have written the packet's addresses to. */
-  private readonly written = new Set<string>()
+  private written: Set<string> | undefined
   private lastPort = EPHEMERAL
-  private readonly steps: boolean
+  /** Whether somebody wants to read the way, and not only where it ends. */
+  readonly steps: boolean
 
-  /** `steps`: whether somebody wants to read the way, and not only where it ends. */
-  constructor(chooser: Chooser, steps: boolean) {
+  constructor(chooser: Chooser, {notes, steps}: {notes: Notes; steps: boolean}) {
     this.chooser = chooser
+    this.notes = notes
     this.steps = steps
   }
 
@@ -67,7 +72,10 @@ export class Walker {
 
   /** Something was taken for granted because nobody asked the node. */
   note(reason: string): void {
-    this.notes.set(`${this.machine.name} ${reason}`, this.machine.name)
+    const {name} = this.machine
+    const known = this.notes.get(name)
+    if (known) known.add(reason)
+    else this.notes.set(name, new Set([reason]))
   }
 
   /** A port that NAT chose: some number, not the one from before. */
@@ -105,11 +113,12 @@ export class Walker {
 
   /** A rule has written something of this packet to a list (`-j SET`, `-m recent --set`). */
   remember(list: string): void {
+    this.written ??= new Set()
     this.written.add(`${this.machine.name} ${list}`)
   }
 
   remembers(list: string): boolean {
-    return this.written.size > 0 && this.written.has(`${this.machine.name} ${list}`)
+    return this.written !== undefined && this.written.has(`${this.machine.name} ${list}`)
   }
 
   private packetKey(): string {

@@ -115,7 +115,8 @@ export class Wire extends JourneyPart {
         'hairpin',
         `pod ${pod.id} gets a packet with its own address as source and drops it: hairpin traffic needs masquerade`,
       )
-    this.walker.hop('arrive', `pod ${pod.id} gets it from ${endpointText(packet.src, undefined)}`)
+    if (this.walker.steps)
+      this.walker.hop('arrive', `pod ${pod.id} gets it from ${endpointText(packet.src, undefined)}`)
     return {kind: 'pod', machine, pod, listening: true}
   }
 }
