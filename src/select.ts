@@ -17,7 +17,7 @@ export function selectServices(snapshot: Snapshot, names: readonly string[], fla
   const wanted = flags.selector === undefined ? () => true : labelSelector(flags.selector)
   const there = all.filter((service) => flags['all-namespaces'] || service.namespace === namespace)
   const found = there.filter((service) => wanted(service.labels))
-  if (found.length === 0 && snapshot.cluster.raw['services'] !== undefined) {
+  if (found.length === 0 && snapshot.cluster.read.has('services')) {
     const where = flags['all-namespaces'] ? 'the cluster' : `namespace ${namespace}`
     throw there.length === 0
       ? new SvcTraceError('NotFound', `no Services in ${where}`, 'kubectl get services -A')

@@ -227,8 +227,8 @@ function loadBalancerFindings(cluster: ClusterState, service: Service): Finding[
 }
 
 /** Endpoints are cut at 1,000 addresses, and lack the second family; only addresses that Endpoints have alone count. */
-function disagreements({legacyEndpoints, slices, raw}: ClusterState, services: readonly Service[]): Finding[] {
-  if (!legacyEndpoints || raw['endpointslices'] === undefined) return []
+function disagreements({legacyEndpoints, slices, read}: ClusterState, services: readonly Service[]): Finding[] {
+  if (!legacyEndpoints || !read.has('endpointslices')) return []
   const [old, current] = [addressesByService(legacyEndpoints), addressesByService(slices)]
   return services.filter(isProxied).flatMap((service) => {
     const alone = [...(old.get(service.id) ?? [])].filter((address) => !current.get(service.id)?.has(address))

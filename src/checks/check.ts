@@ -182,8 +182,8 @@ function incompleteOf({undecided, incomplete}: Comparison, told: ReadonlySet<str
 const NEEDED = [['services'], ['nodes'], ['pods'], ['endpointslices', 'endpoints']] as const
 
 /** An absent list is not an empty one, and a broken one neither. */
-function unreadLists({cluster: {raw}, info, problems}: Snapshot): Incomplete[] {
-  const absent = NEEDED.filter((names) => names.every((name) => raw[name] === undefined && !(name in info.forbidden)))
+function unreadLists({cluster: {read}, info, problems}: Snapshot): Incomplete[] {
+  const absent = NEEDED.filter((names) => names.every((name) => !read.has(name) && !(name in info.forbidden)))
   const broken = problems.filter(({file}) => file.startsWith('api/') || file === 'snapshot.json')
   return [
     ...absent.map((names) => ({reason: `api/${names[0]}.json was not read: what it holds was not checked`})),

@@ -33,7 +33,7 @@ export async function examine(flags: LiveFlags): Promise<Step[]> {
       steps.push(...(await permissions(api)))
       const {cluster} = snapshotFromFiles(new Map([['api/nodes.json', JSON.stringify(await api.get('/api/v1/nodes'))]]))
       const pods = flags.via === 'exec' ? ((await api.get('/api/v1/pods'))['items'] as KubeObject[]) : []
-      steps.push(...(await nodes(cluster.nodes, {flags, reach: {connection, pods}, signal: stop})))
+      steps.push(...(await nodes(cluster.nodes, {flags, reach: {connection, pods: () => pods}, signal: stop})))
     } finally {
       api.close()
     }

@@ -14,6 +14,7 @@ import {list, text} from '../util/json.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import {PackedFiles} from '../util/packed-files.js'
 import {formatAddress} from '../util/ip.js'
+import {readList} from '../snapshot/cluster.js'
 import {snapshotFromFiles, type Snapshot, type SnapshotInfo} from '../snapshot/snapshot.js'
 import {duration} from './duration.js'
 import {passphraseAsker} from './ask.js'
@@ -64,7 +65,7 @@ export async function collectFiles(flags: LiveFlags, choose?: ChooseNodes): Prom
     if (flags['ask-dns'] && flags['api-only'])
       throw new SvcTraceError('BadUsage', '--ask-dns asks from a node, and --api-only reads none')
     const wanted = flags['api-only'] ? [] : nodeTargets(cluster.nodes, {...flags, node: chosen})
-    const transport = await transportFor(flags, {connection, pods: cluster.raw['pods'] ?? []})
+    const transport = await transportFor(flags, {connection, pods: () => readList('api/pods.json', (path) => lists.get(path), []) ?? []})
     const results = await readNodes(wanted, transport, {flags, signal: stop, api})
     for (const {node, files: own} of results) files.adopt(`nodes/${node}/`, own)
     if (flags['ask-dns']) await addDns(files, {wanted, results, transport, signal: stop})
@@ -127,7 +128,7 @@ function hostOf({name, addresses}: ApiNode, kind: string): string {
 /** What a way into the nodes may need of the cluster itself. */
 export interface Reach {
   readonly connection: Connection
-  readonly pods: readonly KubeObject[]
+  readonly pods: () => readonly KubeObject[]
 }
 
 export async function transportFor(flags: LiveFlags, reach: Reach): Promise<Transport> {
@@ -152,7 +153,8 @@ export async function transportFor(flags: LiveFlags, reach: Reach): Promise<Tran
 async function runInPods(flags: LiveFlags, {connection, pods}: Reach): Promise<RunInPod> {
   const {podExec} = await import('../kube/exec.js')
   const exec = await podExec(connection)
-  return (node, command, signal) => exec(podOn(node, pods, flags['exec-pod']), command, signal)
+  const all = pods()
+  return (node, command, signal) => exec(podOn(node, all, flags['exec-pod']), command, signal)
 }
 
 function podOn(node: string, pods: readonly KubeObject[], wanted: string | undefined): ExecPod {

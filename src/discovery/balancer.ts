@@ -30,7 +30,7 @@ export function balancerOf(cluster: ClusterState, service: Service): Balancer | 
   )
   const able = cluster.nodes.filter(({ready, labels}) => ready && !(EXCLUDED in labels)).map(({name}) => name)
   // endpoints that were not read accuse no node
-  const read = cluster.raw['endpointslices'] !== undefined || cluster.legacyEndpoints !== undefined
+  const read = cluster.read.has('endpointslices') || cluster.legacyEndpoints !== undefined
   const local = service.externalTrafficPolicy === 'Local' && read
   return {
     addresses: service.loadBalancer.flatMap(({ip, hostname}) => ip ?? hostname ?? []),
@@ -39,7 +39,7 @@ export function balancerOf(cluster: ClusterState, service: Service): Balancer | 
     nodes: local ? able.filter((name) => withEndpoint.has(name)) : able,
     failing: local ? able.filter((name) => !withEndpoint.has(name)) : [],
     events: eventsOf(cluster, service),
-    eventsRead: cluster.raw['events'] !== undefined,
+    eventsRead: cluster.read.has('events'),
   }
 }
 

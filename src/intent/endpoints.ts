@@ -31,6 +31,16 @@ function slicesOf(cluster: ClusterState, service: Service): readonly ClusterStat
   return index.get(service.id) ?? []
 }
 
+interface Asked {
+  readonly cluster: ClusterState
+  readonly service: Service
+  readonly port: ServicePort
+  readonly family: Family
+}
+
+/** The questions about one Service port come one after the other. */
+let last: (Asked & {readonly found: readonly ServiceEndpoint[]}) | undefined
+
 /**
  * All endpoints of a Service port in one family, ready or not. The slice's port of the same name and protocol gives the
  * number (pkg/proxy/endpointslicecache.go); an address in two slices counts once.
@@ -39,7 +49,13 @@ export function endpointsOf(
   cluster: ClusterState,
   service: Service,
   {port, family}: {port: ServicePort; family: Family},
-): ServiceEndpoint[] {
+): readonly ServiceEndpoint[] {
+  if (last?.cluster !== cluster || last.service !== service || last.port !== port || last.family !== family)
+    last = {cluster, service, port, family, found: findEndpoints({cluster, service, port, family})}
+  return last.found
+}
+
+function findEndpoints({cluster, service, port, family}: Asked): ServiceEndpoint[] {
   const found = new Map<string, ServiceEndpoint>()
   for (const slice of slicesOf(cluster, service)) {
     if (slice.family !== family) continue

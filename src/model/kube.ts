@@ -147,6 +147,9 @@ export interface ClusterState {
   readonly pods: readonly Pod[] | undefined
   readonly nodes: readonly Node[]
   readonly kubeProxy?: KubeProxyConfig
+  /** Names of the lists that were in the snapshot. */
+  readonly read: ReadonlySet<string>
+  /** Objects as they came, of the lists that have no form of their own above. */
   readonly raw: Readonly<Record<string, readonly KubeObject[] | undefined>>
 }
 

@@ -18,14 +18,8 @@ import type {
 import type {Problem} from '../parse/problem.js'
 import {list, number, record, text, texts, type Json} from '../util/json.js'
 
-/** The files of `api/` and the name under which their objects are kept. */
-const API_LISTS = [
-  'namespaces',
-  'nodes',
-  'services',
-  'endpoints',
-  'endpointslices',
-  'pods',
+/** The files of `api/` whose objects are kept as they came. */
+const KEPT_LISTS = [
   'ingresses',
   'ingressclasses',
   'networkpolicies',
@@ -53,20 +47,32 @@ const maybe = <K extends string, V>(key: K, value: V | undefined): Partial<Recor
 
 /** Reads the `api/` folder of a snapshot; a broken list is a problem and counts as not there. */
 export function readCluster(read: (path: string) => string | undefined, problems: Problem[]): ClusterState {
-  const raw: Record<string, readonly KubeObject[] | undefined> = {}
-  for (const name of API_LISTS) raw[name] = readList(`api/${name}.json`, read, problems)
-  const endpoints = raw['endpoints'] && subsetsToSlices(raw['endpoints'])
-  const slices = raw['endpointslices']?.map(sliceOf).filter((slice) => slice !== undefined)
-  const config = kubeProxyConfig(read, problems)
+  const names = new Set<string>()
+  /** The objects are let go of as soon as they are turned: those of a large cluster take much room. */
+  const turn = <T>(name: string, into: (objects: KubeObject[]) => T): T | undefined => {
+    const objects = readList(`api/${name}.json`, read, problems)
+    if (objects) names.add(name)
+    return objects && into(objects)
+  }
+  const namespaces = turn('namespaces', (objects) =>
+    objects.map(({metadata}) => ({name: metadata.name, labels: labelsOf(metadata.labels)})),
+  )
+  const nodes = turn('nodes', (objects) => objects.map(nodeOf)) ?? []
+  const services = turn('services', (objects) => objects.map(serviceOf)) ?? []
+  const endpoints = turn('endpoints', subsetsToSlices)
+  const slices = turn('endpointslices', (objects) => objects.map(sliceOf).filter((slice) => slice !== undefined))
+  const pods = turn('pods', (objects) => objects.map(podOf))
+  const raw = Object.fromEntries(KEPT_LISTS.map((name) => [name, turn(name, (objects) => objects)]))
   return {
     ...maybe('version', text(readJson('api/version.json', read, problems)?.['gitVersion'])),
-    namespaces: raw['namespaces']?.map(({metadata}) => ({name: metadata.name, labels: labelsOf(metadata.labels)})),
-    services: (raw['services'] ?? []).map(serviceOf),
+    namespaces,
+    services,
     slices: slices ?? endpoints ?? [],
     legacyEndpoints: endpoints,
-    pods: raw['pods']?.map(podOf),
-    nodes: (raw['nodes'] ?? []).map(nodeOf),
-    ...maybe('kubeProxy', config),
+    pods,
+    nodes,
+    ...maybe('kubeProxy', kubeProxyConfig(read, problems)),
+    read: names,
     raw,
   }
 }
@@ -82,7 +88,8 @@ function readJson(path: string, read: (path: string) => string | undefined, prob
   }
 }
 
-function readList(
+/** The objects of one list of `api/`; undefined where it is missing or broken, which `problems` are told. */
+export function readList(
   path: string,
   read: (path: string) => string | undefined,
   problems: Problem[],
