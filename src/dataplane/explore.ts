@@ -110,46 +110,43 @@ export class Chooser {
 
 /** Runs the walk for every combination of choices. `beyond` is the value of what was not explored any more. */
 export function explore<T>(clients: readonly Range[], run: (chooser: Chooser) => T, beyond: () => T): Tree<T> {
-  let prefix: number[] | undefined = []
-  let root: Tree<T> | undefined
+  // the branches on the way to the last leaf; the next one shares those of its prefix
+  const branches: Branch<T>[] = []
+  let prefix: readonly number[] | undefined = []
   for (let leaves = 0; prefix; leaves++) {
-    const chooser: Chooser = new Chooser(prefix, clients)
-    const value = leaves < MAX_LEAVES ? run(chooser) : beyond()
-    if (leaves >= MAX_LEAVES) {
-      fillRest(root!, beyond)
-      return root!
+    if (leaves === MAX_LEAVES) {
+      fillRest(branches[0]!, beyond)
+      break
     }
-    root = insert(root, chooser.path, chooser.answers, {kind: 'leaf', value})
+    const chooser: Chooser = new Chooser(prefix, clients)
+    const leaf: Leaf<T> = {kind: 'leaf', value: run(chooser)}
+    if (chooser.path.length === 0) return leaf
+    grow(branches, chooser, {leaf, shared: prefix.length})
     prefix = next(chooser)
   }
-  return root!
+  return branches[0]!
 }
 
+function grow<T>(
+  branches: Branch<T>[],
+  {path, answers}: Chooser,
+  {leaf, shared}: {leaf: Leaf<T>; shared: number},
+): void {
+  for (let depth = shared; depth < path.length; depth++) {
+    const {kind, weights, labels, ranges} = path[depth]!
+    const branch: Branch<T> = {kind, weights, labels, ranges, children: []}
+    if (depth > 0) branches[depth - 1]!.children[answers[depth - 1]!] = branch
+    branches[depth] = branch
+  }
+  branches[path.length - 1]!.children[answers[path.length - 1]!] = leaf
+}
+
+/** The answers that lead to the next leaf; undefined when there is none. */
 function next({path, answers}: Chooser): number[] | undefined {
   for (let at = path.length - 1; at >= 0; at--) {
     if (answers[at]! + 1 < path[at]!.weights.length) return [...answers.slice(0, at), answers[at]! + 1]
   }
   return undefined
-}
-
-function insert<T>(
-  root: Tree<T> | undefined,
-  path: readonly Choice[],
-  answers: readonly number[],
-  leaf: Leaf<T>,
-): Tree<T> {
-  if (path.length === 0) return leaf
-  let top = root
-  let parent: Branch<T> | undefined
-  path.forEach((choice, depth) => {
-    const existing = depth === 0 ? top : parent!.children[answers[depth - 1]!]
-    const branch: Branch<T> = existing && existing.kind !== 'leaf' ? existing : {...choice, children: []}
-    if (depth === 0) top = branch
-    else parent!.children[answers[depth - 1]!] = branch
-    parent = branch
-  })
-  parent!.children[answers.at(-1)!] = leaf
-  return top!
 }
 
 function fillRest<T>(tree: Tree<T>, beyond: () => T): void {
@@ -192,10 +189,24 @@ export function fold<T>(tree: Tree<T>, clients: readonly Range[], rules: FoldRul
 function foldTree<T>(tree: Tree<T>, clients: readonly Range[], rules: FoldRules<T>): Part<T>[] {
   if (tree.kind === 'leaf') return [{clients, ends: [{value: tree.value, share: 1, assumptions: []}], alternatives: []}]
   if (tree.kind === 'clients') return tree.children.flatMap((child, at) => foldTree(child, tree.ranges[at]!, rules))
+  if (tree.kind === 'random') {
+    const throws = throwsOf(tree)
+    const children = throws.map(({tree: end}) => foldTree(end, clients, rules))
+    const weights = throws.map(({weight}) => weight)
+    return combine(children, (parts) => mix(parts, weights, rules))
+  }
   const children = tree.children.map((child) => foldTree(child, clients, rules))
-  return combine(children, (parts) =>
-    tree.kind === 'random' ? mix(parts, tree.weights, rules) : decide(parts, tree.labels, rules),
-  )
+  return combine(children, (parts) => decide(parts, tree.labels, rules))
+}
+
+/** Dice that follow each other are one: every end of all throws with its chance. */
+function throwsOf<T>(branch: Branch<T>, chance = 1, found: {tree: Tree<T>; weight: number}[] = []): typeof found {
+  branch.children.forEach((child, at) => {
+    const weight = chance * branch.weights[at]!
+    if (child.kind === 'random') throwsOf(child, weight, found)
+    else found.push({tree: child, weight})
+  })
+  return found
 }
 
 /** Brings the children's parts to common clients, then joins them part by part. */
@@ -224,8 +235,8 @@ function mix<T>(parts: readonly Part<T>[], weights: readonly number[], {key}: Fo
   parts.forEach((part, at) => {
     for (const end of part.ends) {
       const id = key(end.value)
-      const known = ends.get(id)
-      ends.set(id, {...(known ?? end), share: (known?.share ?? 0) + end.share * weights[at]!})
+      const {value, assumptions, share} = ends.get(id) ?? {...end, share: 0}
+      ends.set(id, {value, assumptions, share: share + end.share * weights[at]!})
     }
   })
   return {

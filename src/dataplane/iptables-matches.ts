@@ -1,5 +1,5 @@
 import {table} from '../util/table.js'
-import type {IptablesRule, RuleMatch, RuleOption} from '../parse/iptables-rule.js'
+import type {IptablesRule, Negatable, RuleMatch, RuleOption} from '../parse/iptables-rule.js'
 import {maskLength, parseAddress, parseRange, prefixRange, type Range} from '../util/ip.js'
 import {CLIENT, protocolNumber, seenReply, UNKNOWN_DEVICE, type Packet, type Party, type Tuple} from './packet.js'
 import type {Walker} from './walker.js'
@@ -22,7 +22,8 @@ type OptionTest = (values: readonly string[], context: MatchContext) => Test | U
 type Module =
   Readonly<Record<string, OptionTest>> | ((options: readonly RuleOption[], context: MatchContext) => Test | Unmodelled)
 
-const always: Test = () => true
+/** A match that decides nothing. */
+export const always: Test = () => true
 const never: Test = () => false
 const ignore: OptionTest = () => undefined
 
@@ -470,21 +471,20 @@ const connectionTest =
     walker.packet.connection === undefined ? asksState : tests.every((test) => test(walker))
 
 /** The conditions that stand before any `-m`: addresses, protocol, devices, fragments. */
-export function basicTests(rule: IptablesRule, where: string): (Test | Unmodelled)[] {
-  const tests: (Test | Unmodelled)[] = []
-  const add = (field: {not: boolean; value: string} | undefined, build: (value: string) => Test | Unmodelled): void => {
-    if (!field) return
-    const test = build(field.value)
-    tests.push('unmodelled' in test || !field.not ? test : (walker) => !test(walker))
-  }
-  add(rule.protocol, protocolTest)
-  add(rule.destination, (value) => rangeTest(({dst}) => dst, value))
-  add(rule.source, (value) => rangeTest(({src}) => src, value))
-  add(rule.inInterface, (value) => (walker) => matchesDevice(walker, walker.packet.iif, value, where))
-  add(rule.outInterface, (value) => (walker) => matchesDevice(walker, walker.packet.oif, value, where))
-  add(rule.fragment, () => never)
-  return tests
+export function basicTests(rule: IptablesRule, where: string, add: (test: Test | Unmodelled) => void): void {
+  const {protocol, destination, source, inInterface, outInterface, fragment} = rule
+  const given = ({not}: Negatable, test: Test | Unmodelled): void =>
+    add('unmodelled' in test || !not ? test : (walker) => !test(walker))
+  if (protocol) given(protocol, protocolTest(protocol.value))
+  if (destination) given(destination, rangeTest(DESTINATION, destination.value))
+  if (source) given(source, rangeTest(SOURCE, source.value))
+  if (inInterface) given(inInterface, (walker) => matchesDevice(walker, walker.packet.iif, inInterface.value, where))
+  if (outInterface) given(outInterface, (walker) => matchesDevice(walker, walker.packet.oif, outInterface.value, where))
+  if (fragment) given(fragment, never)
 }
+
+const DESTINATION = ({dst}: Packet): Party => dst
+const SOURCE = ({src}: Packet): Party => src
 
 /** The names that iptables prints instead of numbers (libxtables xtables_chain_protos, /etc/protocols). */
 const PROTOCOLS = new Set(

@@ -2,7 +2,7 @@ import type {IptablesRule} from '../parse/iptables-rule.js'
 import type {IptablesChain, IptablesDump, IptablesTable} from '../parse/iptables.js'
 import {parseRange, type Address} from '../util/ip.js'
 import {table} from '../util/table.js'
-import {basicTests, matchTest, type Test, type Unmodelled} from './iptables-matches.js'
+import {always, basicTests, matchTest, type Test, type Unmodelled} from './iptables-matches.js'
 import {isHarmless, targetAction, type Action} from './iptables-targets.js'
 import {isEnd, type Hook, type Program, type Verdict, type Walker} from './walker.js'
 
@@ -154,11 +154,14 @@ class ChainProgram implements Program {
   private compile(rule: IptablesRule): Compiled {
     const where = this.owner.where(rule.chain, rule.number)
     const context = {where, rule}
-    const all: (Test | Unmodelled)[] = [
-      ...basicTests(rule, where),
-      ...rule.matches.map((match) => matchTest(match, context)),
-    ]
-    const open = all.flatMap((test) => ('unmodelled' in test ? [test.unmodelled] : []))
+    const tests: Test[] = []
+    const open: string[] = []
+    const add = (test: Test | Unmodelled): void => {
+      if ('unmodelled' in test) open.push(test.unmodelled)
+      else if (test !== always) tests.push(test)
+    }
+    basicTests(rule, where, add)
+    for (const match of rule.matches) add(matchTest(match, context))
     const action = rule.target && targetAction(rule.target)
     const call = rule.target && action === undefined ? this.owner.chain(rule.target.name) : undefined
     if (rule.problem) open.unshift(rule.problem)
@@ -167,7 +170,7 @@ class ChainProgram implements Program {
       where,
       open,
       call,
-      tests: all.filter((test): test is Test => !('unmodelled' in test)),
+      tests,
       action: action === undefined ? undefined : 'unmodelled' in action ? unmodelledAction(action.unmodelled) : action,
       missingChain: rule.target !== undefined && action === undefined && call === undefined,
     }

@@ -91,13 +91,26 @@ export class Journey {
   private newPacket(
     tuple: Tuple & Pick<Packet, 'reply'> & Partial<Pick<Packet, 'about' | 'protocol' | 'tcpFlags'>>,
   ): Packet {
+    const {src, sport, dst, dport, reply, about, protocol, tcpFlags} = tuple
     return {
-      about: undefined,
-      tcpFlags: tuple.reply ? ['SYN', 'ACK'] : ['SYN'],
+      src,
+      sport,
+      dst,
+      dport,
+      reply,
+      about,
+      tcpFlags: tcpFlags ?? (reply ? SYN_ACK : SYN),
       family: familyOf(this.flow.destination),
-      protocol: this.flow.protocol,
-      ...tuple,
-      ...FRESH,
+      protocol: protocol ?? this.flow.protocol,
+      mark: FRESH.mark,
+      iif: FRESH.iif,
+      oif: FRESH.oif,
+      physin: FRESH.physin,
+      physout: FRESH.physout,
+      state: FRESH.state,
+      connection: FRESH.connection,
+      replyDirection: FRESH.replyDirection,
+      ipvs: FRESH.ipvs,
     }
   }
 
@@ -299,6 +312,8 @@ export class Journey {
 
 const answerTo = ({src, sport, dst, dport}: Packet): Tuple => ({src: dst, sport: dport, dst: src, dport: sport})
 
+const SYN: readonly string[] = ['SYN']
+const SYN_ACK: readonly string[] = ['SYN', 'ACK']
 const RESET: readonly string[] = ['RST', 'ACK']
 
 function receiverText({kind, address, port, pod, node}: Receiver): string {

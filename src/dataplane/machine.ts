@@ -209,7 +209,7 @@ export class Machine {
   deviceSysctl(family: Family, device: string, key: string): number | undefined {
     const devices = this.deviceSysctls[family]
     let known = devices.get(device)
-    if (!known) devices.set(device, (known = new Map()))
+    if (!known) devices.set(device, (known = new Map<string, number | undefined>()))
     if (!known.has(key)) known.set(key, this.findDeviceSysctl(family, device, key))
     return known.get(key)
   }

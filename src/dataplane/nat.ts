@@ -19,15 +19,15 @@ function pick(
   where: string,
   targets: readonly NatTarget[],
 ): {address?: Address; port?: number} | {unknown: string} {
-  const target = targets[walker.chooser.random(targets.map(() => 1 / targets.length))]!
+  const target = targets[targets.length === 1 ? 0 : walker.chooser.random(targets.map(() => 1 / targets.length))]!
   if (target.ports && target.ports[0] !== target.ports[1])
     return {unknown: `${where}: NAT to one of several ports is not modelled`}
   const port = target.ports?.[0]
   if (!target.range) return port === undefined ? {} : {port}
   const {lo, hi} = target.range
-  const count = Number(BigInt(hi) - BigInt(lo)) + 1
+  const count = lo === hi ? 1 : Number(BigInt(hi) - BigInt(lo)) + 1
   if (count > MAX_SPREAD) return {unknown: `${where}: NAT to one of ${count} addresses is not modelled`}
-  const at = walker.chooser.random(new Array<number>(count).fill(1 / count))
+  const at = count === 1 ? 0 : walker.chooser.random(new Array<number>(count).fill(1 / count))
   const address = typeof lo === 'number' ? lo + at : lo + BigInt(at)
   return {address, ...(port === undefined ? {} : {port})}
 }

@@ -1,5 +1,5 @@
 import {parseRange} from '../util/ip.js'
-import type {IptablesRule, RuleMatch, RuleOption} from './iptables-rule.js'
+import {newRule, type IptablesRule, type RuleMatch, type RuleOption} from './iptables-rule.js'
 import {IptablesChain, type IptablesDump} from './iptables.js'
 
 /**
@@ -89,15 +89,7 @@ interface Row {
 const PROTOCOL = /^(!?)(all|tcp|udp|sctp|icmp|icmpv6|ipv6-icmp|esp|ah|gre|udplite|dccp|\d{1,3})$/
 
 function readRule({line, number, chain, rules, file}: Row): IptablesRule {
-  const rule: IptablesRule = {
-    table: chain.table,
-    chain: chain.name,
-    number: rules + 1,
-    file,
-    line: number,
-    text: line,
-    matches: [],
-  }
+  const rule = newRule({table: chain.table, chain: chain.name, number: rules + 1, file, line: number}, line)
   const words = line.split(/\s+/)
   const protocolAt = words.findIndex((word, at) => PROTOCOL.test(word) && /^(--|-f|!f)$/.test(words[at + 1] ?? ''))
   if (protocolAt < 0) {

@@ -1,6 +1,6 @@
 import {parseAddress} from '../util/ip.js'
 import {table} from '../util/table.js'
-import {tokenize, type Token} from './tokens.js'
+import {splitWords, type Words} from './tokens.js'
 
 /** One `--option value…` of a match or a target, with the `!` before it. */
 export interface RuleOption {
@@ -37,17 +37,39 @@ export interface IptablesRule {
   readonly file: string
   readonly line: number
   readonly text: string
-  protocol?: Negatable
-  source?: Negatable
-  destination?: Negatable
-  inInterface?: Negatable
-  outInterface?: Negatable
-  fragment?: Negatable
+  protocol: Negatable | undefined
+  source: Negatable | undefined
+  destination: Negatable | undefined
+  inInterface: Negatable | undefined
+  outInterface: Negatable | undefined
+  fragment: Negatable | undefined
   readonly matches: RuleMatch[]
-  target?: RuleTarget
+  target: RuleTarget | undefined
   /** Why this rule is not understood as a whole; it may do anything then. */
-  problem?: string
+  problem: string | undefined
 }
+
+/** Where a rule stands. */
+type Place = Pick<IptablesRule, 'table' | 'chain' | 'number' | 'file' | 'line'>
+
+/** A rule that says nothing yet. Every rule has all fields from the start: a large dump has hundreds of thousands of them. */
+export const newRule = ({table: name, chain, number, file, line}: Place, text: string): IptablesRule => ({
+  table: name,
+  chain,
+  number,
+  file,
+  line,
+  text,
+  protocol: undefined,
+  source: undefined,
+  destination: undefined,
+  inInterface: undefined,
+  outInterface: undefined,
+  fragment: undefined,
+  matches: [],
+  target: undefined,
+  problem: undefined,
+})
 
 const NO_VALUE = [
   'syn',
@@ -178,8 +200,6 @@ const PROTOCOL_NAMES: Readonly<Record<string, string>> = table({
   icmpv6: 'icmp6',
 })
 
-type Place = Pick<IptablesRule, 'table' | 'chain' | 'number' | 'file' | 'line'>
-
 const BASIC: Record<string, 'protocol' | 'source' | 'destination' | 'inInterface' | 'outInterface'> = table({
   '-p': 'protocol',
   '--protocol': 'protocol',
@@ -212,11 +232,11 @@ const PORT_OPTIONS = new Set([
 
 /** Parses the words of one rule; what cannot be placed makes `problem`, nothing is dropped. */
 export function parseRule(text: string, place: Place): IptablesRule {
-  const {tokens, closed} = tokenize(text)
-  const rule: IptablesRule = {...place, text, matches: []}
-  if (!closed) rule.problem = 'the rule ends inside a quote: the dump was cut or wrapped here'
-  else if (tokens.length < 2) rule.problem = 'a rule without its chain'
-  new RuleReader(rule, tokens).read()
+  const split = splitWords(text)
+  const rule = newRule(place, text)
+  if (!split.closed) rule.problem = 'the rule ends inside a quote: the dump was cut or wrapped here'
+  else if (split.words.length < 2) rule.problem = 'a rule without its chain'
+  new RuleReader(rule, split).read()
   if (!rule.problem && endsInUnknownOption(rule))
     rule.problem = 'the rule ends in an option that does not exist: it was cut'
   return rule
@@ -235,37 +255,51 @@ function isHost(text: string): boolean {
   )
 }
 
+/** The next option, or `!` before it. */
+const NO_VALUE_HERE = /^(-[a-zA-Z]|--.|!)/
+
+/** What stands behind the values of an option; `-1` and `--1` are values. */
+const endsValues = (word: string): boolean =>
+  word === '!' ||
+  (word.length > 1 && word.startsWith('-') && !/^-?\d/.test(word.slice(1))) ||
+  word.startsWith('[unsupported')
+
 class RuleReader {
   private at = 2
   private holder: {options: RuleOption[]} | undefined
   private readonly rule: IptablesRule
-  private readonly tokens: readonly Token[]
+  private readonly words: readonly string[]
+  private readonly quoted: ReadonlySet<number>
 
-  constructor(rule: IptablesRule, tokens: readonly Token[]) {
+  constructor(rule: IptablesRule, {words, quoted}: Pick<Words, 'words' | 'quoted'>) {
     this.rule = rule
-    this.tokens = tokens
+    this.words = words
+    this.quoted = quoted
   }
 
   read(): void {
-    while (this.at < this.tokens.length) {
+    while (this.at < this.words.length) {
       const not = this.take('!')
-      const token = this.tokens[this.at]
-      if (!token) return this.fail('the rule ends after "!"')
-      this.at++
-      this.option(token, not)
+      const word = this.words[this.at]
+      if (word === undefined) return this.fail('the rule ends after "!"')
+      const quoted = this.isQuoted(this.at++)
+      this.option(word, {quoted, not})
     }
   }
 
-  private option(token: Token, not: boolean): void {
-    const word = token.text
-    const basic = token.quoted ? undefined : BASIC[word]
+  private isQuoted(at: number): boolean {
+    return this.quoted.size > 0 && this.quoted.has(at)
+  }
+
+  private option(word: string, {quoted, not}: {quoted: boolean; not: boolean}): void {
+    const basic = quoted ? undefined : BASIC[word]
     if (basic) this.basic(basic, word, not)
     else if (word === '-m' || word === '--match') this.match(word)
     else if (word === '-j' || word === '-g' || word === '--jump' || word === '--goto') this.target(word)
     else if (word === '-f' || word === '--fragment') this.rule.fragment = {not, value: ''}
     else if (word === '-c' || word === '--set-counters') this.at += 2
     else if (word === '-4' || word === '-6') return
-    else if (word.startsWith('--') && !token.quoted) this.extension(word.slice(2), not)
+    else if (word.startsWith('--') && !quoted) this.extension(word.slice(2), not)
     else this.fail(`"${word}" is not understood`)
   }
 
@@ -274,9 +308,17 @@ class RuleReader {
     const value = this.value(word)
     if (this.rule[field]) this.fail(`${word} stands twice`)
     else if (value !== undefined) {
-      this.rule[field] = {not: negated, value}
+      this.set(field, {not: negated, value})
       if ((field === 'source' || field === 'destination') && !isHost(value)) this.fail(`${word} ${value} is no address`)
     }
+  }
+
+  private set(field: (typeof BASIC)[string], found: Negatable): void {
+    if (field === 'protocol') this.rule.protocol = found
+    else if (field === 'source') this.rule.source = found
+    else if (field === 'destination') this.rule.destination = found
+    else if (field === 'inInterface') this.rule.inInterface = found
+    else this.rule.outInterface = found
   }
 
   private match(word: string): void {
@@ -299,16 +341,10 @@ class RuleReader {
     const arity = ARITY.get(name)
     const negated = (arity !== 0 && this.take('!')) || not
     const values: string[] = []
-    while (this.at < this.tokens.length && values.length < (arity ?? Number.POSITIVE_INFINITY)) {
-      const next = this.tokens[this.at]!
-      if (
-        !next.quoted &&
-        (next.text === '!' ||
-          next.text.startsWith('[unsupported') ||
-          (next.text.length > 1 && next.text.startsWith('-') && !/^-?\d/.test(next.text.slice(1))))
-      )
-        break
-      values.push(next.text)
+    while (this.at < this.words.length && values.length < (arity ?? Number.POSITIVE_INFINITY)) {
+      const next = this.words[this.at]!
+      if (!this.isQuoted(this.at) && endsValues(next)) break
+      values.push(next)
       this.at++
     }
     if (arity !== undefined && values.length < arity) this.fail(`--${name} has too few values: the rule was cut`)
@@ -336,20 +372,19 @@ class RuleReader {
   }
 
   private take(word: string): boolean {
-    const token = this.tokens[this.at]
-    if (!token || token.quoted || token.text !== word) return false
+    if (this.words[this.at] !== word || this.isQuoted(this.at)) return false
     this.at++
     return true
   }
 
   private value(option: string): string | undefined {
-    const token = this.tokens[this.at]
-    if (!token || (!token.quoted && /^(-[a-zA-Z]|--.|!)/.test(token.text))) {
+    const word = this.words[this.at]
+    if (word === undefined || (!this.isQuoted(this.at) && NO_VALUE_HERE.test(word))) {
       this.fail(`${option} has no value`)
       return undefined
     }
     this.at++
-    return token.text
+    return word
   }
 
   private fail(message: string): void {

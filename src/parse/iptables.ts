@@ -1,6 +1,6 @@
 import {parseRule, type IptablesRule} from './iptables-rule.js'
 import type {Problem} from './problem.js'
-import {tokenize} from './tokens.js'
+import {splitWords} from './tokens.js'
 
 /** A rule's line before its words are looked into. */
 interface RawRule {
@@ -268,9 +268,8 @@ class SaveReader {
   /** One rule, or several whose line ends were lost. */
   private rules(line: string, number: number): void {
     if (!line.includes(' -A ')) return this.rule(line, number)
-    const {tokens} = tokenize(line)
-    const starts = tokens.flatMap(({text, quoted}, at) => (!quoted && text === '-A' && at > 0 ? [at] : []))
-    if (starts.length === 0) return this.rule(line, number)
+    const {words, quoted} = splitWords(line)
+    if (!words.some((word, at) => at > 0 && word === '-A' && !quoted.has(at))) return this.rule(line, number)
     this.dump.problems.push({
       file: this.dump.file,
       line: number,
@@ -288,7 +287,7 @@ class SaveReader {
     const chain = this.chainNamed(name)
     if (this.lost.length > 0 && chain !== this.chain && chain.length === 0) this.loseIn(chain)
     this.chain = chain
-    if (line.includes('"') && !tokenize(line).closed)
+    if (line.includes('"') && !splitWords(line).closed)
       this.open = {chain: this.chain, line: number, text: line, joined: 0}
     else if (line.startsWith('-I ')) this.chain.prepend(number, line.replace(/^-I (\S+)(?: 1(?= |$))?/, '-A $1'))
     else this.chain.append(number, this.share(line))
@@ -299,7 +298,7 @@ class SaveReader {
     const open = this.open!
     if (/^(-A |-I |:|\*|COMMIT$|#)/.test(line) || line === '' || ++open.joined > MOST_JOINED) return false
     open.text += ` ${line}`
-    if (tokenize(open.text).closed) {
+    if (splitWords(open.text).closed) {
       open.chain.append(open.line, open.text)
       this.open = undefined
     }

@@ -1,42 +1,66 @@
-/** A word of a rule; `quoted` words never start an option. */
-export interface Token {
-  readonly text: string
-  readonly quoted: boolean
+/** The words of a line. */
+export interface Words {
+  readonly words: readonly string[]
+  /** Which of them stood in quotes: they never start an option. */
+  readonly quoted: ReadonlySet<number>
+  /** False when the line ends inside a quote: it was cut or wrapped. */
+  readonly closed: boolean
 }
 
-/**
- * Splits a line at blanks as iptables-save quotes it: `"…"` with `\"` and `\\` inside (libxtables `xtables_save_string`).
- * `closed` is false when the line ends inside a quote: it was cut or wrapped.
- */
-export function tokenize(line: string): {tokens: Token[]; closed: boolean} {
-  if (!line.includes('"')) {
-    const tokens: Token[] = []
-    for (const text of line.split(' ')) if (text !== '') tokens.push({text, quoted: false})
-    return {tokens, closed: true}
+const NONE: ReadonlySet<number> = new Set()
+
+/** Splits a line at blanks as iptables-save quotes it: `"…"` with `\"` and `\\` inside (libxtables `xtables_save_string`). */
+export function splitWords(line: string): Words {
+  if (line.includes('"')) return splitQuoted(line)
+  const words = line.split(' ')
+  return {words: words.includes('') ? words.filter((word) => word !== '') : words, quoted: NONE, closed: true}
+}
+
+const isBlank = (char: string | undefined): boolean => char === ' ' || char === '\t'
+
+function splitQuoted(line: string): Words {
+  const words: string[] = []
+  const quoted = new Set<number>()
+  let closed = true
+  let quote = line.indexOf('"')
+  for (let at = 0; at < line.length;) {
+    if (isBlank(line[at])) {
+      at++
+      continue
+    }
+    const blank = nextBlank(line, at)
+    if (quote < 0 || quote >= blank) {
+      words.push(line.slice(at, blank))
+      at = blank
+      continue
+    }
+    const word = readQuoted(line, at)
+    quoted.add(words.length)
+    words.push(word.text)
+    closed = word.closed
+    at = word.end
+    quote = line.indexOf('"', at)
   }
-  return tokenizeQuoted(line)
+  return {words, quoted, closed}
 }
 
-function tokenizeQuoted(line: string): {tokens: Token[]; closed: boolean} {
-  const tokens: Token[] = []
+function nextBlank(line: string, from: number): number {
+  let at = from
+  while (at < line.length && !isBlank(line[at])) at++
+  return at
+}
+
+/** A word with quotes in it, up to the next blank outside of them. */
+function readQuoted(line: string, start: number): {text: string; closed: boolean; end: number} {
   let text = ''
   let inside = false
-  let quoted = false
-  for (let at = 0; at < line.length; at++) {
+  let at = start
+  for (; at < line.length; at++) {
     const char = line[at]!
-    if (inside) {
-      if (char === '\\' && at + 1 < line.length) text += line[++at]!
-      else if (char === '"') inside = false
-      else text += char
-    } else if (char === '"') {
-      inside = true
-      quoted = true
-    } else if (char === ' ' || char === '\t') {
-      if (text !== '' || quoted) tokens.push({text, quoted})
-      text = ''
-      quoted = false
-    } else text += char
+    if (char === '"') inside = !inside
+    else if (inside && char === '\\' && at + 1 < line.length) text += line[++at]!
+    else if (!inside && isBlank(char)) break
+    else text += char
   }
-  if (text !== '' || quoted) tokens.push({text, quoted})
-  return {tokens, closed: !inside}
+  return {text, closed: !inside, end: at}
 }

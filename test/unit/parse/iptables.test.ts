@@ -1,14 +1,14 @@
 import {expect} from 'chai'
 import fc from 'fast-check'
-import {parseRule, printRule, type IptablesRule, type RuleOption} from '../../../src/parse/iptables-rule.js'
+import {newRule, parseRule, printRule, type IptablesRule, type RuleOption} from '../../../src/parse/iptables-rule.js'
 import {parseIptablesSave, type IptablesDump} from '../../../src/parse/iptables.js'
-import {tokenize} from '../../../src/parse/tokens.js'
+import {splitWords} from '../../../src/parse/tokens.js'
 import {REAL_RULES} from './rules.js'
 
 const PLACE = {table: 'nat', chain: 'X', number: 1, file: 'save.txt', line: 1}
 const rule = (text: string): IptablesRule => parseRule(text, {...PLACE, chain: text.split(' ')[1] ?? ''})
 const meaning = ({text: _, ...rest}: IptablesRule): Omit<IptablesRule, 'text'> => rest
-const words = (text: string): string[] => tokenize(text).tokens.map((token) => token.text)
+const words = (text: string): readonly string[] => splitWords(text).words
 const save = (...lines: string[]): IptablesDump => parseIptablesSave(`${lines.join('\n')}\n`, 'save.txt')
 const nat = (...lines: string[]): IptablesDump => save('*nat', ':X - [0:0]', ...lines, 'COMMIT')
 const rulesOf = (dump: IptablesDump, chain: string, table = 'nat'): readonly IptablesRule[] =>
@@ -314,7 +314,7 @@ const generated: fc.Arbitrary<IptablesRule> = fc
     },
     {requiredKeys: ['matches']},
   )
-  .map((parts) => ({...PLACE, text: '', protocol: {not: false, value: 'tcp'}, ...parts}))
+  .map((parts) => ({...newRule(PLACE, ''), protocol: {not: false, value: 'tcp'}, ...parts}))
 
 describe('parse/iptables: properties', () => {
   it('parse(print(x)) = x', () =>
