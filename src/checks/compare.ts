@@ -343,7 +343,8 @@ class PortComparison {
     // most walks end as promised, or where nobody can see them, and nobody reads their steps
     const steps = service.affinityTimeout !== undefined
     const quick = walk(this.input.world, flow, {steps})
-    const enough = steps || quick.parts.every((part) => judge(part, promise).every((found) => isMerelyOpen(found, part)))
+    const enough =
+      steps || quick.parts.every((part) => judge(part, promise).every((found) => isMerelyOpen(found, part)))
     const result = enough ? quick : walk(this.input.world, flow)
     ;(this.result as {walks: number}).walks++
     return {promise, result}

@@ -65,7 +65,10 @@ export async function collectFiles(flags: LiveFlags, choose?: ChooseNodes): Prom
     if (flags['ask-dns'] && flags['api-only'])
       throw new SvcTraceError('BadUsage', '--ask-dns asks from a node, and --api-only reads none')
     const wanted = flags['api-only'] ? [] : nodeTargets(cluster.nodes, {...flags, node: chosen})
-    const transport = await transportFor(flags, {connection, pods: () => readList('api/pods.json', (path) => lists.get(path), []) ?? []})
+    const transport = await transportFor(flags, {
+      connection,
+      pods: () => readList('api/pods.json', (path) => lists.get(path), []) ?? [],
+    })
     const results = await readNodes(wanted, transport, {flags, signal: stop, api})
     for (const {node, files: own} of results) files.adopt(`nodes/${node}/`, own)
     if (flags['ask-dns']) await addDns(files, {wanted, results, transport, signal: stop})
