@@ -1,8 +1,8 @@
 import type {ClusterState} from '../model/kube.js'
 import type {Evidence, Fate, Hop} from '../model/trace.js'
-import {formatAddress, formatEndpoint} from '../util/ip.js'
+import {familyOf, formatAddress, formatEndpoint} from '../util/ip.js'
 import type {CodeName} from './codes.js'
-import type {Comparison, Mismatch} from './compare.js'
+import {entryKey, placeKey, type Comparison, type Mismatch} from './compare.js'
 import {makeFinding, type Finding} from './finding.js'
 import {wantedBy} from './policy.js'
 
@@ -15,11 +15,19 @@ interface Cause {
   readonly message: string
 }
 
-/** Turns mismatches into findings: one per node and cause, with all victims. */
-export function findingsOf(cluster: ClusterState, comparison: Comparison): Finding[] {
+/**
+ * Turns mismatches into findings: one per node and cause, with all victims. What goes by a line that the dump does not print
+ * whole proves nothing, and that line is a finding of its own.
+ */
+export function findingsOf(
+  cluster: ClusterState,
+  comparison: Comparison,
+  isIncomplete: (line: Evidence) => boolean = () => false,
+): Finding[] {
   const groups = new Map<string, {cause: Cause; victims: Mismatch[]}>()
   const entries = missingEntries(comparison)
   for (const mismatch of comparison.mismatches) {
+    if (mismatch.fate.hops.some(({evidence, reply}) => !reply && evidence && isIncomplete(evidence))) continue
     if (mismatch.kind === 'missing-endpoint' && replaced(mismatch, comparison)) continue
     const cause = wanted(cluster, mismatch) ?? causeOf(mismatch, entries)
     if (!cause) continue
@@ -58,6 +66,8 @@ interface MissingEntries {
   /** `node service`: nothing of the Service is programmed there. */
   readonly wholeService: ReadonlySet<string>
   readonly wholeNode: ReadonlySet<string>
+  /** `node address`: no NodePort answers there. */
+  readonly wholeAddress: ReadonlySet<string>
   readonly wholeKind: ReadonlySet<string>
 }
 
@@ -72,25 +82,62 @@ function missingEntries({mismatches, expected}: Comparison): MissingEntries {
   const missing = new Map<string, Set<string>>()
   for (const mismatch of mismatches) {
     if (!isMissingEntry(mismatch) || translated(mismatch.fate)) continue
-    const key = `${placeOf(mismatch)} ${mismatch.frontend.kind}`
+    const key = placeKey(placeOf(mismatch), mismatch.frontend)
+    const entry = entryKey(mismatch.service, mismatch.frontend)
+    if (!expected.get(key)?.has(entry)) continue
     const known = missing.get(key) ?? new Set()
-    missing.set(key, known.add(mismatch.service.id))
+    missing.set(key, known.add(entry))
   }
   const wholeKind = new Set(
     [...missing]
-      .filter(([key, services]) => services.size > 1 && services.size === expected.get(key)?.size)
+      .filter(([key, entries]) => entries.size === expected.get(key)?.size && servicesOf(entries).size > 1)
       .map(([key]) => key),
   )
-  const nodes = new Set([...expected.keys()].map((key) => key.split(' ')[0]!))
+  // `node family`
+  const places = new Set([...expected.keys()].map((key) => key.replace(/ \w+ /, ' ')))
   const wholeNode = new Set(
-    [...nodes].filter((node) => {
-      const kinds = [`${node} clusterIP`, `${node} nodePort`].filter((key) => expected.has(key))
+    [...places].filter((place) => {
+      const [node, family] = place.split(' ')
+      const kinds = [`${node} clusterIP ${family}`, `${node} nodePort ${family}`].filter((key) => expected.has(key))
       const dead = (key: string): boolean => expected.get(key)!.size === (missing.get(key)?.size ?? 0)
       return kinds.some((key) => wholeKind.has(key)) && kinds.every(dead)
     }),
   )
-  return {wholeNode, wholeKind, wholeService: wholeServices(missing, expected)}
+  return {
+    wholeNode,
+    wholeKind,
+    wholeAddress: wholeAddresses(missing, expected),
+    wholeService: wholeServices(missing, expected),
+  }
 }
+
+/** Addresses of nodes at which all NodePorts (of two Services at least) are missing. */
+function wholeAddresses(
+  missing: ReadonlyMap<string, ReadonlySet<string>>,
+  expected: Comparison['expected'],
+): Set<string> {
+  const found = new Set<string>()
+  for (const [place, lost] of missing) {
+    const [node, kind] = place.split(' ')
+    if (kind !== 'nodePort') continue
+    const [there, wanted] = [byAddress(lost), byAddress(expected.get(place) ?? new Set())]
+    for (const [address, count] of there)
+      if (count > 1 && count === wanted.get(address)) found.add(`${node} ${address}`)
+  }
+  return found
+}
+
+function byAddress(entries: ReadonlySet<string>): Map<string, number> {
+  const counts = new Map<string, number>()
+  for (const entry of entries) {
+    const address = entry.slice(entry.indexOf(' ') + 1)
+    counts.set(address, (counts.get(address) ?? 0) + 1)
+  }
+  return counts
+}
+
+const servicesOf = (entries: ReadonlySet<string>): Set<string> =>
+  new Set([...entries].map((entry) => entry.slice(0, entry.indexOf(' '))))
 
 /** Services all of whose kinds of frontends (two at least) are missing on a node. */
 function wholeServices(
@@ -98,11 +145,11 @@ function wholeServices(
   expected: Comparison['expected'],
 ): Set<string> {
   const counts = new Map<string, {wanted: number; lost: number}>()
-  for (const [key, services] of expected) {
-    for (const service of services) {
-      const id = `${key.split(' ')[0]!} ${service}`
+  for (const [key, entries] of expected) {
+    for (const entry of entries) {
+      const id = `${key.split(' ')[0]!} ${entry.slice(0, entry.indexOf(' '))}`
       const count = counts.get(id) ?? {wanted: 0, lost: 0}
-      counts.set(id, {wanted: count.wanted + 1, lost: count.lost + (missing.get(key)?.has(service) ? 1 : 0)})
+      counts.set(id, {wanted: count.wanted + 1, lost: count.lost + (missing.get(key)?.has(entry) ? 1 : 0)})
     }
   }
   return new Set([...counts].filter(([, {wanted, lost}]) => wanted > 1 && wanted === lost).map(([id]) => id))
@@ -235,6 +282,14 @@ function skewed(mismatch: Mismatch): Cause {
   const shares = part.fates
     .filter(({outcome}) => outcome === 'delivered')
     .map(({receiver, share}) => `${formatEndpoint(receiver!.address, receiver!.port)} ${percent(share)}`)
+  if (promise.hinted)
+    return {
+      key: `hints ${node} ${service.id} ${port.name}`,
+      name: 'unequal-shares',
+      node,
+      evidence: natRule(fate),
+      message: `${node} does not keep to the topology hints of ${service.id}, which name ${promise.endpoints.length} of its endpoints: ${[...new Set(shares)].join(', ')}`,
+    }
   return {
     key: `skew ${node} ${service.id} ${port.name}`,
     name: 'unequal-shares',
@@ -244,8 +299,12 @@ function skewed(mismatch: Mismatch): Cause {
   }
 }
 
-function clientLost(mismatch: Mismatch): Cause {
-  const {service, node, fate} = mismatch
+/** Rules of kube-proxy that masquerade what does not come from the node's own pods. */
+const MASQUERADES_STRANGERS = /(! -s |! -i |saddr != |iifname != ).*(KUBE-MARK-MASQ|mark-for-masquerade|MASQUERADE)/
+
+function clientLost(mismatch: Mismatch): Cause | undefined {
+  const {service, node, fate, origin} = mismatch
+  if (origin.kind !== 'external') return takenForStranger(mismatch)
   const hop = fate.hops.findLast(({kind, what}) => kind === 'nat' && /^(MASQUERADE|SNAT)/.test(what))
   const index = hop ? fate.hops.indexOf(hop) : -1
   const rule = fate.hops.slice(0, index).findLast(({evidence}) => evidence !== undefined)
@@ -258,10 +317,46 @@ function clientLost(mismatch: Mismatch): Cause {
   }
 }
 
+/** A refusal is due, and the client waits. Where no rule drops the packet, the rule that refuses is not there. */
+function silent(mismatch: Mismatch): Cause | undefined {
+  const {fate, node, service} = mismatch
+  if (fate.cause === 'rule' || fate.cause === 'policy')
+    return byRule(mismatch, {name: 'silent-port', hop: deciding(fate)})
+  return {
+    key: `silent ${node}`,
+    name: 'silent-port',
+    node,
+    evidence: programming(fate, node),
+    message: `nothing on ${node} refuses packets to ${at(mismatch)} of ${service.id}, which has no endpoint: ${fate.reason}`,
+  }
+}
+
+/** A pod's address that a rule for strangers hides: kube-proxy does not know its own pods (a wrong --cluster-cidr). */
+function takenForStranger({fate, service, node, from}: Mismatch): Cause | undefined {
+  const rule = fate.hops.find(({evidence, reply}) => !reply && MASQUERADES_STRANGERS.test(evidence?.text ?? ''))
+  if (!rule || from.kind !== 'pod') return undefined
+  return {
+    key: `client ${rule.node} ${node}`,
+    name: 'client-address-lost',
+    node: rule.node,
+    evidence: evidenceOf(rule),
+    message: `kube-proxy on ${rule.node} takes its own pods for strangers (--cluster-cidr, --detect-local-mode): the endpoints of ${service.id} see a node's address instead of ${from.pod}'s`,
+  }
+}
+
 function passes(mismatch: Mismatch): Cause | undefined {
   const {promise, service, node, fate, frontend} = mismatch
-  if (frontend.kind === 'localhost')
-    return fate.outcome === 'dropped' ? byRule(mismatch, {name: 'silent-port', hop: deciding(fate)}) : undefined
+  if (fate.outcome === 'dropped') return silent(mismatch)
+  if (frontend.kind === 'localhost') return undefined
+  const closed = /^(nodePortAddresses|ipMode) /.exec(promise.why)
+  if (closed)
+    return {
+      key: `closed ${node} ${promise.why}`,
+      name: 'policy-not-kept',
+      node,
+      evidence: natRule(fate),
+      message: `${node} leads packets to ${at(mismatch)} to the endpoints of ${service.id}, although ${promise.why}`,
+    }
   const name: CodeName = promise.why.includes('loadBalancerSourceRanges')
     ? 'source-range-not-enforced'
     : fate.outcome === 'delivered' && promise.why.includes('Policy')
@@ -280,7 +375,8 @@ function passes(mismatch: Mismatch): Cause | undefined {
 function failure(mismatch: Mismatch, entries: MissingEntries): Cause {
   const {fate} = mismatch
   const node = placeOf(mismatch)
-  if (entries.wholeNode.has(node) && !translated(fate) && !fate.onReply) return notProgrammed(mismatch, entries)
+  if (entries.wholeNode.has(`${node} ${familyOf(mismatch.frontend.address)}`) && !translated(fate) && !fate.onReply)
+    return notProgrammed(mismatch, entries)
   if (untracked(fate)) return byRule(mismatch, {name: 'connection-tracking-off', hop: untracked(fate)})
   switch (fate.cause) {
     case 'rule':
@@ -403,7 +499,8 @@ const KIND_NAME: Readonly<Record<Mismatch['frontend']['kind'], CodeName>> = {
   loadBalancerIP: 'external-ip-not-programmed',
 }
 
-function notProgrammed(mismatch: Mismatch, {wholeNode, wholeKind, wholeService}: MissingEntries): Cause {
+function notProgrammed(mismatch: Mismatch, entries: MissingEntries): Cause {
+  const {wholeKind, wholeService} = entries
   const {fate, frontend, service} = mismatch
   const node = placeOf(mismatch)
   const evidence = programming(fate, node)
@@ -413,25 +510,20 @@ function notProgrammed(mismatch: Mismatch, {wholeNode, wholeKind, wholeService}:
       frontend.kind === 'nodePort' && fate.cause === 'no-listener' ? 'endpoint-unreachable' : 'stale-endpoint',
       node,
     )
-  if (wholeNode.has(node))
-    return {
-      key: `node ${node}`,
-      name: 'node-not-programmed',
-      node,
-      evidence,
-      message: `no Service works on ${node}: packets leave it untranslated`,
-    }
+  const family = familyOf(frontend.address)
+  const wide = wholePlace(mismatch, {node, evidence, entries})
+  if (wide) return wide
   const addresses = frontend.kind === 'externalIP' || frontend.kind === 'loadBalancerIP'
   const kind =
-    addresses && wholeKind.has(`${node} clusterIP`)
+    addresses && wholeKind.has(`${node} clusterIP ${family}`)
       ? 'clusterIP'
       : frontend.kind === 'localhost'
         ? 'nodePort'
         : frontend.kind
   const name = KIND_NAME[kind]
-  if (wholeKind.has(`${node} ${kind}`))
+  if (wholeKind.has(`${node} ${kind} ${family}`))
     return {
-      key: `kind ${node} ${name}`,
+      key: `kind ${node} ${name} ${family}`,
       name,
       node,
       evidence,
@@ -460,6 +552,35 @@ function notProgrammed(mismatch: Mismatch, {wholeNode, wholeKind, wholeService}:
     node,
     evidence,
     message: `${at(mismatch)} of ${service.id} is not programmed on ${node}: ${fate.reason}`,
+  }
+}
+
+/** Nothing works on the node, or nothing at one of its addresses. */
+function wholePlace(
+  {fate, frontend}: Mismatch,
+  {node, evidence, entries}: {node: string; evidence: readonly Evidence[]; entries: MissingEntries},
+): Cause | undefined {
+  const {wholeNode, wholeKind, wholeAddress} = entries
+  const family = familyOf(frontend.address)
+  // both families of a node that has nothing at all are one finding
+  const both = wholeNode.has(`${node} 4`) && wholeNode.has(`${node} 6`)
+  if (wholeNode.has(`${node} ${family}`))
+    return {
+      key: `node ${node} ${both ? '' : family}`,
+      name: 'node-not-programmed',
+      node,
+      evidence,
+      message: `no ${family === 6 && !both ? 'IPv6 ' : ''}Service works on ${node}: packets leave it untranslated`,
+    }
+  const address = formatAddress(frontend.address)
+  if (frontend.kind !== 'nodePort' || wholeKind.has(`${node} nodePort ${family}`)) return undefined
+  if (!wholeAddress.has(`${node} ${address}`)) return undefined
+  return {
+    key: `address ${node} ${address}`,
+    name: 'node-port-not-programmed',
+    node,
+    evidence,
+    message: `no NodePort works at ${address} of ${node}: ${fate.reason}`,
   }
 }
 

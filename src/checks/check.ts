@@ -10,7 +10,8 @@ import {checkDns} from './dns.js'
 import {compareAll, type Comparison} from './compare.js'
 import {SEVERITIES, type Finding, type Incomplete} from './finding.js'
 import {UnseenPolicies} from './policy.js'
-import {checkNode} from './node.js'
+import {checkHealthPorts} from './health-port.js'
+import {checkNode, incompleteRules, sickProxy} from './node.js'
 import {otherProxy, proxyFacts} from './proxy.js'
 
 /** Findings that say that a Service does not exist. */
@@ -63,6 +64,11 @@ function withoutConntrack(state: NodeState): Incomplete[] {
   ]
 }
 
+const halfPrinted = (state: NodeState): Incomplete => ({
+  node: state.name,
+  reason: 'rules are printed incompletely: what they lead to is not decided',
+})
+
 /** What the first tool said that could not read them. */
 function whyBlind(state: NodeState): string {
   const sections = [state.iptablesSection, state.nftSection, state.ipvsSection]
@@ -103,13 +109,23 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
   const nodes = states.flatMap((state) =>
     checkNode({state, proxy: proxyFacts(snapshot.cluster, state), cluster: snapshot.cluster, services, comparison}),
   )
+  const healthPorts = checkHealthPorts({
+    world,
+    cluster: snapshot.cluster,
+    services,
+    // where kube-proxy is not there at all, that is the finding
+    proxies: proxies.filter((proxy) => !sickProxy(snapshot.nodes.get(proxy.node)!, proxy)),
+    outside: comparison.outside,
+  })
   const conflicts = externalIpConflicts(snapshot.cluster, services, new Set(proxies.flatMap(({mode}) => mode ?? [])))
   const dns = checkDns(snapshot.cluster, [...snapshot.nodes.values()], services)
   const notRead = [...unread(snapshot), ...blind.map(unseen), ...own.flatMap(withoutConntrack)]
+  const cut = new Set(states.flatMap(incompleteRules).map(({file, line}) => `${file}:${line}`))
   const found = withoutEchoes([
-    ...findingsOf(snapshot.cluster, comparison),
+    ...findingsOf(snapshot.cluster, comparison, ({source, line}) => cut.has(`${source}:${line}`)),
     ...policies.findings,
     ...nodes,
+    ...healthPorts,
     ...conflicts,
     ...dns.findings,
     ...api,
@@ -119,6 +135,7 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
     incomplete: [
       ...incompleteOf(comparison, new Set(notRead.flatMap(({node}) => node ?? []))),
       ...notRead,
+      ...states.filter((state) => incompleteRules(state).length > 0).map(halfPrinted),
       ...withoutProxy(states),
       ...dns.incomplete,
     ],

@@ -164,6 +164,16 @@ export const CODES = {
     found: 'Packets to it leave untranslated or are refused.',
     fix: 'compare with another node; restart kube-proxy on this one',
   },
+  'health-check-port-closed': {
+    code: 'SVT135',
+    severity: 'error',
+    title: 'the health check port of a load balancer does not answer',
+    meaning:
+      'With externalTrafficPolicy Local the load balancer asks healthCheckNodePort of every node; a node that does not answer gets no traffic, although its endpoints are well.',
+    found:
+      'A packet from outside to the port is walked: a rule drops it, or nothing listens there. A warning where the node has no endpoint.',
+    fix: 'open the port in the firewall of the node; where nothing listens, restart kube-proxy',
+  },
   'no-endpoints-programmed': {
     code: 'SVT133',
     severity: 'error',
@@ -244,8 +254,8 @@ export const CODES = {
     severity: 'error',
     title: 'traffic passes where a policy says it must not',
     meaning:
-      'externalTrafficPolicy or internalTrafficPolicy Local promises that no endpoint of another node is used; the node uses one.',
-    found: 'The walk is delivered elsewhere.',
+      'externalTrafficPolicy or internalTrafficPolicy Local promises that no endpoint of another node is used; the node uses one. Or an address answers that nodePortAddresses leaves out, or that belongs to a load balancer of ipMode Proxy.',
+    found: 'The walk is delivered elsewhere, or delivered at all.',
     fix: 'restart kube-proxy on the node',
   },
   'client-address-lost': {
@@ -261,9 +271,9 @@ export const CODES = {
     severity: 'warning',
     title: 'a port that should refuse is silent',
     meaning:
-      'Nobody serves the port, so a client should hear a refusal at once; a rule drops the packets instead and the client waits.',
-    found: 'The walk is dropped by a rule where a refusal is due.',
-    fix: 'let the rule reject instead of drop, or leave it',
+      'Nobody serves the port, so a client should hear a refusal at once; a rule drops the packets instead, or the rule that refuses is missing, and the client waits.',
+    found: 'The walk is dropped where a refusal is due.',
+    fix: 'let the rule reject instead of drop; where kube-proxy’s own REJECT is missing, restart kube-proxy on the node',
   },
   'competing-nat-chains': {
     code: 'SVT160',

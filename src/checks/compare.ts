@@ -2,10 +2,12 @@ import type {Machine} from '../dataplane/machine.js'
 import {walk} from '../dataplane/walk.js'
 import type {World} from '../dataplane/world.js'
 import {
+  closedFrontends,
   frontendsOf,
   isProxied,
   nodePortFrontends,
   promiseFor,
+  type ClosedFrontend,
   type Frontend,
   type OriginClass,
   type ProxyFacts,
@@ -18,11 +20,13 @@ import type {LocalAddress} from '../parse/iproute.js'
 import {
   anyOf,
   familyOf,
+  formatAddress,
   inRange,
   parseRange,
   prefixRange,
   single,
   splitRanges,
+  type Address,
   type Family,
   type Range,
 } from '../util/ip.js'
@@ -81,9 +85,11 @@ export interface Undecided {
 export interface Comparison {
   readonly mismatches: Mismatch[]
   readonly walks: number
-  /** Frontends that should be delivered, per node and kind: `node kind` → services. */
+  /** Frontends that should be delivered, per node, kind and family (`placeKey`): `service address`. */
   readonly expected: Map<string, Set<string>>
   readonly incomplete: Map<string, string>
+  /** Every address outside the cluster, by family. */
+  readonly outside: Readonly<Record<Family, readonly Range[]>>
   /** What could not be decided: each reason once, however many Services it is about. */
   readonly undecided: Map<string, Undecided>
   /** Delivered walks of Services with session affinity, by node. */
@@ -107,7 +113,9 @@ const SERVICES_REMEMBERED = 100
 
 /** Walks every frontend of every Service from every kind of origin on every node and compares with the promise. */
 export function compareAll(input: CompareInput): Comparison {
+  const outside = {4: externalClients(input.cluster, input.world, 4), 6: externalClients(input.cluster, input.world, 6)}
   const comparison: Comparison = {
+    outside,
     mismatches: [],
     walks: 0,
     expected: new Map(),
@@ -115,7 +123,6 @@ export function compareAll(input: CompareInput): Comparison {
     undecided: new Map(),
     sticky: new Map(),
   }
-  const outside = {4: externalClients(input.cluster, input.world, 4), 6: externalClients(input.cluster, input.world, 6)}
   let walked = 0
   for (const proxy of input.proxies) {
     for (const service of input.services) {
@@ -220,6 +227,7 @@ interface PortTask {
 interface Asker {
   readonly origin: OriginClass
   readonly from: Origin
+  /** Its addresses; undefined for a node, which takes one of several. */
   readonly client?: readonly Range[]
 }
 
@@ -242,9 +250,47 @@ class PortComparison {
     const {service, port, proxy} = this.task
     const fixed = frontendsOf(service, port)
     const own = nodePortFrontends(this.input.cluster, service, {port, proxy})
-    for (const frontend of [...fixed, ...own])
+    for (const frontend of [...fixed, ...own].filter((one) => this.isAsked(one)))
       for (const origin of this.origins(frontend)) this.compare(frontend, origin)
+    for (const frontend of closedFrontends(this.input.cluster, service, {port, proxy})) this.compareClosed(frontend)
     this.compareNextNode()
+  }
+
+  /** A node whose rules of this family were never asked for shows nothing, right or wrong. */
+  private isAsked({address}: Frontend): boolean {
+    const {node, unasked} = this.task.proxy
+    const family = familyOf(address)
+    if (!unasked?.includes(family)) return true
+    this.result.incomplete.set(
+      `${node} its IPv${family} rules were not asked for; its IPv${family} Services were not compared`,
+      node,
+    )
+    return false
+  }
+
+  /** Only that a client outside is not led to the endpoints from there; whether it is refused or lost is not ours to say. */
+  private compareClosed({why, ...frontend}: ClosedFrontend): void {
+    const {cluster, world} = this.input
+    const {service, port, proxy, outside} = this.task
+    const family = familyOf(frontend.address)
+    const ranges = outside[family]
+    if (ranges.length === 0) return
+    const endpoints = endpointsOf(cluster, service, {port, family})
+    const from: Origin = {kind: 'external', ranges, enter: proxy.node}
+    const {address: destination, port: number, protocol} = frontend
+    const {parts} = walk(world, {origin: from, destination, port: number, protocol})
+    const promise: ServicePromise = {
+      outcome: 'dropped',
+      also: ['refused'],
+      endpoints: [],
+      tolerated: [],
+      keepsClient: false,
+      why,
+    }
+    for (const part of parts)
+      for (const fate of part.fates)
+        if (fate.outcome === 'delivered' && fate.share > NEGLIGIBLE && isAmong(fate, endpoints))
+          this.mismatch({kind: 'passes', fate, frontend, origin: {kind: 'external'}, from, part, promise})
   }
 
   /** A pod that asks the node port of another node: what happens to it before it gets there. */
@@ -255,10 +301,10 @@ class PortComparison {
     if (next === proxy || service.externalTrafficPolicy === 'Local') return
     const frontend = nodePortFrontends(cluster, service, {port, proxy: next}).find(({kind}) => kind === 'nodePort')
     const asker = frontend && this.podOrigins(frontend).find(({origin}) => origin.kind === 'pod')
-    if (!asker) return
+    if (!asker || !this.isAsked(frontend)) return
     const {promise, result} = this.walkAndPromise(frontend, asker, next)
     for (const part of result.parts)
-      for (const found of judge(part, promise))
+      for (const found of judge(part, promise, asker))
         if (BEFORE_THE_NODE.has(found.kind) && !found.fate.hops.some(({node}) => node === next.node))
           this.mismatch({...found, frontend, ...asker, part, promise})
   }
@@ -305,11 +351,23 @@ class PortComparison {
         addresses.some((address) => familyOf(address) === family) &&
         !backends.some(({pod}) => pod === id),
     )
+    const own = (address: Address | undefined): Pick<Asker, 'client'> =>
+      address === undefined ? {} : {client: [single(address)]}
     return [
-      ...(bystander ? [{origin: {kind: 'pod'} as const, from: {kind: 'pod', pod: bystander.id} as const}] : []),
-      ...backends
-        .slice(0, 1)
-        .map(({pod}) => ({origin: {kind: 'backend'} as const, from: {kind: 'pod', pod: pod!} as const})),
+      ...(bystander
+        ? [
+            {
+              origin: {kind: 'pod'} as const,
+              from: {kind: 'pod', pod: bystander.id} as const,
+              ...own(bystander.addresses.find((address) => familyOf(address) === family)),
+            },
+          ]
+        : []),
+      ...backends.slice(0, 1).map(({pod, address}) => ({
+        origin: {kind: 'backend'} as const,
+        from: {kind: 'pod', pod: pod!} as const,
+        ...own(address),
+      })),
     ]
   }
 
@@ -321,10 +379,11 @@ class PortComparison {
   /** What Kubernetes promises of a frontend on node `proxy`, and what the packets meet. */
   private walkAndPromise(
     frontend: Frontend,
-    {origin, from, client}: Asker,
+    asker: Asker,
     proxy: ProxyFacts,
   ): {promise: ServicePromise; result: WalkResult} {
     const {service, port} = this.task
+    const {origin, from, client} = asker
     const promise = promiseFor({
       cluster: this.input.cluster,
       service,
@@ -344,7 +403,7 @@ class PortComparison {
     const steps = service.affinityTimeout !== undefined
     const quick = walk(this.input.world, flow, {steps})
     const enough =
-      steps || quick.parts.every((part) => judge(part, promise).every((found) => isMerelyOpen(found, part)))
+      steps || quick.parts.every((part) => judge(part, promise, asker).every((found) => isMerelyOpen(found, part)))
     const result = enough ? quick : walk(this.input.world, flow)
     ;(this.result as {walks: number}).walks++
     return {promise, result}
@@ -360,9 +419,11 @@ class PortComparison {
     const {origin, from} = asker
     const {promise, result} = this.walkAndPromise(frontend, asker, proxy)
     for (const {node, reason} of result.incomplete) this.result.incomplete.set(`${node} ${reason}`, node)
-    if (promise.outcome === 'delivered' && promise.also.length === 0) this.expect(frontend)
+    if (promise.outcome === 'delivered' && promise.also.length === 0 && !promise.shortCircuit) this.expect(frontend)
     for (const part of result.parts) {
-      for (const found of judge(part, promise).filter((one) => proxy.mode !== 'userspace' || !balancedByProxy(one))) {
+      for (const found of judge(part, promise, asker).filter(
+        (one) => proxy.mode !== 'userspace' || !balancedByProxy(one),
+      )) {
         if (found.kind === 'unknown') this.undecided(found.fate, part)
         if (!isMerelyOpen(found, part)) this.mismatch({...found, frontend, origin, from, part, promise})
       }
@@ -392,13 +453,21 @@ class PortComparison {
     else this.result.sticky.set(sample.node, [sample])
   }
 
-  private expect({kind}: Frontend): void {
-    const key = `${this.task.proxy.node} ${kind}`
+  private expect(frontend: Frontend): void {
+    const key = placeKey(this.task.proxy.node, frontend)
+    const entry = entryKey(this.task.service, frontend)
     const known = this.result.expected.get(key)
-    if (known) known.add(this.task.service.id)
-    else this.result.expected.set(key, new Set([this.task.service.id]))
+    if (known) known.add(entry)
+    else this.result.expected.set(key, new Set([entry]))
   }
 }
+
+/** What is programmed in one place, or missing there as a whole: a node's frontends of one kind and family. */
+export const placeKey = (node: string, {kind, address}: Pick<Frontend, 'kind' | 'address'>): string =>
+  `${node} ${kind} ${familyOf(address)}`
+
+/** One frontend there, whatever its ports. */
+export const entryKey = ({id}: Service, {address}: Frontend): string => `${id} ${formatAddress(address)}`
 
 /** Mode userspace: kube-proxy's own process takes the connection and picks the endpoint, out of sight of every rule. */
 const balancedByProxy = ({kind, fate}: Judgement): boolean =>
@@ -418,7 +487,7 @@ function openReason({reason}: Fate, {alternatives}: ClientFates): string {
 type Judgement = Pick<Mismatch, 'kind' | 'fate'> & {readonly endpoint?: ServiceEndpoint}
 
 /** Compares the fates of one part of the clients with the promise. */
-export function judge({fates, alternatives}: ClientFates, promise: ServicePromise): Judgement[] {
+export function judge({fates, alternatives}: ClientFates, promise: ServicePromise, asker: Asker): Judgement[] {
   const open = fates.find(({outcome, share}) => outcome === 'unknown' && share > NEGLIGIBLE)
   if (open)
     return promise.outcome !== 'delivered' &&
@@ -430,7 +499,7 @@ export function judge({fates, alternatives}: ClientFates, promise: ServicePromis
     return fates
       .filter((fate) => fate.share > NEGLIGIBLE && !allowed(fate, promise))
       .map((fate) => ({kind: 'passes' as const, fate}))
-  return judgeDelivery(fates, promise)
+  return judgeDelivery(fates, promise, asker)
 }
 
 /** What fails for certain beside a share that is open. */
@@ -455,7 +524,14 @@ const allowed = (fate: Fate, promise: ServicePromise): boolean =>
 const isAmong = ({receiver}: Fate, endpoints: readonly ServiceEndpoint[]): boolean =>
   endpoints.some(({address, port}) => receiver?.address === address && receiver.port === port)
 
-function judgeDelivery(fates: readonly Fate[], promise: ServicePromise): Judgement[] {
+/** A pod's address is promised to pods alone: what leaves their network the CNI may masquerade, and a pod that gets itself must be. */
+function seesClient({sourceIsClient, source, receiver}: Fate, {origin, from, client}: Asker): boolean {
+  if (origin.kind === 'external') return sourceIsClient
+  if (receiver?.kind !== 'pod' || (from.kind === 'pod' && receiver.pod === from.pod)) return true
+  return client === undefined || client.some(({lo}) => lo === source)
+}
+
+function judgeDelivery(fates: readonly Fate[], promise: ServicePromise, asker: Asker): Judgement[] {
   const found: Judgement[] = []
   for (const fate of fates) {
     if (fate.share <= NEGLIGIBLE) continue
@@ -463,14 +539,19 @@ function judgeDelivery(fates: readonly Fate[], promise: ServicePromise): Judgeme
       if (!promise.also.includes(fate.outcome as 'refused' | 'dropped')) found.push({kind: 'fails', fate})
     } else if (!isAmong(fate, promise.endpoints) && !isAmong(fate, promise.tolerated))
       found.push({kind: 'wrong-endpoint', fate})
-    else if (promise.keepsClient && !fate.sourceIsClient) found.push({kind: 'client-lost', fate})
+    else if (promise.keepsClient && !seesClient(fate, asker)) found.push({kind: 'client-lost', fate})
   }
   return [...found, ...judgeShares(fates, promise)]
 }
 
-function judgeShares(fates: readonly Fate[], {endpoints, tolerated, also}: ServicePromise): Judgement[] {
+function judgeShares(fates: readonly Fate[], {endpoints, tolerated, also, hinted}: ServicePromise): Judgement[] {
   const [first] = fates
   if (!first || also.length > 0) return []
+  const leftOut = fates.find(
+    (fate) =>
+      fate.outcome === 'delivered' && !isAmong(fate, endpoints) && isAmong(fate, tolerated) && fate.share > NEGLIGIBLE,
+  )
+  if (hinted && leftOut) return [{kind: 'skewed', fate: leftOut}]
   const reached = (endpoint: ServiceEndpoint): number =>
     fates.filter((fate) => isAmong(fate, [endpoint])).reduce((sum, {share}) => sum + share, 0)
   const shares = endpoints.map((endpoint) => ({endpoint, share: reached(endpoint)}))

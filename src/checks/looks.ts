@@ -75,6 +75,9 @@ export const LOOKS: Readonly<Record<CodeName, Looks>> = {
     ipvs: 'KUBE-EXTERNAL-IP or KUBE-LOAD-BALANCER lacks it, or there is no virtual server ADDRESS:PORT',
     nftables: 'service-ips has no element "ADDRESS . tcp . PORT"',
   },
+  'health-check-port-closed': api(
+    'curl http://NODE:HEALTHCHECKNODEPORT/healthz from outside: no answer; ss -ltnp on the node shows whether kube-proxy listens',
+  ),
   'no-endpoints-programmed': {
     iptables: 'KUBE-SVC-… has no rule, or KUBE-SERVICES of filter rejects it: "has no endpoints"',
     ipvs: 'ipvsadm -Ln: the virtual server has no real server, or all have weight 0',

@@ -1,10 +1,12 @@
+import {endpointsOf} from '../intent/endpoints.js'
 import {frontendsOf, isProxied, nodePortFrontends, type Frontend, type ProxyFacts} from '../intent/promise.js'
-import type {ClusterState, Service} from '../model/kube.js'
+import type {ClusterState, Service, ServicePort} from '../model/kube.js'
 import type {Evidence} from '../model/trace.js'
 import type {NodeState} from '../snapshot/node-state.js'
-import {formatAddress, formatEndpoint, parseAddress} from '../util/ip.js'
+import {familyOf, formatAddress, formatEndpoint, isLoopback, type Family} from '../util/ip.js'
+import {affinityProblem} from './affinity.js'
 import type {CodeName} from './codes.js'
-import type {Comparison, Sample} from './compare.js'
+import type {Comparison} from './compare.js'
 import {makeFinding, type Finding, type FindingParts} from './finding.js'
 import {checkNetwork} from './network.js'
 import {otherProxy} from './proxy.js'
@@ -41,29 +43,33 @@ export function checkNode(check: NodeCheck): Finding[] {
 }
 
 function proxyHealth({state, proxy}: NodeCheck): Finding[] {
-  if (otherProxy(state) !== undefined) return []
+  const sick = sickProxy(state, proxy)
+  return sick ? [finding('kube-proxy-not-running', state.name, sick)] : []
+}
+
+/** What says that kube-proxy is not well, or not there. */
+export function sickProxy(state: NodeState, proxy: ProxyFacts): Pick<FindingParts, 'message' | 'evidence'> | undefined {
+  if (otherProxy(state) !== undefined) return undefined
   const health = state.text('healthz.txt')
   const section = state.section('healthz.txt')
-  const sick =
-    health !== undefined &&
-    section.state === 'read' &&
-    (/^HTTP\/[\d.]+ 5\d\d/.test(health) || /"healthy":\s*false/.test(health))
-  if (sick)
-    return [
-      finding('kube-proxy-not-running', state.name, {
-        message: `kube-proxy on ${state.name} says that it is not healthy`,
-        evidence: [{source: state.path('healthz.txt'), line: 1, text: health.split('\n')[0]!}],
-      }),
-    ]
+  if (health !== undefined && section.state === 'read' && saysUnhealthy(health))
+    return {
+      message: `kube-proxy on ${state.name} says that it is not healthy`,
+      evidence: [{source: state.path('healthz.txt'), line: 1, text: health.split('\n')[0]!}],
+    }
   const mode = state.section('proxymode.txt')
   const silent = (section.state === 'unreadable' || section.state === 'absent') && mode.state !== 'read'
-  if (!silent || proxy.mode === undefined) return []
-  return [
-    finding('kube-proxy-not-running', state.name, {
-      message: `kube-proxy on ${state.name} does not answer on its health port; its rules are not kept up to date`,
-      evidence: [{source: state.path('rc.txt'), line: 0, text: `healthz.txt ${section.reason ?? ''}`}],
-    }),
-  ]
+  if (!silent || proxy.mode === undefined) return undefined
+  return {
+    message: `kube-proxy on ${state.name} does not answer on its health port; its rules are not kept up to date`,
+    evidence: [{source: state.path('rc.txt'), line: 0, text: `healthz.txt ${section.reason ?? ''}`}],
+  }
+}
+
+/** 503 also tells load balancers that a node is about to go, while kube-proxy itself is well (KEP-3836, nodeEligible). */
+function saysUnhealthy(health: string): boolean {
+  if (/"healthy":\s*false/.test(health)) return true
+  return /^HTTP\/[\d.]+ 5\d\d/.test(health) && !/"nodeEligible":\s*false/.test(health)
 }
 
 function foreignProxy({state}: NodeCheck): Finding[] {
@@ -78,11 +84,18 @@ function foreignProxy({state}: NodeCheck): Finding[] {
       ]
 }
 
+const FAMILIES: readonly Family[] = [4, 6]
+
 /** Chains that kube-proxy fills; an empty one is no danger. */
 const SERVICE_CHAIN = /^KUBE-(SERVICES|NODEPORTS|SVC-|SEP-|EXT-|XLB-|FW-)/
 
-function bothBackends({state}: NodeCheck): Finding[] {
-  const held = state.iptables(4).map((dump) => ({
+function bothBackends(check: NodeCheck): Finding[] {
+  const [first] = FAMILIES.flatMap((family) => bothBackendsOf(check, family))
+  return first ? [first] : []
+}
+
+function bothBackendsOf({state}: NodeCheck, family: Family): Finding[] {
+  const held = state.iptables(family).map((dump) => ({
     dump,
     chain: [...(dump.tables.get('nat')?.chains.values() ?? [])].find(
       ({name, length}) => SERVICE_CHAIN.test(name) && length > 0,
@@ -92,7 +105,7 @@ function bothBackends({state}: NodeCheck): Finding[] {
   if (both.length < 2) return []
   return [
     finding('both-backends', state.name, {
-      message: `${state.name} has Service rules in ${both.map(({dump}) => `iptables-${dump.backend}`).join(' and ')}`,
+      message: `${state.name} has Service rules in ${both.map(({dump}) => `ip${family === 6 ? '6' : ''}tables-${dump.backend}`).join(' and ')}`,
       evidence: both.map(({dump, chain}) => ({
         source: dump.file,
         line: chain!.texts[0]?.line ?? chain!.line,
@@ -156,7 +169,12 @@ function listeners({state, services, proxy}: NodeCheck): Finding[] {
         nodePort === undefined
           ? undefined
           : state.sockets?.find(
-              (own) => own.port === nodePort && own.protocol === protocol && (own.process ?? unnamed) !== 'kube-proxy',
+              (own) =>
+                own.port === nodePort &&
+                own.protocol === protocol &&
+                (own.process ?? unnamed) !== 'kube-proxy' &&
+                // NodePorts of 127.0.0.1 exist in iptables mode alone
+                (proxy.mode === 'iptables' || own.address === undefined || !isLoopback(own.address)),
             )
       if (!socket) return []
       return [
@@ -204,57 +222,76 @@ function localPortRange({state, services}: NodeCheck): Finding[] {
 }
 
 /** UDP only: TCP connections to a dead endpoint end by themselves. */
-function staleConntrack({state, cluster, services}: NodeCheck): Finding[] {
+function staleConntrack({state, proxy, cluster, services}: NodeCheck): Finding[] {
   const owners = new Map(
-    services.flatMap((service) =>
-      [...service.clusterIPs, ...service.externalIPs, ...service.loadBalancer.flatMap(({ip}) => ip ?? [])].flatMap(
-        (ip) => {
-          const address = parseAddress(ip)
-          return address === undefined ? [] : [[address, service] as const]
-        },
+    services
+      .filter(isProxied)
+      .flatMap((service) =>
+        service.ports
+          .filter(({protocol}) => protocol === 'UDP')
+          .flatMap((port) =>
+            [...frontendsOf(service, port), ...nodePortFrontends(cluster, service, {port, proxy})]
+              .filter(({kind}) => kind !== 'localhost')
+              .map(({address, port: number}) => [`${address} ${number}`, {service, port}] as const),
+          ),
       ),
-    ),
-  )
-  const known = new Set(
-    cluster.slices.flatMap(({endpoints}) => endpoints.flatMap(({address}) => parseAddress(address) ?? [])),
   )
   const groups = new Map<string, {service: Service; entry: (typeof state.conntrack)[number]; count: number}>()
   for (const entry of state.conntrack) {
-    const service = entry.protocol === 'UDP' ? owners.get(entry.original.destination) : undefined
-    if (
-      !service ||
-      !service.ports.some(({port, protocol}) => protocol === 'UDP' && port === entry.original.destinationPort) ||
-      known.has(entry.reply.source)
-    )
-      continue
+    const {destination, destinationPort} = entry.original
+    const owner = entry.protocol === 'UDP' ? owners.get(`${destination} ${destinationPort}`) : undefined
+    if (!owner || isEndpoint(cluster, owner, entry)) continue
+    const {service} = owner
     const group = groups.get(service.id)
     groups.set(service.id, {service, entry: group?.entry ?? entry, count: (group?.count ?? 0) + 1})
   }
   return [...groups.values()].map(({service, entry, count}) =>
     finding('stale-conntrack', state.name, {
       services: [service.id],
-      message: `${count} UDP flows to ${service.id} on ${state.name} are pinned to ${formatAddress(entry.reply.source)}, which is no endpoint`,
+      message: `${count} UDP flows to ${service.id} on ${state.name} are pinned to ${formatEndpoint(entry.reply.source, entry.reply.sourcePort)}, which is no endpoint of it`,
       evidence: [{source: entry.file, line: entry.line, text: entry.text}],
     }),
   )
 }
 
-function unsupportedRules({state}: NodeCheck): Finding[] {
-  const found = state
-    .iptables(4)
-    .flatMap((dump) =>
-      [...dump.tables.values()].flatMap(({chains}) =>
-        [...chains.values()].flatMap((chain) =>
-          chain.texts.filter(({text}) => text.includes('[unsupported revision]')).map((rule) => ({dump, rule})),
-        ),
+/** Ready or not: an endpoint that is about to go may keep its flows. */
+function isEndpoint(
+  cluster: ClusterState,
+  {service, port}: {service: Service; port: ServicePort},
+  {reply, original}: NodeState['conntrack'][number],
+): boolean {
+  const family = familyOf(original.destination)
+  return endpointsOf(cluster, service, {port, family}).some(({address}) => address === reply.source)
+}
+
+/** Chains whose rules for Services all name a port; one without it was printed by a tool that could not read it. */
+const OF_PORTS = /^KUBE-(SERVICES|NODEPORTS|EXTERNAL-SERVICES)$/
+const LACKS_PORT =
+  /^(?=.* -p (tcp|udp|sctp) )(?!.*(--dport|--dports|--match-set) ).* -j (KUBE-(SVC|EXT|XLB|FW|SVL)-|REJECT|DROP)/
+
+/** Rules that the dump shows without all that they say: who is led by one may be led otherwise in truth. */
+export function incompleteRules(state: NodeState): {file: string; line: number; text: string}[] {
+  return FAMILIES.flatMap((family) => state.iptables(family)).flatMap((dump) =>
+    [...dump.tables.values()].flatMap(({chains}) =>
+      [...chains.values()].flatMap((chain) =>
+        chain.texts
+          .filter(
+            ({text}) => text.includes('[unsupported revision]') || (OF_PORTS.test(chain.name) && LACKS_PORT.test(text)),
+          )
+          .map(({line, text}) => ({file: dump.file, line, text})),
       ),
-    )
+    ),
+  )
+}
+
+function unsupportedRules({state}: NodeCheck): Finding[] {
+  const found = incompleteRules(state)
   const [first] = found
   return first
     ? [
         finding('unreadable-rules', state.name, {
           message: `${found.length} rules on ${state.name} are printed incompletely: its iptables is older than the rules`,
-          evidence: [{source: first.dump.file, line: first.rule.line, text: first.rule.text}],
+          evidence: [{source: first.file, line: first.line, text: first.text}],
         }),
       ]
     : []
@@ -278,7 +315,7 @@ function fullSets({state}: NodeCheck): Finding[] {
 const MANY_COPIES = 3
 
 function duplicates({state}: NodeCheck): Finding[] {
-  return state.iptables(4).flatMap((dump) =>
+  return FAMILIES.flatMap((family) => state.iptables(family)).flatMap((dump) =>
     [...dump.tables.values()].flatMap(({chains}) =>
       [...chains.values()].flatMap((chain) => {
         if (chain.length < MANY_COPIES) return []
@@ -390,9 +427,7 @@ function schedulers({state, proxy, cluster, services}: NodeCheck): Finding[] {
   })
 }
 
-const REMEMBERS = /-m recent .*--set|\bupdate @|persistent \d+|-p \d+/
-
-/** A Service with ClientIP affinity must meet something that remembers the client; in ipvs mode for the right time. */
+/** A Service with ClientIP affinity must meet something that remembers the client, for the right time. */
 function affinity({state, comparison}: NodeCheck): Finding[] {
   const sticky = comparison.sticky.get(state.name) ?? []
   const found = new Map<string, Finding>()
@@ -411,31 +446,4 @@ function affinity({state, comparison}: NodeCheck): Finding[] {
       )
   }
   return [...found.values()]
-}
-
-function affinityProblem(
-  state: NodeState,
-  service: Service,
-  {fate, frontend}: Pick<Sample, 'fate' | 'frontend'>,
-): {what: string; evidence: Evidence[]} | undefined {
-  const server = state.ipvs?.virtualServers.find(
-    ({address, port, protocol}) =>
-      address === frontend.address && port === frontend.port && protocol === frontend.protocol,
-  )
-  if (server) {
-    if (server.persistent === service.affinityTimeout || Number.isNaN(server.persistent)) return undefined
-    return {
-      what:
-        server.persistent === undefined
-          ? 'its virtual server is not persistent'
-          : `its virtual server keeps clients for ${server.persistent} s`,
-      evidence: [{source: server.file, line: server.line, text: server.text}],
-    }
-  }
-  const own = fate.hops.filter(({node, reply}) => node === state.name && !reply)
-  if (own.some(({evidence}) => REMEMBERS.test(evidence?.text ?? ''))) return undefined
-  const nat = own.findIndex(({kind}) => kind === 'nat')
-  if (nat < 0) return undefined
-  const rule = own.slice(0, nat).findLast(({evidence}) => evidence !== undefined)
-  return {what: 'no rule remembers the client', evidence: rule?.evidence ? [rule.evidence] : []}
 }

@@ -1,6 +1,7 @@
 import type {ProxyFacts, ProxyMode} from '../intent/promise.js'
 import type {ClusterState} from '../model/kube.js'
-import type {NodeState} from '../snapshot/node-state.js'
+import type {NodeState, Section} from '../snapshot/node-state.js'
+import type {Family} from '../util/ip.js'
 
 const MODES = new Set(['iptables', 'ipvs', 'nftables', 'userspace'])
 
@@ -47,10 +48,32 @@ export function proxyFacts(cluster: ClusterState, state: NodeState): ProxyFacts 
   ) as ProxyMode | undefined
   return {
     node: state.name,
+    ...(mode === 'iptables' && FAMILIES.some((family) => lacksFilter(state, family)) ? {hidesRefusals: true} : {}),
+    unasked: FAMILIES.filter((family) => neverAsked(state, mode, family)),
     mode: mode ?? (cluster.kubeProxy ? 'iptables' : undefined),
     minor: minorOf(state, cluster),
     config: cluster.kubeProxy,
+    ...(state.addressSection.state === 'read' ? {own: new Set(state.addresses.map(({address}) => address))} : {}),
   }
+}
+
+const FAMILIES: readonly Family[] = [4, 6]
+
+/** kube-proxy's NAT is there, and the table where it refuses is not. */
+function lacksFilter(state: NodeState, family: Family): boolean {
+  const dumps = state.iptables(family)
+  return (
+    dumps.some(({tables}) => tables.get('nat')?.chains.has('KUBE-SERVICES')) &&
+    !dumps.some(({tables}) => tables.has('filter'))
+  )
+}
+
+/** Nobody asked for the rules that this mode writes: nothing could be found programmed there. */
+function neverAsked(state: NodeState, mode: ProxyMode | undefined, family: Family): boolean {
+  const asked = ({state: how}: Section): boolean => how !== 'never-asked'
+  const rules = asked(state.iptablesSectionOf(family)) || asked(state.nftSection)
+  if (mode === 'nftables') return !asked(state.nftSection)
+  return mode === 'ipvs' ? !rules || !asked(state.ipvsSection) : !rules
 }
 
 function minorOf(state: NodeState, cluster: ClusterState): number | undefined {

@@ -14,6 +14,11 @@ export interface Frontend {
   readonly node?: string
 }
 
+/** An address that must not answer for a Service port, and why. */
+export interface ClosedFrontend extends Frontend {
+  readonly why: string
+}
+
 /** Who asks: somebody outside, a node's own process, a pod that is no endpoint, or one that is. */
 export type OriginClass =
   {readonly kind: 'external'} | {readonly kind: 'node'} | {readonly kind: 'pod'} | {readonly kind: 'backend'}
@@ -25,9 +30,13 @@ export interface ServicePromise {
   readonly also: readonly ('refused' | 'dropped' | 'delivered')[]
   /** Empty unless delivered. */
   readonly endpoints: readonly ServiceEndpoint[]
-  /** Endpoints that some proxies may use besides (ipvs' fallback for policy Local). */
+  /** Endpoints that some proxies may use besides (ipvs' fallback for policy Local), and those that are just going. */
   readonly tolerated: readonly ServiceEndpoint[]
-  /** The endpoint must see the client's own address. */
+  /** Topology hints leave out ready endpoints, which are tolerated ones. */
+  readonly hinted?: boolean
+  /** Only rules that lead past externalTrafficPolicy: Local make it so. */
+  readonly shortCircuit?: boolean
+  /** The endpoint must see the client's own address. For a pod that asks a cluster IP: unless the proxy masquerades all of them. */
   readonly keepsClient: boolean
   /** In a person's words. */
   readonly why: string
@@ -39,6 +48,12 @@ export interface ProxyFacts {
   readonly mode: ProxyMode | undefined
   readonly minor: number | undefined
   readonly config: KubeProxyConfig | undefined
+  /** The addresses on the node's own devices; undefined: nobody knows. */
+  readonly own?: ReadonlySet<Address>
+  /** The table of the rules that refuse what has no endpoint is not in the dumps. */
+  readonly hidesRefusals?: boolean
+  /** Families whose rules nobody asked the node for. */
+  readonly unasked?: readonly Family[]
 }
 
 /** Does kube-proxy handle this Service at all? Headless ones, ExternalName and those of another proxy have no frontends. */
@@ -67,29 +82,52 @@ export function frontendsOf(service: Service, port: ServicePort): Frontend[] {
   ].filter(({address}) => servesFamily(service, familyOf(address)))
 }
 
+/** Addresses where no node may answer for the port itself: of load balancers that proxy (KEP-1860), and what nodePortAddresses leaves out. */
+export function closedFrontends(
+  cluster: ClusterState,
+  service: Service,
+  {port, proxy}: {port: ServicePort; proxy: ProxyFacts},
+): ClosedFrontend[] {
+  if (!isProxied(service)) return []
+  const {protocol} = port
+  const balancers = service.loadBalancer.flatMap(({ip, ipMode}): ClosedFrontend[] => {
+    const address = ip === undefined || ipMode !== 'Proxy' ? undefined : parseAddress(ip)
+    if (address === undefined) return []
+    return [
+      {kind: 'loadBalancerIP', address, port: port.port, protocol, why: 'ipMode is Proxy: it is the load balancer’s'},
+    ]
+  })
+  const {nodePort} = port
+  if (nodePort === undefined || proxy.config === undefined || proxy.config.nodePortAddresses.length === 0)
+    return balancers
+  const open = new Set(nodePortAddresses(cluster, proxy))
+  const ports = nodeAddresses(cluster, proxy)
+    .filter((address) => !open.has(address) && servesFamily(service, familyOf(address)))
+    .map((address): ClosedFrontend => ({
+      kind: 'nodePort',
+      address,
+      port: nodePort,
+      protocol,
+      node: proxy.node,
+      why: `nodePortAddresses is ${proxy.config!.nodePortAddresses.join(', ')}`,
+    }))
+  return [...balancers, ...ports]
+}
+
 /** A Service's families are those of its cluster IPs. */
 export function servesFamily(service: Service, family: Family): boolean {
   return service.clusterIPs.some((ip) => ip.includes(':') === (family === 6))
 }
 
-/**
- * The node-port addresses of one node: by `nodePortAddresses`; without it every address in the old modes, the node's
- * primary address of each family in nftables mode (KEP-3866). Only addresses that the API knows are promised.
- */
+/** The node ports of one Service port on one node. */
 export function nodePortFrontends(
   cluster: ClusterState,
   service: Service,
   {port, proxy}: {port: ServicePort; proxy: ProxyFacts},
 ): Frontend[] {
   if (!isProxied(service) || port.nodePort === undefined) return []
-  const node = cluster.nodes.find(({name}) => name === proxy.node)
-  const internal = (node?.addresses ?? [])
-    .filter(({type}) => type === 'InternalIP')
-    .flatMap(({address}) => parseAddress(address) ?? [])
-  const allowed = allowedRanges(proxy.config)
-  const addresses = allowed ? internal.filter((address) => allowed.some((range) => inRange(address, range))) : internal
   const base = {port: port.nodePort, protocol: port.protocol, node: proxy.node}
-  const own = addresses
+  const own = nodePortAddresses(cluster, proxy)
     .filter((address) => servesFamily(service, familyOf(address)))
     .map((address): Frontend => ({kind: 'nodePort', address, ...base}))
   return servesFamily(service, 4) && proxy.mode !== undefined
@@ -97,16 +135,43 @@ export function nodePortFrontends(
     : own
 }
 
-function allowedRanges(config: KubeProxyConfig | undefined): Range[] | undefined {
-  const ranges = (config?.nodePortAddresses ?? []).flatMap((text) => parseRange(text) ?? [])
-  return ranges.length > 0 ? ranges : undefined
+/** The node's internal addresses, and its external ones that are on a device of its own. */
+function nodeAddresses(cluster: ClusterState, {node, own}: ProxyFacts): Address[] {
+  const all = cluster.nodes.find(({name}) => name === node)?.addresses ?? []
+  const found = all.flatMap(({type, address: text}) => {
+    const address = parseAddress(text)
+    if (address === undefined) return []
+    return type === 'InternalIP' || (type === 'ExternalIP' && own?.has(address)) ? [address] : []
+  })
+  return [...new Set(found)]
 }
+
+/**
+ * Where a node's NodePorts answer: by `nodePortAddresses`, of which `primary` is the node's first address of each family
+ * and the default of nftables mode (KEP-3866, KEP-4963); the old modes take every address. Only addresses that the API knows are promised.
+ */
+function nodePortAddresses(cluster: ClusterState, proxy: ProxyFacts): Address[] {
+  const addresses = nodeAddresses(cluster, proxy)
+  const configured = proxy.config?.nodePortAddresses ?? []
+  const wanted = configured.length === 0 && proxy.mode === 'nftables' ? [PRIMARY] : configured
+  if (wanted.length === 0) return addresses
+  const ranges = wanted.flatMap((text) => parseRange(text) ?? [])
+  const primary = ([4, 6] as const).flatMap((family) => addresses.find((address) => familyOf(address) === family) ?? [])
+  return addresses.filter(
+    (address) =>
+      ranges.some((range) => inRange(address, range)) || (wanted.includes(PRIMARY) && primary.includes(address)),
+  )
+}
+
+const PRIMARY = 'primary'
 
 /** Only iptables mode serves 127.0.0.1:nodePort, IPv4, unless configured away (KEP-3866, «localhostNodePorts»). */
 function servesLocalhost({mode, config}: ProxyFacts): boolean {
   if (mode !== 'iptables' || config?.localhostNodePorts === false) return false
-  const allowed = allowedRanges(config)
-  return allowed === undefined || allowed.some((range) => inRange(0x7f000001, range))
+  const wanted = config?.nodePortAddresses ?? []
+  return (
+    wanted.length === 0 || wanted.flatMap((text) => parseRange(text) ?? []).some((range) => inRange(0x7f000001, range))
+  )
 }
 
 interface Asked {
@@ -116,7 +181,7 @@ interface Asked {
   readonly frontend: Frontend
   readonly origin: OriginClass
   readonly proxy: ProxyFacts
-  /** Addresses of the client, where source ranges matter. */
+  /** Addresses of the client, where they are known. */
   readonly client?: readonly Range[]
 }
 
@@ -138,17 +203,37 @@ export function promiseFor(asked: Asked): ServicePromise {
     })
   }
   if (blocked) return promise('dropped', {why: `${blocked} is not in loadBalancerSourceRanges`})
-  if (frontend.kind === 'clusterIP') return internal(service, {all, wide, view, mode: proxy.mode})
-  const outside = external(asked, {all, wide, view, origin})
-  // nodes and pods are held to the source ranges as well, each proxy mode in its own way
+  if (frontend.kind === 'clusterIP') return internal(asked, {all, wide, view})
+  const outside = external(asked, {all, wide, view})
+  // nodes, and pods outside of them, are held to the source ranges as well, each proxy mode in its own way
   const ranged = frontend.kind === 'loadBalancerIP' && service.sourceRanges.length > 0 && origin.kind !== 'external'
-  return ranged ? {...outside, also: ['dropped', 'refused']} : outside
+  return ranged && !isInSourceRanges(asked) ? {...outside, also: ['dropped', 'refused']} : outside
 }
+
+const isInSourceRanges = ({service, origin, client}: Asked): boolean =>
+  origin.kind !== 'node' &&
+  (client ?? []).some(({lo}) => service.sourceRanges.some((text) => isWithin(lo, parseRange(text.trim()))))
+
+const isWithin = (address: Address, range: Range | undefined): boolean => range !== undefined && inRange(address, range)
 
 const promise = (
   outcome: ServicePromise['outcome'],
   extra: Partial<ServicePromise> & {why: string},
 ): ServicePromise => ({also: [], endpoints: [], tolerated: [], keepsClient: false, outcome, ...extra})
+
+const onNode = (all: readonly ServiceEndpoint[], {node}: EndpointView): ServiceEndpoint[] =>
+  all.filter((endpoint) => endpoint.node === node)
+
+/** Endpoints that are not chosen and no strangers: ready ones that hints leave out, and those that end and still serve. */
+function spare(
+  all: readonly ServiceEndpoint[],
+  chosen: readonly ServiceEndpoint[],
+): Pick<ServicePromise, 'tolerated' | 'hinted'> {
+  const others = all.filter((endpoint) => !chosen.includes(endpoint))
+  const ready = others.filter((endpoint) => endpoint.ready)
+  const going = others.filter(({ready: isReady, serving, terminating}) => !isReady && serving && terminating)
+  return {tolerated: [...ready, ...going], ...(ready.length > 0 ? {hinted: true} : {})}
+}
 
 interface Choices {
   readonly all: readonly ServiceEndpoint[]
@@ -156,16 +241,28 @@ interface Choices {
   readonly view: EndpointView
 }
 
-/** No endpoint at all: refused. In ipvs mode a port without real servers answers so, too. */
-const nobody = (why: string): ServicePromise => promise('refused', {also: ['dropped'], why})
+/** No endpoint at all: refused (`no-endpoints` rules). In ipvs mode it hangs on the virtual server and its versions whether anybody answers. */
+const nobody = ({mode, hidesRefusals}: ProxyFacts, why: string): ServicePromise =>
+  promise('refused', {
+    also: (mode === 'iptables' || mode === 'nftables') && hidesRefusals !== true ? [] : ['dropped'],
+    why,
+  })
 
-function internal(service: Service, {all, wide, view, mode}: Choices & {mode: ProxyMode | undefined}): ServicePromise {
+function internal({service, origin, proxy}: Asked, {all, wide, view}: Choices): ServicePromise {
+  const {mode} = proxy
+  const keepsClient = origin.kind === 'pod' && mode !== 'userspace' && proxy.config?.masqueradeAll !== true
   if (service.internalTrafficPolicy !== 'Local')
     return wide.length > 0
-      ? promise('delivered', {endpoints: wide, why: 'every ready endpoint'})
-      : nobody('no ready endpoint')
+      ? promise('delivered', {...spare(all, wide), endpoints: wide, keepsClient, why: 'every ready endpoint'})
+      : nobody(proxy, 'no ready endpoint')
   const local = localEndpoints(all, view)
-  if (local.length > 0) return promise('delivered', {endpoints: local, why: 'internalTrafficPolicy: Local'})
+  if (local.length > 0)
+    return promise('delivered', {
+      ...spare(onNode(all, view), local),
+      endpoints: local,
+      keepsClient,
+      why: 'internalTrafficPolicy: Local',
+    })
   const anywhere = wide.length > 0
   return promise('dropped', {
     also: mode === 'ipvs' ? ['refused', 'delivered'] : ['refused'],
@@ -175,31 +272,49 @@ function internal(service: Service, {all, wide, view, mode}: Choices & {mode: Pr
 }
 
 /** Node ports, external and load-balancer addresses. */
-function external({service, origin, proxy}: Asked, {all, wide, view}: Choices & {origin: OriginClass}): ServicePromise {
+function external({service, origin, proxy}: Asked, {all, wide, view}: Choices): ServicePromise {
   if (service.externalTrafficPolicy !== 'Local')
     return wide.length > 0
-      ? promise('delivered', {endpoints: wide, why: 'every ready endpoint'})
-      : nobody('no ready endpoint')
+      ? promise('delivered', {...spare(all, wide), endpoints: wide, why: 'every ready endpoint'})
+      : nobody(proxy, 'no ready endpoint')
   const local = localEndpoints(all, view)
   const ipvs = proxy.mode === 'ipvs'
   if (origin.kind !== 'external') {
     // pods and the node's own processes are internal: they may use every endpoint (KUBE-XLB, KUBE-EXT short-circuit)
-    if (wide.length === 0 && local.length === 0) return nobody('no ready endpoint')
+    if (wide.length === 0 && local.length === 0) return nobody(proxy, 'no ready endpoint')
     return promise('delivered', {
       endpoints: ipvs && local.length > 0 ? local : wide,
-      tolerated: [...local, ...wide],
-      also: local.length === 0 ? ['dropped', 'refused'] : [],
+      tolerated: [...local, ...wide, ...spare(all, wide).tolerated],
+      also: local.length > 0 || isShortCircuited(proxy, origin) ? [] : ['dropped', 'refused'],
+      ...(local.length > 0 ? {} : {shortCircuit: true}),
       why: 'traffic from inside may use every endpoint',
     })
   }
   if (local.length > 0)
-    return promise('delivered', {endpoints: local, keepsClient: true, why: 'externalTrafficPolicy: Local'})
+    return promise('delivered', {
+      ...spare(onNode(all, view), local),
+      endpoints: local,
+      keepsClient: true,
+      why: 'externalTrafficPolicy: Local',
+    })
   if (wide.length === 0) return promise('refused', {also: ['dropped'], why: 'no ready endpoint'})
   return promise('dropped', {
     also: ipvs ? ['refused', 'delivered'] : ['refused'],
     tolerated: ipvs ? wide : [],
     why: 'externalTrafficPolicy: Local, and no endpoint on this node',
   })
+}
+
+/**
+ * iptables and nftables mode lead what comes from the node itself past the policy, and what comes from its pods, if kube-proxy
+ * can tell them (pkg/proxy/iptables/proxier.go, «pod traffic for … external destinations»; --detect-local-mode).
+ */
+function isShortCircuited({mode, minor, config}: ProxyFacts, origin: OriginClass): boolean {
+  // the first versions of nftables mode dropped all of it where no endpoint is local
+  if (mode !== 'iptables' && (mode !== 'nftables' || (minor !== undefined && minor < 33))) return false
+  if (origin.kind === 'node') return true
+  if (config === undefined) return false
+  return (config.detectLocalMode ?? 'ClusterCIDR') !== 'ClusterCIDR' || config.clusterCIDRs.length > 0
 }
 
 /** A client outside the ranges. */

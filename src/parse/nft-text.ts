@@ -1,3 +1,4 @@
+import {table as lookup} from '../util/table.js'
 import {LEFT_OUT, NftRuleReader} from './nft-rule.js'
 import {elementOf, PRIORITY_NAMES, tableOf, type NftChain, type NftJson, type NftRuleset, type NftTable} from './nft.js'
 
@@ -174,6 +175,7 @@ class TextReader {
     let types: string[] = []
     let map: string | undefined
     let flags: string[] = []
+    let timeout: number | undefined
     let elements: string | undefined
     let elementsLine = head
     let closed = false
@@ -188,6 +190,7 @@ class TextReader {
         break
       } else if (type && !line.text.startsWith('elements')) [types, map] = [type[1]!.split(' . '), type[2]]
       else if (line.text.startsWith('flags ')) flags = words(line.text.slice(6))
+      else if (line.text.startsWith('timeout ')) timeout = secondsOf(line.text.slice(8))
       else if (line.text.startsWith('elements = ')) {
         elementsLine = line
         elements = line.text.slice(11)
@@ -216,10 +219,19 @@ class TextReader {
       flags,
       line: elementsLine.number,
       ...(map === undefined ? {} : {map: map.trim()}),
+      ...(timeout === undefined ? {} : {timeout}),
       ...(broken || !closed ? {broken: true} : {}),
       elements: read.value.map((item) => ({...elementOf(item, isMap), line: elementsLine.number})),
     })
   }
+}
+
+const UNIT: Readonly<Record<string, number>> = lookup<number>({d: 86400, h: 3600, m: 60, s: 1, ms: 0.001})
+
+/** `1d2h3m4s`, as nft prints times. */
+function secondsOf(text: string): number | undefined {
+  const parts = [...text.matchAll(/(\d+)(ms|[dhms])/g)]
+  return parts.length === 0 ? undefined : parts.reduce((sum, [, count, unit]) => sum + Number(count) * UNIT[unit!]!, 0)
 }
 
 const IPTABLES_TABLES = new Set(['raw', 'mangle', 'nat', 'filter', 'security'])

@@ -56,6 +56,8 @@ export interface NftSet {
   /** Maps only: the data's type, `verdict` for verdict maps. */
   readonly map?: string
   readonly flags: readonly string[]
+  /** Seconds that an element stays. */
+  readonly timeout?: number
   readonly elements: NftElement[]
   /** As a chain's. */
   readonly handle?: number
@@ -207,6 +209,7 @@ function addSet(ruleset: NftRuleset, body: NftObject): void {
     ...(body['map'] === undefined ? {} : {map: String(body['map'])}),
     ...(limits(body['stmt']) ? {broken: true} : {}),
     ...(typeof body['handle'] === 'number' ? {handle: body['handle']} : {}),
+    ...(typeof body['timeout'] === 'number' ? {timeout: body['timeout']} : {}),
     flags: flagsOf(body['flags']),
     elements,
     line: 0,

@@ -385,7 +385,7 @@ function configOf(config: Json): KubeProxyConfig {
     nodePortAddresses: texts(config['nodePortAddresses']),
     masqueradeAll: backend['masqueradeAll'] === true,
     localhostNodePorts: record(config['iptables'])['localhostNodePorts'] !== false,
-    ...maybe('detectLocalMode', text(config['detectLocalMode'])),
+    ...maybe('detectLocalMode', text(config['detectLocalMode']) || undefined),
     ...maybe('scheduler', text(ipvs['scheduler']) || undefined),
     strictARP: ipvs['strictARP'] === true,
   }

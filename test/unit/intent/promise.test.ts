@@ -77,6 +77,14 @@ const proxy = (mode: ProxyFacts['mode'] = 'iptables', node = 'n1', minor = 36): 
   config: undefined,
 })
 
+const CONFIG = {
+  clusterCIDRs: ['10.1.0.0/16'],
+  nodePortAddresses: [],
+  masqueradeAll: false,
+  localhostNodePorts: true,
+  strictARP: false,
+}
+
 function promised(
   given: Given,
   {
@@ -111,13 +119,20 @@ const slice = (address: string, nodeName: string, conditions: object, hints?: ob
 
 describe('what Kubernetes promises', () => {
   const cases: [string, Given, Parameters<typeof promised>[1], string][] = [
-    ['every ready endpoint', {}, {}, 'delivered 10.1.1.2 10.1.2.2'],
+    ['every ready endpoint; a pod keeps its address', {}, {}, 'delivered 10.1.1.2 10.1.2.2 keeps'],
+    ['… a node may be masqueraded', {}, {origin: 'node'}, 'delivered 10.1.1.2 10.1.2.2'],
+    [
+      '… and so may pods with masqueradeAll',
+      {},
+      {facts: {...proxy(), config: {...CONFIG, masqueradeAll: true}}},
+      'delivered 10.1.1.2 10.1.2.2',
+    ],
     ['nobody ready: refused', {endpoints: [slice('10.1.1.2', 'n1', {ready: false})]}, {}, 'refused'],
     [
       'KEP-1669: terminating and serving, when nobody is ready',
       {endpoints: [slice('10.1.1.2', 'n1', {ready: false, serving: true, terminating: true})]},
       {},
-      'delivered 10.1.1.2',
+      'delivered 10.1.1.2 keeps',
     ],
     [
       '… not before 1.26',
@@ -129,9 +144,9 @@ describe('what Kubernetes promises', () => {
       '… not while somebody is ready',
       {endpoints: [...ENDPOINTS, slice('10.1.1.9', 'n1', {ready: false, serving: true, terminating: true})]},
       {},
-      'delivered 10.1.1.2 10.1.2.2',
+      'delivered 10.1.1.2 10.1.2.2 keeps',
     ],
-    ['KEP-2086: internalTrafficPolicy Local', {spec: {internalTrafficPolicy: 'Local'}}, {}, 'delivered 10.1.1.2'],
+    ['KEP-2086: internalTrafficPolicy Local', {spec: {internalTrafficPolicy: 'Local'}}, {}, 'delivered 10.1.1.2 keeps'],
     ['… and nobody here: silence', {spec: {internalTrafficPolicy: 'Local'}, endpoints: [ENDPOINTS[1]!]}, {}, 'dropped'],
     [
       'externalTrafficPolicy Local keeps the client',
@@ -160,19 +175,19 @@ describe('what Kubernetes promises', () => {
         ],
       },
       {},
-      'delivered 10.1.1.2',
+      'delivered 10.1.1.2 keeps',
     ],
     [
       '… ignored when one has none',
       {endpoints: [slice('10.1.1.2', 'n1', {ready: true}, {forZones: [{name: 'a'}]}), ENDPOINTS[1]!]},
       {},
-      'delivered 10.1.1.2 10.1.2.2',
+      'delivered 10.1.1.2 10.1.2.2 keeps',
     ],
     [
       '… ignored when none is for the zone',
       {endpoints: [slice('10.1.2.2', 'n2', {ready: true}, {forZones: [{name: 'b'}]})]},
       {},
-      'delivered 10.1.2.2',
+      'delivered 10.1.2.2 keeps',
     ],
     [
       'node hints (KEP-3015)',
@@ -183,7 +198,7 @@ describe('what Kubernetes promises', () => {
         ],
       },
       {},
-      'delivered 10.1.1.2',
+      'delivered 10.1.1.2 keeps',
     ],
     [
       'a client outside loadBalancerSourceRanges',
@@ -206,6 +221,37 @@ describe('what Kubernetes promises', () => {
     ],
   ]
   for (const [what, given, asked, wanted] of cases) it(what, () => expect(promised(given, asked)).to.equal(wanted))
+
+  it('with policy Local and no endpoint here, what comes from inside is led past the policy, where kube-proxy knows its pods', () => {
+    const given = {spec: {externalTrafficPolicy: 'Local'}, endpoints: [ENDPOINTS[1]!]}
+    const also = (origin: OriginClass['kind'], facts: ProxyFacts): readonly string[] => {
+      const {state, service} = cluster(given)
+      const port = service.ports[0]!
+      const frontend: Frontend = {kind: 'nodePort', address: parseAddress('192.0.2.1')!, port: 30080, protocol: 'TCP'}
+      return promiseFor({cluster: state, service, port, frontend, origin: {kind: origin}, proxy: facts}).also
+    }
+    expect(also('node', proxy())).to.deep.equal([])
+    expect(also('pod', proxy())).to.deep.equal(['dropped', 'refused'])
+    expect(also('pod', {...proxy(), config: CONFIG})).to.deep.equal([])
+    expect(also('pod', {...proxy(), config: {...CONFIG, clusterCIDRs: []}})).to.deep.equal(['dropped', 'refused'])
+    expect(also('node', proxy('ipvs'))).to.deep.equal(['dropped', 'refused'])
+    expect(also('node', proxy('nftables', 'n1', 30))).to.deep.equal(['dropped', 'refused'])
+    expect(also('node', proxy('nftables'))).to.deep.equal([])
+  })
+
+  it('nobody ready is a refusal; it may be silence where the mode or the dump leaves it open', () => {
+    const given = {endpoints: [slice('10.1.1.2', 'n1', {ready: false})]}
+    const also = (facts: ProxyFacts): readonly string[] => {
+      const {state, service} = cluster(given)
+      const port = service.ports[0]!
+      const frontend: Frontend = {kind: 'clusterIP', address: parseAddress('10.96.0.1')!, port: 80, protocol: 'TCP'}
+      return promiseFor({cluster: state, service, port, frontend, origin: {kind: 'pod'}, proxy: facts}).also
+    }
+    expect(also(proxy())).to.deep.equal([])
+    expect(also(proxy('nftables'))).to.deep.equal([])
+    expect(also(proxy('ipvs'))).to.deep.equal(['dropped'])
+    expect(also({...proxy(), hidesRefusals: true})).to.deep.equal(['dropped'])
+  })
 
   const frontends = (given: Given, facts = proxy()): string[] => {
     const {state, service} = cluster(given)

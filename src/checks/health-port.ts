@@ -1,0 +1,73 @@
+import {walk} from '../dataplane/walk.js'
+import type {World} from '../dataplane/world.js'
+import {endpointsOf} from '../intent/endpoints.js'
+import {isProxied, nodePortFrontends, type Frontend, type ProxyFacts} from '../intent/promise.js'
+import type {ClusterState, Service} from '../model/kube.js'
+import type {Fate} from '../model/trace.js'
+import {familyOf, formatEndpoint, type Family, type Range} from '../util/ip.js'
+import {makeFinding, type Finding} from './finding.js'
+
+export interface HealthPortCheck {
+  readonly world: World
+  readonly cluster: ClusterState
+  readonly services: readonly Service[]
+  readonly proxies: readonly ProxyFacts[]
+  /** Every address outside the cluster. */
+  readonly outside: Readonly<Record<Family, readonly Range[]>>
+}
+
+/**
+ * With externalTrafficPolicy Local a load balancer asks healthCheckNodePort of each node whether it has endpoints, and leaves
+ * out who does not answer (pkg/proxy/healthcheck/service_health.go). kube-proxy itself listens there.
+ */
+export function checkHealthPorts(check: HealthPortCheck): Finding[] {
+  return check.services
+    .filter(
+      (service) => isProxied(service) && service.type === 'LoadBalancer' && service.externalTrafficPolicy === 'Local',
+    )
+    .flatMap((service) => check.proxies.flatMap((proxy) => healthPort(check, service, proxy)))
+}
+
+function healthPort({world, cluster, outside}: HealthPortCheck, service: Service, proxy: ProxyFacts): Finding[] {
+  const [port] = service.ports
+  const number = service.healthCheckNodePort
+  const machine = world.machines.get(proxy.node)
+  if (!port || number === undefined || machine?.sockets === undefined) return []
+  const frontend = nodePortFrontends(cluster, service, {port, proxy}).find(({kind}) => kind === 'nodePort')
+  const ranges = frontend && outside[familyOf(frontend.address)]
+  if (!frontend || !ranges?.length || proxy.unasked?.includes(familyOf(frontend.address))) return []
+  const {parts} = walk(world, {
+    origin: {kind: 'external', ranges, enter: proxy.node},
+    destination: frontend.address,
+    port: number,
+    protocol: 'TCP',
+  })
+  const lost = parts.flatMap(({fates}) => fates).find(({outcome}) => outcome === 'dropped' || outcome === 'refused')
+  return lost
+    ? [closed(service, {...frontend, port: number}, {proxy, lost, hurts: hasLocal(cluster, service, proxy)})]
+    : []
+}
+
+const hasLocal = (cluster: ClusterState, service: Service, {node}: ProxyFacts): boolean =>
+  service.ports.some((port) =>
+    ([4, 6] as const).some((family) =>
+      endpointsOf(cluster, service, {port, family}).some((endpoint) => endpoint.ready && endpoint.node === node),
+    ),
+  )
+
+function closed(
+  service: Service,
+  {address, port}: Frontend,
+  {proxy, lost, hurts}: {proxy: ProxyFacts; lost: Fate; hurts: boolean},
+): Finding {
+  const deciding = lost.hops.findLast(({evidence, reply}) => evidence !== undefined && reply === lost.onReply)
+  return makeFinding('health-check-port-closed', {
+    node: proxy.node,
+    services: [service.id],
+    severity: hurts ? 'error' : 'warning',
+    frontends: [formatEndpoint(address, port)],
+    origins: ['external'],
+    message: `the load balancer gets no answer from the health check port ${formatEndpoint(address, port)} of ${service.id} on ${proxy.node}${hurts ? ', which has an endpoint' : ''}: ${lost.reason}`,
+    evidence: deciding?.evidence ? [deciding.evidence] : [],
+  })
+}
