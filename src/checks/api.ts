@@ -11,7 +11,12 @@ import {apiEvidence, makeFinding, type Finding, type Severity} from './finding.j
 export function checkService(cluster: ClusterState, service: Service): Finding[] {
   const names = checkNames(cluster, service)
   if (service.type === 'ExternalName') return names
-  return [...endpointFindings(cluster, service), ...loadBalancerFindings(cluster, service), ...names]
+  return [
+    ...endpointFindings(cluster, service),
+    ...localPolicies(cluster, service),
+    ...loadBalancerFindings(cluster, service),
+    ...names,
+  ]
 }
 
 interface Extra {
@@ -122,7 +127,46 @@ function portFindings(
         file: 'endpointslices.json',
       }),
     ]
-  return [...readiness(service, port, {endpoints, pods}), ...undeclared(service, port, pods)]
+  return [
+    ...missingFamily(cluster, service, port),
+    ...lackingName(service, port, pods),
+    ...readiness(service, port, {endpoints, pods}),
+    ...undeclared(service, port, pods),
+  ]
+}
+
+/** A dual-stack Service whose one family has endpoints and whose other has none. */
+function missingFamily(cluster: ClusterState, service: Service, port: ServicePort): Finding[] {
+  const families = ([4, 6] as const).filter((family) => !service.headless && servesFamily(service, family))
+  const empty = families.filter((family) => endpointsOf(cluster, service, {port, family}).length === 0)
+  if (empty.length === 0 || empty.length === families.length) return []
+  const message = `${service.id} has a cluster IP of IPv${empty[0]}, and no IPv${empty[0]} endpoint for port ${port.port}/${port.protocol}`
+  return [apiFinding('no-endpoints', service, message, {port, file: 'endpointslices.json'})]
+}
+
+/** Some of the selected pods have no port of that name: they are left out of its endpoints. */
+function lackingName(service: Service, port: ServicePort, pods: readonly Pod[] | undefined): Finding[] {
+  if (typeof port.targetPort !== 'string' || !pods) return []
+  const without = pods.filter(({ports}) => !ports.some(({name}) => name === port.targetPort))
+  if (without.length === 0) return []
+  const names = without.slice(0, 3).map(({id}) => id)
+  const message = `${without.length} of ${pods.length} pods of ${service.id} have no container port named "${port.targetPort}" and get nothing: ${names.join(', ')}`
+  return [apiFinding('named-port-missing', service, message, {port, severity: 'warning'})]
+}
+
+/** Policy Local: nodes without an endpoint of their own drop what comes to them, by design. */
+function localPolicies(cluster: ClusterState, service: Service): Finding[] {
+  const external = service.type !== 'ClusterIP' && service.externalTrafficPolicy === 'Local'
+  if (!isProxied(service) || (!external && service.internalTrafficPolicy !== 'Local')) return []
+  const ready = service.ports
+    .flatMap((port) => portEndpoints(cluster, service, port))
+    .filter((endpoint) => endpoint.ready)
+  const without = cluster.nodes.map(({name}) => name).filter((name) => !ready.some(({node}) => node === name))
+  if (ready.length === 0 || without.length === 0) return []
+  const shown = `${without.slice(0, 5).join(', ')}${without.length > 5 ? ` and ${without.length - 5} more` : ''}`
+  const field = `${external ? 'external' : 'internal'}TrafficPolicy: Local`
+  const message = `${shown} ${without.length === 1 ? 'has' : 'have'} no endpoint of ${service.id}: with ${field} what comes in there is dropped`
+  return [apiFinding('policy-local-no-endpoint', service, message, {text: field})]
 }
 
 function readiness(
@@ -212,38 +256,64 @@ function loadBalancerFindings(cluster: ClusterState, service: Service): Finding[
   if (service.type !== 'LoadBalancer') return []
   if (service.loadBalancer.length === 0)
     return [apiFinding('load-balancer-pending', service, `${service.id} is of type LoadBalancer and has no address`)]
+  const targets = new Set(cluster.nodes.filter(({labels}) => !(EXCLUDED in labels)).map(({name}) => name))
+  const none = (message: string): Finding[] => [apiFinding('no-node-for-load-balancer', service, message)]
+  if (cluster.nodes.length > 0 && targets.size === 0)
+    return none(`every node is labelled ${EXCLUDED}: the load balancer of ${service.id} has no target`)
   if (service.externalTrafficPolicy !== 'Local') return []
   const ready = service.ports
     .flatMap((port) => portEndpoints(cluster, service, port))
     .filter((endpoint) => endpoint.ready)
-  if (ready.length === 0 || ready.some(({node}) => node !== undefined)) return []
-  return [
-    apiFinding(
-      'no-node-for-load-balancer',
-      service,
-      `no node has an endpoint of ${service.id}, so every node fails the load balancer's health check`,
-    ),
-  ]
+  if (ready.length === 0 || ready.some(({node}) => node !== undefined && (targets.size === 0 || targets.has(node))))
+    return []
+  return none(
+    `no node that the load balancer may use has an endpoint of ${service.id}, so every one fails its health check`,
+  )
 }
 
-/** Endpoints are cut at 1,000 addresses, and lack the second family; only addresses that Endpoints have alone count. */
+/** KEP-1143; cloud-provider's service controller leaves such nodes out. */
+const EXCLUDED = 'node.kubernetes.io/exclude-from-external-load-balancers'
+
+/** Endpoints are cut at so many addresses (MaxEndpointCapacity of the endpoints controller). */
+const MOST_ENDPOINTS = 1000
+
 function disagreements({legacyEndpoints, slices, read}: ClusterState, services: readonly Service[]): Finding[] {
   if (!legacyEndpoints || !read.has('endpointslices')) return []
   const [old, current] = [addressesByService(legacyEndpoints), addressesByService(slices)]
   return services.filter(isProxied).flatMap((service) => {
-    const alone = [...(old.get(service.id) ?? [])].filter((address) => !current.get(service.id)?.has(address))
-    if (alone.length === 0) return []
-    const message = `Endpoints of ${service.id} hold ${alone.slice(0, 3).join(', ')}, its EndpointSlices do not`
-    return [apiFinding('endpoints-disagree', service, message, {file: 'endpoints.json'})]
+    const text = disagreement(service, old.get(service.id), current.get(service.id) ?? NOBODY)
+    return text === undefined ? [] : [apiFinding('endpoints-disagree', service, text, {file: 'endpoints.json'})]
   })
 }
 
-function addressesByService(slices: ClusterState['slices']): Map<string, Set<string>> {
-  const found = new Map<string, Set<string>>()
+/** Endpoints lack the second family, and one that nobody makes any more is no disagreement. */
+function disagreement({id, clusterIPs}: Service, old: Known | undefined, current: Known): string | undefined {
+  if (!old) return undefined
+  const show = (addresses: readonly string[]): string => addresses.slice(0, 3).join(', ')
+  const all = new Set([...current.ready, ...current.waiting])
+  const alone = [...old.ready, ...old.waiting].filter((address) => !all.has(address))
+  if (alone.length > 0) return `Endpoints of ${id} hold ${show(alone)}, its EndpointSlices do not`
+  const v6 = clusterIPs[0]?.includes(':') === true
+  const missing = [...current.ready].filter((address) => address.includes(':') === v6 && !old.ready.has(address))
+  if (missing.length === 0 || old.ready.size + old.waiting.size >= MOST_ENDPOINTS) return undefined
+  return old.waiting.has(missing[0]!)
+    ? `Endpoints of ${id} call ${show(missing)} not ready, its EndpointSlices call them ready`
+    : `EndpointSlices of ${id} hold ${show(missing)}, its Endpoints do not`
+}
+
+interface Known {
+  readonly ready: Set<string>
+  readonly waiting: Set<string>
+}
+
+const NOBODY: Known = {ready: new Set(), waiting: new Set()}
+
+function addressesByService(slices: ClusterState['slices']): Map<string, Known> {
+  const found = new Map<string, Known>()
   for (const {service, endpoints} of slices) {
     if (service === undefined) continue
-    const known = found.get(service) ?? new Set()
-    for (const {address} of endpoints) known.add(address)
+    const known = found.get(service) ?? {ready: new Set(), waiting: new Set()}
+    for (const {address, ready} of endpoints) known[ready ? 'ready' : 'waiting'].add(address)
     found.set(service, known)
   }
   return found
@@ -252,11 +322,7 @@ function addressesByService(slices: ClusterState['slices']): Map<string, Set<str
 /** Findings that need all Services at once. */
 export function checkServices(cluster: ClusterState, services: readonly Service[]): Finding[] {
   const asked = new Set(services.map(({id}) => id))
-  const shared = [
-    ...gone(cluster, services),
-    ...disagreements(cluster, services),
-    ...duplicateNodePorts(cluster.services),
-  ]
+  const shared = [...gone(cluster, services), ...disagreements(cluster, services), ...duplicatePorts(cluster.services)]
   return [
     ...shared.filter((finding) => finding.services.some((id) => asked.has(id))),
     ...checkIngresses(cluster, services),
@@ -264,21 +330,33 @@ export function checkServices(cluster: ClusterState, services: readonly Service[
   ]
 }
 
-function duplicateNodePorts(services: readonly Service[]): Finding[] {
-  const owners = new Map<string, Service[]>()
+/** What a Service takes for itself: its NodePorts, its health check port, its ports at external and load-balancer addresses. */
+function claimsOf({ports, healthCheckNodePort, externalIPs, loadBalancer}: Service): string[] {
+  const addresses = [...externalIPs, ...loadBalancer.flatMap(({ip}) => ip ?? [])]
+  return [
+    ...ports.flatMap(({nodePort, protocol}) => (nodePort === undefined ? [] : [`NodePort ${nodePort}/${protocol}`])),
+    ...(healthCheckNodePort === undefined ? [] : [`NodePort ${healthCheckNodePort}/TCP`]),
+    ...addresses.flatMap((ip) => ports.map(({port, protocol}) => `${ip}, port ${port}/${protocol},`)),
+  ]
+}
+
+function duplicatePorts(services: readonly Service[]): Finding[] {
+  const owners = new Map<string, string[]>()
   for (const service of services)
-    for (const {nodePort, protocol} of service.ports)
-      if (nodePort !== undefined)
-        owners.set(`${nodePort}/${protocol}`, [...(owners.get(`${nodePort}/${protocol}`) ?? []), service])
-  return [...owners].flatMap(([port, claimants]) => {
-    const ids = [...new Set(claimants.map(({id}) => id))]
+    for (const claim of new Set(claimsOf(service))) {
+      const known = owners.get(claim)
+      if (known) known.push(service.id)
+      else owners.set(claim, [service.id])
+    }
+  return [...owners].flatMap(([claim, ids]) => {
     if (ids.length < 2) return []
+    const port = /^NodePort (.*)/.exec(claim)?.[1]
     return [
       makeFinding('duplicate-node-port', {
         services: ids,
         port,
-        message: `NodePort ${port} is claimed by ${ids.join(' and ')}`,
-        evidence: apiEvidence('services.json', port),
+        message: `${claim} is claimed by ${ids.join(' and ')}`,
+        evidence: apiEvidence('services.json', port ?? claim),
       }),
     ]
   })

@@ -104,7 +104,7 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
     cluster: snapshot.cluster,
     services,
     proxies,
-    delivered: (sample) => policies.add(sample),
+    ...(policies.isNeeded ? {delivered: (sample) => policies.add(sample)} : {}),
   })
   const nodes = states.flatMap((state) =>
     checkNode({state, proxy: proxyFacts(snapshot.cluster, state), cluster: snapshot.cluster, services, comparison}),

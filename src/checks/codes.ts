@@ -298,8 +298,9 @@ export const CODES = {
     severity: 'warning',
     title: 'leftovers of another proxy mode',
     meaning: 'Rules, sets or addresses of a mode that kube-proxy does not run in are still there.',
-    found: 'KUBE-SVC chains, a kube-ipvs0 device or a kube-proxy table that do not belong to the mode.',
-    fix: 'kube-proxy --cleanup, or reboot the node',
+    found:
+      'KUBE-SVC chains, a kube-ipvs0 device, virtual servers or a kube-proxy table that do not belong to the mode, or the device of kube-router’s or Calico’s own proxy.',
+    fix: 'kube-proxy --cleanup, or reboot the node; where another proxy runs as well, stop one of the two',
   },
   'listener-on-node-port': {
     code: 'SVT163',
@@ -437,10 +438,11 @@ export const CODES = {
   'no-node-for-load-balancer': {
     code: 'SVT307',
     severity: 'error',
-    title: 'externalTrafficPolicy: Local leaves no node with an endpoint',
-    meaning: 'Every node fails the load balancer’s health check.',
-    found: 'endpoints by node.',
-    fix: 'schedule the pods on nodes that the balancer uses',
+    title: 'no node is a target of the load balancer',
+    meaning:
+      'With externalTrafficPolicy Local nodes without an endpoint fail the load balancer’s health check; nodes with the label node.kubernetes.io/exclude-from-external-load-balancers are left out. None is left.',
+    found: 'endpoints by node, labels of nodes.',
+    fix: 'schedule the pods on nodes that the balancer uses; remove the label',
   },
   'endpoints-disagree': {
     code: 'SVT308',
@@ -453,9 +455,9 @@ export const CODES = {
   'duplicate-node-port': {
     code: 'SVT309',
     severity: 'error',
-    title: 'two Services claim the same NodePort',
+    title: 'two Services claim the same port',
     meaning: 'Only one of them gets the packets.',
-    found: 'nodePort and protocol of all Services.',
+    found: 'NodePorts, health check ports, and the ports at external and load-balancer addresses of all Services.',
     fix: 'change one of them',
   },
   'endpoint-without-pod': {
@@ -557,7 +559,7 @@ export const CODES = {
     code: 'SVT312',
     severity: 'info',
     title: 'policy Local and no endpoint on some nodes',
-    meaning: 'By design these nodes drop the traffic.',
+    meaning: 'By design these nodes drop the traffic (externalTrafficPolicy or internalTrafficPolicy: Local).',
     found: 'endpoints by node.',
     fix: 'nothing, if clients do not use these nodes',
   },

@@ -427,10 +427,11 @@ class PortComparison {
         if (found.kind === 'unknown') this.undecided(found.fate, part)
         if (!isMerelyOpen(found, part)) this.mismatch({...found, frontend, origin, from, part, promise})
       }
-      const best = part.fates.find(({outcome}) => outcome === 'delivered')
+      const delivered = part.fates.filter(({outcome}) => outcome === 'delivered')
+      const [best] = delivered
       if (!best || origin.kind === 'backend') continue
       const sample = {service, port, node: proxy.node, frontend, from, fate: best}
-      this.input.delivered?.(sample)
+      if (this.input.delivered) for (const fate of delivered) this.input.delivered({...sample, fate})
       if (service.affinityTimeout !== undefined) this.keep(sample)
     }
   }

@@ -147,9 +147,9 @@ export const LOOKS: Readonly<Record<CodeName, Looks>> = {
   },
   'listener-on-node-port': api('ss -lntup "sport = :NODE-PORT" shows a process other than kube-proxy'),
   'external-ip-is-node-ip': {
-    iptables: 'KUBE-SERVICES has "-d NODE-IP": the node’s own port is taken away from it',
+    iptables: 'no finding: only the Service’s own port of the node is taken (KUBE-SERVICES has "-d NODE-IP")',
     ipvs: 'ip addr show kube-ipvs0 has another node’s address: packets to that node stay here',
-    nftables: 'service-ips has an element with the node’s address',
+    nftables: 'no finding, as in iptables mode (service-ips has an element with the node’s address)',
   },
   'node-port-in-local-range': api(
     'sysctl net.ipv4.ip_local_port_range covers it; net.ipv4.ip_local_reserved_ports does not',

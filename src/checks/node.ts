@@ -2,14 +2,15 @@ import {endpointsOf} from '../intent/endpoints.js'
 import {frontendsOf, isProxied, nodePortFrontends, type Frontend, type ProxyFacts} from '../intent/promise.js'
 import type {ClusterState, Service, ServicePort} from '../model/kube.js'
 import type {Evidence} from '../model/trace.js'
+import type {VirtualServer} from '../parse/ipvs.js'
 import type {NodeState} from '../snapshot/node-state.js'
-import {familyOf, formatAddress, formatEndpoint, isLoopback, type Family} from '../util/ip.js'
+import {familyOf, formatAddress, formatEndpoint, isLoopback, parseAddress, type Family} from '../util/ip.js'
 import {affinityProblem} from './affinity.js'
 import type {CodeName} from './codes.js'
 import type {Comparison} from './compare.js'
 import {makeFinding, type Finding, type FindingParts} from './finding.js'
 import {checkNetwork} from './network.js'
-import {otherProxy} from './proxy.js'
+import {otherProxy, secondProxy} from './proxy.js'
 
 export interface NodeCheck {
   readonly state: NodeState
@@ -141,6 +142,20 @@ function leftovers({state, proxy, cluster, services}: NodeCheck): Finding[] {
       names: cluster.services.filter(({clusterIPs}) => clusterIPs.some((ip) => held.has(ip))).map(({id}) => id),
     })
   }
+  const servers = foreignServers(state, proxy, cluster)
+  if (servers.length > 0)
+    found.push({
+      what: `${servers.length} IPVS virtual servers`,
+      evidence: {source: servers[0]!.file, line: servers[0]!.line, text: servers[0]!.text},
+      names: [],
+    })
+  const other = secondProxy(state)
+  if (other !== undefined)
+    found.push({
+      what: `the device of ${other}`,
+      evidence: {source: state.path('ip-link.json'), line: 0, text: other},
+      names: [],
+    })
   const table = [...(state.nft?.tables.values() ?? [])].find(
     ({name, chains}) => name === 'kube-proxy' && chains.size > 0,
   )
@@ -153,10 +168,18 @@ function leftovers({state, proxy, cluster, services}: NodeCheck): Finding[] {
   return found.map(({what, evidence, names}) =>
     finding('mode-leftovers', state.name, {
       services: names,
-      message: `kube-proxy on ${state.name} runs in ${proxy.mode} mode, but ${what} of another mode ${what.endsWith('s') ? 'are' : 'is'} still there`,
+      message: `kube-proxy on ${state.name} runs in ${proxy.mode} mode, but ${what}${what.startsWith('the device of') ? '' : ' of another mode'} ${what.endsWith('s') ? 'are' : 'is'} ${what.startsWith('the device of') ? '' : 'still '}there`,
       evidence: [evidence],
     }),
   )
+}
+
+/** Virtual servers on Services' addresses, in a mode that makes none; others on the node are their owner's matter. */
+function foreignServers(state: NodeState, {mode}: ProxyFacts, cluster: ClusterState): VirtualServer[] {
+  const servers = state.ipvs?.virtualServers ?? []
+  if (mode === 'ipvs' || servers.length === 0) return []
+  const virtual = new Set(cluster.services.flatMap(({clusterIPs}) => clusterIPs.map(parseAddress)))
+  return servers.filter(({address}) => address !== undefined && virtual.has(address))
 }
 
 /** kube-proxy's own sockets are meant to be there (before 1.24 it held every NodePort; health-check ports always). */

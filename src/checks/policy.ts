@@ -55,6 +55,11 @@ export class UnseenPolicies {
     this.cluster = cluster
   }
 
+  /** Without policies there is nothing to ask. */
+  get isNeeded(): boolean {
+    return (this.cluster.raw['networkpolicies'] ?? []).length > 0
+  }
+
   /** A walk that was delivered. */
   add({service, port, frontend, fate, from}: Sample): void {
     if (!fate.receiver) return

@@ -29,6 +29,14 @@ export function otherProxy(state: NodeState): string | undefined {
   return OTHERS.find(({sign}) => sign(state))?.name
 }
 
+/** One that replaces kube-proxy and is there beside it; network plugins that leave Services to kube-proxy are none. */
+export function secondProxy(state: NodeState): string | undefined {
+  if (state.proxyMode === undefined && modeFromRules(state) === undefined) return undefined
+  return OTHERS.find(({name, sign}) => REPLACE.has(name) && sign(state))?.name
+}
+
+const REPLACE = new Set(['kube-router', 'Calico (eBPF)'])
+
 /** What kube-proxy's rules themselves tell of its mode. */
 function modeFromRules(state: NodeState): ProxyMode | undefined {
   if (hasLink(state, /^kube-ipvs0$/) && (state.ipvs?.virtualServers.length ?? 0) > 0) return 'ipvs'

@@ -233,7 +233,10 @@ const podRef = (target: Json): string | undefined =>
 function subsetsToSlices(objects: readonly KubeObject[]): EndpointSlice[] {
   return objects.flatMap((object) => {
     const namespace = object.metadata.namespace ?? 'default'
-    return list((object as unknown as Json)['subsets']).flatMap((subset) =>
+    const subsets = list((object as unknown as Json)['subsets'])
+    const id = {namespace, name: object.metadata.name, service: `${namespace}/${object.metadata.name}`}
+    if (subsets.length === 0) return [{...id, family: undefined, ports: [], endpoints: []}]
+    return subsets.flatMap((subset) =>
       ([4, 6] as const).flatMap((family): EndpointSlice[] => {
         const endpoints = [
           ...subsetEndpoints(subset['addresses'], true),
@@ -242,9 +245,7 @@ function subsetsToSlices(objects: readonly KubeObject[]): EndpointSlice[] {
         if (endpoints.length === 0) return []
         return [
           {
-            namespace,
-            name: object.metadata.name,
-            service: `${namespace}/${object.metadata.name}`,
+            ...id,
             family,
             ports: list(subset['ports']).map(endpointPortOf),
             endpoints,
