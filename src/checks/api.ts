@@ -92,7 +92,21 @@ function endpointFindings(cluster: ClusterState, service: Service): Finding[] {
         {text: `selector: ${selectorText(service)}`},
       ),
     ]
-  return service.ports.flatMap((port) => portFindings(cluster, service, {port, pods}))
+  return merged(service.ports.flatMap((port) => portFindings(cluster, service, {port, pods})))
+}
+
+/** What is said of several ports in the same words is said once. */
+function merged(findings: readonly Finding[]): Finding[] {
+  const wordless = ({name, message, port}: Finding): string =>
+    `${name} ${port === undefined ? message : message.replaceAll(port, '')}`
+  const groups = new Map<string, Finding[]>()
+  for (const finding of findings) groups.set(wordless(finding), [...(groups.get(wordless(finding)) ?? []), finding])
+  return [...groups.values()].map(([first, ...others]) => {
+    if (others.length === 0) return first!
+    const {port, ...rest} = first!
+    const ports = [first!, ...others].map((finding) => finding.port).join(', ')
+    return port === undefined ? rest : {...rest, message: first!.message.replace(`port ${port}`, `ports ${ports}`)}
+  })
 }
 
 const selectorText = ({selector}: Service): string =>
@@ -257,18 +271,28 @@ function loadBalancerFindings(cluster: ClusterState, service: Service): Finding[
   if (service.loadBalancer.length === 0)
     return [apiFinding('load-balancer-pending', service, `${service.id} is of type LoadBalancer and has no address`)]
   const targets = new Set(cluster.nodes.filter(({labels}) => !(EXCLUDED in labels)).map(({name}) => name))
-  const none = (message: string): Finding[] => [apiFinding('no-node-for-load-balancer', service, message)]
-  if (cluster.nodes.length > 0 && targets.size === 0)
-    return none(`every node is labelled ${EXCLUDED}: the load balancer of ${service.id} has no target`)
-  if (service.externalTrafficPolicy !== 'Local') return []
+  const noTarget = cluster.nodes.length > 0 && targets.size === 0
+  if (service.externalTrafficPolicy !== 'Local' || noTarget) return []
   const ready = service.ports
     .flatMap((port) => portEndpoints(cluster, service, port))
     .filter((endpoint) => endpoint.ready)
   if (ready.length === 0 || ready.some(({node}) => node !== undefined && (targets.size === 0 || targets.has(node))))
     return []
-  return none(
-    `no node that the load balancer may use has an endpoint of ${service.id}, so every one fails its health check`,
-  )
+  const message = `no node that the load balancer may use has an endpoint of ${service.id}, so every one fails its health check`
+  return [apiFinding('no-node-for-load-balancer', service, message)]
+}
+
+/** All nodes are left out: no load balancer has a target. */
+function noTargets({nodes}: ClusterState, services: readonly Service[]): Finding[] {
+  const hurt = services.filter(({type}) => type === 'LoadBalancer')
+  if (hurt.length === 0 || nodes.length === 0 || nodes.some(({labels}) => !(EXCLUDED in labels))) return []
+  return [
+    makeFinding('no-node-for-load-balancer', {
+      services: hurt.map(({id}) => id),
+      message: `every node is labelled ${EXCLUDED}: no load balancer has a target`,
+      evidence: apiEvidence('nodes.json', EXCLUDED),
+    }),
+  ]
 }
 
 /** KEP-1143; cloud-provider's service controller leaves such nodes out. */
@@ -322,7 +346,12 @@ function addressesByService(slices: ClusterState['slices']): Map<string, Known> 
 /** Findings that need all Services at once. */
 export function checkServices(cluster: ClusterState, services: readonly Service[]): Finding[] {
   const asked = new Set(services.map(({id}) => id))
-  const shared = [...gone(cluster, services), ...disagreements(cluster, services), ...duplicatePorts(cluster.services)]
+  const shared = [
+    ...gone(cluster, services),
+    ...noTargets(cluster, services),
+    ...disagreements(cluster, services),
+    ...duplicatePorts(cluster.services),
+  ]
   return [
     ...shared.filter((finding) => finding.services.some((id) => asked.has(id))),
     ...checkIngresses(cluster, services),

@@ -3,8 +3,21 @@ import type {Evidence, Fate, Hop} from '../model/trace.js'
 import {familyOf, formatAddress, formatEndpoint} from '../util/ip.js'
 import type {CodeName} from './codes.js'
 import {entryKey, placeKey, type Comparison, type Mismatch} from './compare.js'
-import {makeFinding, type Finding} from './finding.js'
+import {apiEvidence, makeFinding, type Finding} from './finding.js'
+import type {NodeState} from '../snapshot/node-state.js'
 import {wantedBy} from './policy.js'
+import {
+  addressLost,
+  chosenBy,
+  deciding,
+  evidenceOf,
+  programming,
+  realServer,
+  routeLine,
+  spreadBy,
+  sysctlLine,
+  unmasqueradedBy,
+} from './proof.js'
 
 /** What a mismatch comes from: mismatches with the same key are one finding. */
 interface Cause {
@@ -15,21 +28,25 @@ interface Cause {
   readonly message: string
 }
 
+export interface Compared {
+  readonly cluster: ClusterState
+  readonly states: ReadonlyMap<string, NodeState>
+  readonly comparison: Comparison
+  /** Is this a line that the dump does not print whole? */
+  readonly isIncomplete: (line: Evidence) => boolean
+}
+
 /**
  * Turns mismatches into findings: one per node and cause, with all victims. What goes by a line that the dump does not print
  * whole proves nothing, and that line is a finding of its own.
  */
-export function findingsOf(
-  cluster: ClusterState,
-  comparison: Comparison,
-  isIncomplete: (line: Evidence) => boolean = () => false,
-): Finding[] {
+export function findingsOf({cluster, states, comparison, isIncomplete}: Compared): Finding[] {
   const groups = new Map<string, {cause: Cause; victims: Mismatch[]}>()
-  const entries = missingEntries(comparison)
+  const scene = {states, ...missingEntries(comparison)}
   for (const mismatch of comparison.mismatches) {
     if (mismatch.fate.hops.some(({evidence, reply}) => !reply && evidence && isIncomplete(evidence))) continue
     if (mismatch.kind === 'missing-endpoint' && replaced(mismatch, comparison)) continue
-    const cause = wanted(cluster, mismatch) ?? causeOf(mismatch, entries)
+    const cause = wanted(cluster, mismatch) ?? causeOf(mismatch, scene)
     if (!cause) continue
     const known = groups.get(cause.key)
     if (known) known.victims.push(mismatch)
@@ -57,12 +74,20 @@ function toFinding({name, node, evidence, message}: Cause, victims: readonly Mis
     frontends: [...new Set(victims.map(({frontend}) => formatEndpoint(frontend.address, frontend.port)))].sort(),
     origins: [...new Set(victims.map(({origin}) => (origin.kind === 'backend' ? 'pod' : origin.kind)))].sort(),
     message,
-    evidence,
+    evidence: [...evidence, ...promised(victims[0]!)],
   })
 }
 
-/** Nodes on which nothing (of a kind) works. */
-interface MissingEntries {
+/** The other side: what the API promises for the first of the victims. */
+const promised = ({service, port, frontend, promise}: Mismatch): Evidence[] =>
+  apiEvidence(
+    promise.outcome === 'delivered' ? 'endpointslices.json' : 'services.json',
+    `${service.id} ${formatEndpoint(frontend.address, frontend.port)}/${port.protocol}: ${promise.outcome} is due (${promise.why})`,
+  )
+
+/** What a cause may look at besides the walk: the nodes' dumps, and where nothing (of a kind) works. */
+interface Scene {
+  readonly states: ReadonlyMap<string, NodeState>
   /** `node service`: nothing of the Service is programmed there. */
   readonly wholeService: ReadonlySet<string>
   readonly wholeNode: ReadonlySet<string>
@@ -78,7 +103,7 @@ const isMissingEntry = ({kind, fate}: Mismatch): boolean =>
     fate.cause === 'no-listener' ||
     (fate.cause === 'rule' && OWN_REFUSAL.test(deciding(fate)?.where ?? '')))
 
-function missingEntries({mismatches, expected}: Comparison): MissingEntries {
+function missingEntries({mismatches, expected}: Comparison): Omit<Scene, 'states'> {
   const missing = new Map<string, Set<string>>()
   for (const mismatch of mismatches) {
     if (!isMissingEntry(mismatch) || translated(mismatch.fate)) continue
@@ -171,25 +196,6 @@ function translator({fate, node}: Mismatch): string {
   )
 }
 
-const evidenceOf = (hop: Hop | undefined): Evidence[] => (hop?.evidence ? [hop.evidence] : [])
-
-/** The last step with a line behind it, of those that can decide. */
-function deciding(fate: Fate): Hop | undefined {
-  return fate.hops.findLast(
-    ({kind, evidence, reply}) =>
-      evidence !== undefined &&
-      reply === fate.onReply &&
-      (kind === 'rule' || kind === 'policy' || kind === 'ipvs' || kind === 'end'),
-  )
-}
-
-/** The last line before the packet was (or was not) translated. */
-function programming(fate: Fate, node: string): Evidence[] {
-  const there = fate.hops.filter((hop) => hop.node === node && !hop.reply && hop.evidence !== undefined)
-  const before = there.findLast(({hook, kind}) => kind === 'ipvs' || hook === 'PREROUTING' || hook === 'OUTPUT')
-  return evidenceOf(before ?? there.at(-1))
-}
-
 /** Lost because a NetworkPolicy says so: explained, no fault. */
 function wanted(cluster: ClusterState, mismatch: Mismatch): Cause | undefined {
   const {kind, fate, node} = mismatch
@@ -206,16 +212,16 @@ function wanted(cluster: ClusterState, mismatch: Mismatch): Cause | undefined {
   }
 }
 
-function causeOf(mismatch: Mismatch, entries: MissingEntries): Cause | undefined {
+function causeOf(mismatch: Mismatch, scene: Scene): Cause | undefined {
   const {kind} = mismatch
   if (kind === 'unknown') return competing(mismatch)
   if (kind === 'wrong-endpoint')
-    return translated(mismatch.fate) ? wrongEndpoint(mismatch) : notProgrammed(mismatch, entries)
-  if (kind === 'missing-endpoint') return missingEndpoint(mismatch)
+    return translated(mismatch.fate) ? wrongEndpoint(mismatch) : notProgrammed(mismatch, scene)
+  if (kind === 'missing-endpoint') return missingEndpoint(mismatch, scene)
   if (kind === 'skewed') return skewed(mismatch)
   if (kind === 'client-lost') return clientLost(mismatch)
   if (kind === 'passes') return passes(mismatch)
-  return failure(mismatch, entries)
+  return failure(mismatch, scene)
 }
 
 const at = ({frontend}: Mismatch): string => formatEndpoint(frontend.address, frontend.port)
@@ -228,21 +234,16 @@ function competing({fate, part, node, service}: Mismatch): Cause | undefined {
     key: `order ${node} ${order.replace(/^if /, '').split(' runs before ').sort().join('|')}`,
     name: 'competing-nat-chains',
     node,
-    evidence: natRule(shown),
+    evidence: chosenBy(shown),
     message: `what happens to ${service.id} depends on the order of two chains: ${order.replace(/^if /, '')}, or the other way round`,
   }
-}
-
-function natRule({hops}: Fate): Evidence[] {
-  const nat = hops.findIndex(({kind}) => kind === 'nat')
-  return evidenceOf(hops.slice(0, nat < 0 ? undefined : nat).findLast(({evidence}) => evidence !== undefined))
 }
 
 /** Delivered to a stranger: an endpoint that is none any more, or a rule that leads elsewhere. */
 function wrongEndpoint(mismatch: Mismatch): Cause {
   const {fate, service, promise} = mismatch
   const node = translator(mismatch)
-  const evidence = natRule(fate)
+  const evidence = chosenBy(fate)
   const receiver = formatEndpoint(fate.receiver!.address, fate.receiver!.port)
   const sameHost = promise.endpoints.some(({address}) => address === fate.receiver!.address)
   const foreign = fate.share > 0.999 && !sameHost
@@ -265,14 +266,23 @@ function wrongEndpoint(mismatch: Mismatch): Cause {
       }
 }
 
-function missingEndpoint(mismatch: Mismatch): Cause {
-  const {fate, endpoint, service, port, node} = mismatch
+function missingEndpoint(mismatch: Mismatch, {states}: Scene): Cause {
+  const {fate, endpoint, service, port, node, frontend} = mismatch
   const address = formatEndpoint(endpoint!.address, endpoint!.port)
+  const idle = realServer(states.get(node), frontend, endpoint!)
+  if (idle)
+    return {
+      key: `missing ${node} ${service.id} ${port.name}`,
+      name: 'endpoint-missing',
+      node,
+      evidence: [idle],
+      message: `${node} sends nothing of ${service.id} to the ready endpoint ${address}: its real server has weight 0`,
+    }
   return {
     key: `missing ${node} ${service.id} ${port.name}`,
     name: 'endpoint-missing',
     node,
-    evidence: programming(fate, node),
+    evidence: spreadBy(fate, node),
     message: `${node} sends nothing of ${service.id} to the ready endpoint ${address}${endpoint!.pod ? ` (pod ${endpoint!.pod})` : ''}`,
   }
 }
@@ -287,14 +297,14 @@ function skewed(mismatch: Mismatch): Cause {
       key: `hints ${node} ${service.id} ${port.name}`,
       name: 'unequal-shares',
       node,
-      evidence: natRule(fate),
+      evidence: chosenBy(fate),
       message: `${node} does not keep to the topology hints of ${service.id}, which name ${promise.endpoints.length} of its endpoints: ${[...new Set(shares)].join(', ')}`,
     }
   return {
     key: `skew ${node} ${service.id} ${port.name}`,
     name: 'unequal-shares',
     node,
-    evidence: programming(fate, node),
+    evidence: spreadBy(fate, node),
     message: `${node} spreads ${service.id} unequally over ${promise.endpoints.length} endpoints: ${[...new Set(shares)].join(', ')}`,
   }
 }
@@ -322,6 +332,8 @@ function silent(mismatch: Mismatch): Cause | undefined {
   const {fate, node, service} = mismatch
   if (fate.cause === 'rule' || fate.cause === 'policy')
     return byRule(mismatch, {name: 'silent-port', hop: deciding(fate)})
+  // whatever else loses packets there is told by those that should be delivered
+  if (fate.cause !== 'untranslated') return undefined
   return {
     key: `silent ${node}`,
     name: 'silent-port',
@@ -354,7 +366,7 @@ function passes(mismatch: Mismatch): Cause | undefined {
       key: `closed ${node} ${promise.why}`,
       name: 'policy-not-kept',
       node,
-      evidence: natRule(fate),
+      evidence: chosenBy(fate),
       message: `${node} leads packets to ${at(mismatch)} to the endpoints of ${service.id}, although ${promise.why}`,
     }
   const name: CodeName = promise.why.includes('loadBalancerSourceRanges')
@@ -366,52 +378,53 @@ function passes(mismatch: Mismatch): Cause | undefined {
     key: `passes ${name} ${node} ${service.id}`,
     name,
     node,
-    evidence: natRule(fate),
+    evidence: chosenBy(fate),
     message: `${node} lets packets to ${at(mismatch)} of ${service.id} through: ${fate.reason}; expected: ${promise.outcome} (${promise.why})`,
   }
 }
 
 /** Promised and not delivered. */
-function failure(mismatch: Mismatch, entries: MissingEntries): Cause {
+function failure(mismatch: Mismatch, scene: Scene): Cause {
   const {fate} = mismatch
   const node = placeOf(mismatch)
-  if (entries.wholeNode.has(`${node} ${familyOf(mismatch.frontend.address)}`) && !translated(fate) && !fate.onReply)
-    return notProgrammed(mismatch, entries)
+  if (scene.wholeNode.has(`${node} ${familyOf(mismatch.frontend.address)}`) && !translated(fate) && !fate.onReply)
+    return notProgrammed(mismatch, scene)
   if (untracked(fate)) return byRule(mismatch, {name: 'connection-tracking-off', hop: untracked(fate)})
   switch (fate.cause) {
     case 'rule':
-      return ruled(mismatch, entries)
+      return ruled(mismatch, scene)
     case 'policy':
       return byRule(mismatch, {name: 'forward-policy-drop', hop: deciding(fate)})
     case 'not-forwarded':
-      return onNode(mismatch, 'ip-forward-off', node)
+      return onNode(mismatch, 'ip-forward-off', {node, scene})
     case 'martian':
-      return translated(fate) ? unmasqueraded(mismatch) : onNode(mismatch, 'rp-filter-drops', node)
+      return translated(fate) ? unmasqueraded(mismatch, scene) : onNode(mismatch, 'rp-filter-drops', {node, scene})
     case 'reverse-path':
-      return onNode(mismatch, 'rp-filter-drops', node)
+      return onNode(mismatch, 'rp-filter-drops', {node, scene})
     case 'loopback':
-      return onNode(mismatch, 'route-localnet-off', node)
+      return onNode(mismatch, 'route-localnet-off', {node, scene})
     case 'route':
     case 'pod-route':
-      return onNode(mismatch, 'pod-route-missing', node)
+      return onNode(mismatch, 'pod-route-missing', {node, scene})
     case 'device':
-      return onNode(mismatch, 'device-down', node)
+      return onNode(mismatch, 'device-down', {node, scene})
     case 'hairpin-mode':
-      return onNode(mismatch, 'hairpin-mode-off', node)
+      return onNode(mismatch, 'hairpin-mode-off', {node, scene})
     case 'bridge-nf':
-      return onNode(mismatch, 'bridge-nf-off', node)
+      return onNode(mismatch, 'bridge-nf-off', {node, scene})
     case 'bypass':
     case 'hairpin':
     case 'not-masqueraded':
-      return unmasqueraded(mismatch)
+      return unmasqueraded(mismatch, scene)
     case 'no-real-server':
       return perService(mismatch, 'no-endpoints-programmed', node)
     case 'nobody':
-      if (isPromised(mismatch)) return {...onNode(mismatch, 'endpoint-unreachable', node), key: `unowned ${node}`}
+      if (isPromised(mismatch))
+        return {...onNode(mismatch, 'endpoint-unreachable', {node, scene}), key: `unowned ${node}`}
       return perService(mismatch, 'stale-endpoint', translator(mismatch))
     case 'untranslated':
     case 'no-listener':
-      return notProgrammed(mismatch, entries)
+      return notProgrammed(mismatch, scene)
     default:
       return perService(mismatch, 'endpoint-unreachable', node)
   }
@@ -435,11 +448,11 @@ const OWN_REFUSAL = / kube-proxy\/cluster-ips-check#|\/KUBE-(IPVS-FILTER|FIREWAL
 const SOURCE_RANGES =
   /\/(KUBE-PROXY-FIREWALL|KUBE-SOURCE-RANGES-FIREWALL|KUBE-FW-\w+|KUBE-LOAD-BALANCER-FW|firewall-.*)#\d+$/
 
-function ruled(mismatch: Mismatch, entries: MissingEntries): Cause {
+function ruled(mismatch: Mismatch, scene: Scene): Cause {
   const hop = deciding(mismatch.fate)
   if (mismatch.frontend.kind === 'loadBalancerIP' && SOURCE_RANGES.test(hop?.where ?? ''))
     return byRule(mismatch, {name: 'source-range-incomplete', hop})
-  if (hop && OWN_REFUSAL.test(hop.where ?? '') && !translated(mismatch.fate)) return notProgrammed(mismatch, entries)
+  if (hop && OWN_REFUSAL.test(hop.where ?? '') && !translated(mismatch.fate)) return notProgrammed(mismatch, scene)
   const stale = mismatch.fate.hops.some(
     ({evidence, reply}) => !reply && STALE_REJECT.test(evidence?.text ?? '') && evidence === hop?.evidence,
   )
@@ -457,25 +470,55 @@ function byRule({fate, node}: Mismatch, {name, hop}: {name: CodeName; hop: Hop |
   }
 }
 
-function onNode({fate}: Mismatch, name: CodeName, node: string): Cause {
-  return {key: `${name} ${node}`, name, node, evidence: evidenceOf(deciding(fate)), message: fate.reason}
+function onNode({fate, frontend}: Mismatch, name: CodeName, {node, scene}: {node: string; scene: Scene}): Cause {
+  const state = scene.states.get(node)
+  return {
+    key: `${name} ${node}`,
+    name,
+    node,
+    evidence: settingBehind(name, {state, fate, family: familyOf(frontend.address)}) ?? evidenceOf(deciding(fate)),
+    message: fate.reason,
+  }
 }
 
-function unmasqueraded(mismatch: Mismatch): Cause {
+/** The sysctl or the routes that decide, where no rule does. */
+function settingBehind(
+  name: CodeName,
+  {state, fate, family}: {state: NodeState | undefined; fate: Fate; family: 4 | 6},
+): Evidence[] | undefined {
+  if (name === 'route-localnet-off') return sysctlLine(state, 'net.ipv4.conf.all.route_localnet')
+  if (name === 'bridge-nf-off') return sysctlLine(state, `net.bridge.bridge-nf-call-ip${family === 6 ? '6' : ''}tables`)
+  if (name === 'pod-route-missing') return routeLine(state, fate)
+  const device = /^rp_filter=\d on (\S+)/.exec(fate.reason)?.[1]
+  if (name !== 'rp-filter-drops' || device === undefined || !state) return undefined
+  const names = ['all', device].map((of) => `net.ipv4.conf.${of}.rp_filter`)
+  return sysctlLine(
+    state,
+    names.reduce((a, b) => (Number(state.sysctl(b) ?? 0) > Number(state.sysctl(a) ?? 0) ? b : a)),
+  )
+}
+
+const VS_CONNTRACK = 'net.ipv4.vs.conntrack'
+
+function unmasqueraded(mismatch: Mismatch, {states}: Scene): Cause {
   const node = translator(mismatch)
+  const state = states.get(node)
+  const byIpvs = mismatch.fate.hops.some(({kind, node: at, reply}) => kind === 'ipvs' && at === node && !reply)
+  if (byIpvs && state?.sysctl(VS_CONNTRACK) === '0')
+    return {
+      key: `masquerade ${node}`,
+      name: 'masquerade-missing',
+      node,
+      evidence: sysctlLine(state, VS_CONNTRACK),
+      message: `${VS_CONNTRACK} is 0 on ${node}: what IPVS sends has no connection, and nothing masquerades it: ${mismatch.fate.reason}`,
+    }
   return {
     key: `masquerade ${node}`,
     name: 'masquerade-missing',
     node,
-    evidence: lastBefore(mismatch.fate, node),
+    evidence: unmasqueradedBy(mismatch.fate, node),
     message: `${node} does not masquerade packets that need it: ${mismatch.fate.reason}`,
   }
-}
-
-/** The last rule of POSTROUTING that the packet met at the translating node, else the last rule at all. */
-function lastBefore({hops}: Fate, node: string): Evidence[] {
-  const own = hops.filter((hop) => hop.node === node && !hop.reply && hop.evidence !== undefined)
-  return evidenceOf(own.findLast(({hook}) => hook === 'POSTROUTING') ?? own.at(-1))
 }
 
 /** Lost on the way to an endpoint that the API itself names: the API is behind the truth, not the node. */
@@ -487,7 +530,7 @@ const isPromised = ({fate, promise}: Mismatch): boolean =>
 
 function perService(mismatch: Mismatch, name: CodeName, node: string): Cause {
   const {service, fate} = mismatch
-  const evidence = name === 'stale-endpoint' ? natRule(fate) : programming(fate, node)
+  const evidence = name === 'stale-endpoint' ? chosenBy(fate) : programming(fate, node)
   return {key: `${name} ${node} ${service.id} ${fate.reason}`, name, node, evidence, message: fate.reason}
 }
 
@@ -499,11 +542,12 @@ const KIND_NAME: Readonly<Record<Mismatch['frontend']['kind'], CodeName>> = {
   loadBalancerIP: 'external-ip-not-programmed',
 }
 
-function notProgrammed(mismatch: Mismatch, entries: MissingEntries): Cause {
-  const {wholeKind, wholeService} = entries
+function notProgrammed(mismatch: Mismatch, scene: Scene): Cause {
+  const {wholeKind, wholeService} = scene
   const {fate, frontend, service} = mismatch
   const node = placeOf(mismatch)
-  const evidence = programming(fate, node)
+  const lost = addressLost(scene.states.get(node), frontend)
+  const evidence = lost ?? programming(fate, node)
   if (translated(fate))
     return perService(
       mismatch,
@@ -511,7 +555,7 @@ function notProgrammed(mismatch: Mismatch, entries: MissingEntries): Cause {
       node,
     )
   const family = familyOf(frontend.address)
-  const wide = wholePlace(mismatch, {node, evidence, entries})
+  const wide = wholePlace(mismatch, {node, evidence, scene})
   if (wide) return wide
   const addresses = frontend.kind === 'externalIP' || frontend.kind === 'loadBalancerIP'
   const kind =
@@ -551,16 +595,18 @@ function notProgrammed(mismatch: Mismatch, entries: MissingEntries): Cause {
     name,
     node,
     evidence,
-    message: `${at(mismatch)} of ${service.id} is not programmed on ${node}: ${fate.reason}`,
+    message: lost
+      ? `${node} has a virtual server for ${at(mismatch)} of ${service.id}, but no device with its address: ${fate.reason}`
+      : `${at(mismatch)} of ${service.id} is not programmed on ${node}: ${fate.reason}`,
   }
 }
 
 /** Nothing works on the node, or nothing at one of its addresses. */
 function wholePlace(
   {fate, frontend}: Mismatch,
-  {node, evidence, entries}: {node: string; evidence: readonly Evidence[]; entries: MissingEntries},
+  {node, evidence, scene}: {node: string; evidence: readonly Evidence[]; scene: Scene},
 ): Cause | undefined {
-  const {wholeNode, wholeKind, wholeAddress} = entries
+  const {wholeNode, wholeKind, wholeAddress} = scene
   const family = familyOf(frontend.address)
   // both families of a node that has nothing at all are one finding
   const both = wholeNode.has(`${node} 4`) && wholeNode.has(`${node} 6`)

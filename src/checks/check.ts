@@ -1,5 +1,6 @@
 import type {World} from '../dataplane/world.js'
 import type {Service} from '../model/kube.js'
+import type {Evidence} from '../model/trace.js'
 import type {Problem} from '../parse/problem.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import type {Snapshot} from '../snapshot/snapshot.js'
@@ -7,7 +8,7 @@ import {checkService, checkServices, externalIpConflicts} from './api.js'
 import {findingsOf} from './causes.js'
 import {rankOf, type CodeName} from './codes.js'
 import {checkDns} from './dns.js'
-import {compareAll, type Comparison} from './compare.js'
+import {compareAll, type Comparison, type Sample} from './compare.js'
 import {SEVERITIES, type Finding, type Incomplete} from './finding.js'
 import {UnseenPolicies} from './policy.js'
 import {checkHealthPorts} from './health-port.js'
@@ -83,55 +84,59 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
     ...services.flatMap((service) => checkService(snapshot.cluster, service)),
     ...checkServices(snapshot.cluster, services),
   ].filter((finding) => !restsOnUnread(snapshot, finding))
+  const ids = services.map(({id}) => id)
+  const problems = problemsOf(snapshot)
   if (options.apiOnly)
-    return {
-      findings: order(api),
-      incomplete: unread(snapshot),
-      services: services.map(({id}) => id),
-      nodes: [],
-      walks: 0,
-      problems: problemsOf(snapshot),
-    }
+    return {findings: order(api), incomplete: unreadObjects(snapshot), services: ids, nodes: [], walks: 0, problems}
   const states = [...snapshot.nodes.values()].filter(
     ({name}) => options.nodes === undefined || options.nodes.includes(name),
   )
+  const {findings, incomplete, walks} = checkNodes({snapshot, world, services, states})
+  return {
+    findings: order(withStoppedProxies(withoutEchoes([...findings, ...api]))),
+    incomplete,
+    services: ids,
+    nodes: states.map(({name}) => name),
+    walks,
+    problems,
+  }
+}
+
+interface NodesCheck {
+  readonly snapshot: Snapshot
+  readonly world: World
+  readonly services: readonly Service[]
+  readonly states: readonly NodeState[]
+}
+
+/** Everything that the nodes' dumps take part in. */
+function checkNodes({
+  snapshot,
+  world,
+  services,
+  states,
+}: NodesCheck): Pick<CheckResult, 'findings' | 'incomplete' | 'walks'> {
+  const {cluster} = snapshot
   const blind = states.filter(hasNoRules)
   const own = states.filter((state) => otherProxy(state) === undefined && !blind.includes(state))
-  const proxies = own.map((state) => proxyFacts(snapshot.cluster, state))
-  const policies = new UnseenPolicies(snapshot.cluster)
-  const comparison = compareAll({
-    world,
-    cluster: snapshot.cluster,
-    services,
-    proxies,
-    ...(policies.isNeeded ? {delivered: (sample) => policies.add(sample)} : {}),
-  })
+  const proxies = own.map((state) => proxyFacts(cluster, state))
+  const policies = new UnseenPolicies(cluster)
+  const delivered = policies.isNeeded ? {delivered: (sample: Sample) => policies.add(sample)} : {}
+  const comparison = compareAll({world, cluster, services, proxies, ...delivered})
   const nodes = states.flatMap((state) =>
-    checkNode({state, proxy: proxyFacts(snapshot.cluster, state), cluster: snapshot.cluster, services, comparison}),
+    checkNode({state, proxy: proxyFacts(cluster, state), cluster, services, comparison}),
   )
-  const healthPorts = checkHealthPorts({
-    world,
-    cluster: snapshot.cluster,
-    services,
-    // where kube-proxy is not there at all, that is the finding
-    proxies: proxies.filter((proxy) => !sickProxy(snapshot.nodes.get(proxy.node)!, proxy)),
-    outside: comparison.outside,
-  })
-  const conflicts = externalIpConflicts(snapshot.cluster, services, new Set(proxies.flatMap(({mode}) => mode ?? [])))
-  const dns = checkDns(snapshot.cluster, [...snapshot.nodes.values()], services)
-  const notRead = [...unread(snapshot), ...blind.map(unseen), ...own.flatMap(withoutConntrack)]
+  // where kube-proxy is not there at all, that is the finding
+  const well = proxies.filter((proxy) => !sickProxy(snapshot.nodes.get(proxy.node)!, proxy))
+  const healthPorts = checkHealthPorts({world, cluster, services, proxies: well, outside: comparison.outside})
+  const conflicts = externalIpConflicts(cluster, services, new Set(proxies.flatMap(({mode}) => mode ?? [])))
+  const dns = checkDns(cluster, [...snapshot.nodes.values()], services)
   const cut = new Set(states.flatMap(incompleteRules).map(({file, line}) => `${file}:${line}`))
-  const found = withoutEchoes([
-    ...findingsOf(snapshot.cluster, comparison, ({source, line}) => cut.has(`${source}:${line}`)),
-    ...policies.findings,
-    ...nodes,
-    ...healthPorts,
-    ...conflicts,
-    ...dns.findings,
-    ...api,
-  ])
+  const isIncomplete = ({source, line}: Evidence): boolean => cut.has(`${source}:${line}`)
+  const differences = findingsOf({cluster, states: snapshot.nodes, comparison, isIncomplete})
+  const notRead = [...unread(snapshot), ...blind.map(unseen), ...own.flatMap(withoutConntrack)]
   return {
-    findings: order(found),
+    findings: [...differences, ...policies.findings, ...nodes, ...healthPorts, ...conflicts, ...dns.findings],
     incomplete: [
       ...incompleteOf(comparison, new Set(notRead.flatMap(({node}) => node ?? []))),
       ...notRead,
@@ -139,10 +144,7 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
       ...withoutProxy(states),
       ...dns.incomplete,
     ],
-    services: services.map(({id}) => id),
-    nodes: states.map(({name}) => name),
     walks: comparison.walks,
-    problems: problemsOf(snapshot),
   }
 }
 
@@ -186,6 +188,31 @@ function withoutEchoes(findings: readonly Finding[]): Finding[] {
   })
 }
 
+const NEVER_WRITTEN: readonly string[] = ['service-not-programmed', 'cluster-ip-not-programmed']
+/** Fewer Services than this may lack their rules for reasons of their own. */
+const MANY_UNWRITTEN = 3
+
+/** Where kube-proxy is not there and many Services were never written, that is one finding, and an error. */
+function withStoppedProxies(findings: readonly Finding[]): readonly Finding[] {
+  return findings
+    .filter(({name, severity}) => name === 'kube-proxy-not-running' && severity === 'warning')
+    .reduce((all, stopped) => {
+      const victims = all.filter(({name, node}) => node === stopped.node && NEVER_WRITTEN.includes(name))
+      const services = [...new Set(victims.flatMap((finding) => finding.services))].sort()
+      if (services.length < MANY_UNWRITTEN) return all
+      const whole: Finding = {
+        ...stopped,
+        severity: 'error',
+        services,
+        frontends: [...new Set(victims.flatMap(({frontends}) => frontends))].sort(),
+        origins: [...new Set(victims.flatMap(({origins}) => origins))].sort(),
+        message: `${stopped.message}: ${services.length} Services have no rules there`,
+        evidence: [...stopped.evidence, ...victims[0]!.evidence],
+      }
+      return all.flatMap((finding) => (finding === stopped ? [whole] : victims.includes(finding) ? [] : [finding]))
+    }, findings)
+}
+
 const NOT_PROGRAMMED = ['node-not-programmed', 'service-not-programmed', 'node-port-not-programmed']
 
 /** `told`: nodes that are listed as unread themselves, once; what is open because of them needs no line for each Service. */
@@ -208,17 +235,22 @@ function unreadLists({cluster: {read}, info, problems}: Snapshot): Incomplete[] 
   ]
 }
 
+/** Lists that are missing, broken or forbidden. */
+const unreadObjects = (snapshot: Snapshot): Incomplete[] => [
+  ...unreadLists(snapshot),
+  ...Object.entries(snapshot.info.forbidden).map(([resource, reason]) => ({
+    reason: `${resource} could not be read: ${reason}`,
+  })),
+]
+
 function unread(snapshot: Snapshot): Incomplete[] {
   const {info, cluster, nodes} = snapshot
   const missing = cluster.nodes.filter(
     ({name}) => !nodes.has(name) && info.unread[name] === undefined && !info.skipped.includes(name),
   )
   return [
-    ...unreadLists(snapshot),
+    ...unreadObjects(snapshot),
     ...Object.entries(info.unread).map(([node, reason]) => ({node, reason: `not read: ${reason}`})),
-    ...Object.entries(info.forbidden).map(([resource, reason]) => ({
-      reason: `${resource} could not be read: ${reason}`,
-    })),
     ...missing.map(({name}) => ({node: name, reason: 'the node is in the API, but its dumps are not in the snapshot'})),
   ]
 }

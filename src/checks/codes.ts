@@ -18,8 +18,18 @@ export const CODES = {
     title: 'kube-proxy does not answer',
     meaning:
       'kube-proxy on this node does not answer on its health or mode endpoint. Its rules stay as they were and grow stale.',
-    found: 'healthz.txt and proxymode.txt of the node failed or say unhealthy.',
+    found:
+      'healthz.txt and proxymode.txt of the node failed or say unhealthy. An error where three Services or more have no rules on the node.',
     fix: 'kubectl -n kube-system get pods -o wide -l k8s-app=kube-proxy; kubectl -n kube-system logs POD',
+  },
+  'sync-fails': {
+    code: 'SVT102',
+    severity: 'warning',
+    title: 'kube-proxy cannot write its rules',
+    meaning:
+      'One bad rule, a full set or a lock makes iptables-restore, ipset or nft refuse the whole change: the rules stay as they were, and new Services and endpoints are not there.',
+    found: 'kube-proxy.log of the node, where the snapshot has it, says that a sync failed.',
+    fix: 'read the rest of the message; iptables-restore --test on the node; look for two versions of iptables or a foreign writer',
   },
   'ip-forward-off': {
     code: 'SVT110',

@@ -9,6 +9,10 @@ export interface Finding {
   readonly code: string
   readonly name: CodeName
   readonly severity: Severity
+  /** What the code is about. */
+  readonly title: string
+  /** The page that says more, as `explain` prints it. */
+  readonly docs: string
   /** Only where there is one. */
   readonly service?: string
   readonly services: readonly string[]
@@ -36,12 +40,14 @@ export interface FindingParts {
 
 /** A finding with the severity and the fix of its code. */
 export function makeFinding(name: CodeName, parts: FindingParts): Finding {
-  const {code, severity, fix} = codeInfo(name)
+  const {code, severity, title, fix} = codeInfo(name)
   const {services = [], port, node, frontends = [], origins = [], message, evidence} = parts
   return {
     code,
     name,
     severity: parts.severity ?? severity,
+    title,
+    docs: `docs/findings.md#${code.toLowerCase()}`,
     ...(node === undefined ? {} : {node}),
     services,
     ...(services.length === 1 ? {service: services[0]!} : {}),

@@ -11,6 +11,12 @@ export const LOOKS: Readonly<Record<CodeName, Looks>> = {
   'kube-proxy-not-running': api(
     'curl -s 127.0.0.1:10256/healthz and 127.0.0.1:10249/proxyMode on the node: refused, or 503',
   ),
+  'sync-fails': {
+    iptables:
+      'kubectl -n kube-system logs POD: "Failed to execute iptables-restore"; metric kubeproxy_sync_proxy_rules_iptables_restore_failures_total grows',
+    ipvs: 'the same log, or "Failed to add entry into ip set", "Hash is full"',
+    nftables: '"nftables sync failed"; metric kubeproxy_sync_proxy_rules_nftables_sync_failures_total grows',
+  },
   'ip-forward-off': api('sysctl net.ipv4.ip_forward (IPv6: net.ipv6.conf.all.forwarding) prints 0'),
   'node-not-programmed': {
     iptables: 'iptables-save -t nat has no KUBE-SERVICES, or no "-A PREROUTING … -j KUBE-SERVICES"',

@@ -27,6 +27,7 @@ const finding = (name: CodeName, node: string, parts: Omit<FindingParts, 'node'>
 export function checkNode(check: NodeCheck): Finding[] {
   return [
     proxyHealth,
+    failedSync,
     foreignProxy,
     bothBackends,
     leftovers,
@@ -71,6 +72,24 @@ export function sickProxy(state: NodeState, proxy: ProxyFacts): Pick<FindingPart
 function saysUnhealthy(health: string): boolean {
   if (/"healthy":\s*false/.test(health)) return true
   return /^HTTP\/[\d.]+ 5\d\d/.test(health) && !/"nodeEligible":\s*false/.test(health)
+}
+
+/** What kube-proxy says when it could not write its rules (syncProxyRules of its modes). */
+const SYNC_FAILED =
+  /^E\d{4} .*(Failed to execute ip6?tables-restore|ip6?tables-restore: .*failed|[Ss]ync failed|nftables sync failed|Hash is full|Failed to add entry into ip ?set)/
+
+/** Only where somebody saved kube-proxy's log. */
+function failedSync({state}: NodeCheck): Finding[] {
+  const lines = (state.text('kube-proxy.log') ?? '').split('\n')
+  const failed = lines.flatMap((text, at) => (SYNC_FAILED.test(text) ? [{text, line: at + 1}] : []))
+  const last = failed.at(-1)
+  if (!last) return []
+  return [
+    finding('sync-fails', state.name, {
+      message: `kube-proxy on ${state.name} could not write its rules ${failed.length === 1 ? 'once' : `${failed.length} times`}: ${last.text.replace(/^.*?\] /, '')}`,
+      evidence: [{source: state.path('kube-proxy.log'), line: last.line, text: last.text}],
+    }),
+  ]
 }
 
 function foreignProxy({state}: NodeCheck): Finding[] {

@@ -6,6 +6,7 @@ import {findCode} from '../checks/codes.js'
 import type {Finding} from '../checks/finding.js'
 import {SvcTraceError} from '../model/errors.js'
 import type {Gated} from '../report/check-report.js'
+import {fingerprint} from '../report/fingerprint.js'
 import type {Snapshot} from '../snapshot/snapshot.js'
 import {duration} from './duration.js'
 
@@ -48,17 +49,24 @@ export async function loadGateConfig(flags: GateFlags): Promise<GateConfig> {
     },
     writeBaseline: async (result) => {
       if (flags['write-baseline'] === undefined) return
-      await writeFile(
-        flags['write-baseline'],
-        `${JSON.stringify({apiVersion: 'svc-trace/v1', kind: 'Baseline', findings: result.findings.map(fingerprint)}, undefined, 2)}\n`,
-      )
+      await writeBaseline(flags['write-baseline'], result)
     },
   }
 }
 
-/** The same finding tomorrow: what it is about, not its words. */
-const fingerprint = ({code, node, services, port}: Finding): string =>
-  [code, node ?? '', [...services].sort().join(','), port ?? ''].join('|')
+async function writeBaseline(path: string, {findings}: CheckResult): Promise<void> {
+  const baseline = {apiVersion: 'svc-trace/v1', kind: 'Baseline', findings: findings.map(fingerprint)}
+  try {
+    await writeFile(path, `${JSON.stringify(baseline, undefined, 2)}\n`)
+  } catch (error) {
+    throw new SvcTraceError('BadUsage', `cannot write baseline ${path}: ${(error as Error).message}`, undefined, {
+      cause: error,
+    })
+  }
+}
+
+/** Clocks of two machines may differ by so much. */
+const CLOCK_SKEW = 5 * 60_000
 
 function refuseOld({info}: Snapshot, maxAge: number | undefined, text: string | undefined): void {
   if (maxAge === undefined) return
@@ -68,6 +76,11 @@ function refuseOld({info}: Snapshot, maxAge: number | undefined, text: string | 
       'the snapshot does not say when it was taken, so --max-age cannot be checked',
     )
   const age = Date.now() - Date.parse(info.taken)
+  if (Number.isNaN(age) || age < -CLOCK_SKEW)
+    throw new SvcTraceError(
+      'BadSnapshot',
+      `the snapshot says that it was taken at "${info.taken}", which is ${Number.isNaN(age) ? 'no time' : 'in the future'}: --max-age cannot be checked`,
+    )
   if (age > maxAge)
     throw new SvcTraceError(
       'BadSnapshot',
@@ -107,6 +120,8 @@ function readRule(rule: unknown, bad: (what: string) => never): IgnoreRule {
     fields[key] = value instanceof Date ? value.toISOString().slice(0, 10) : String(value)
   }
   if (!fields['reason']) bad('"reason" is missing')
+  if (!['code', 'service', 'node'].some((key) => fields[key]))
+    bad('a rule without "code", "service" or "node" would ignore everything')
   if (fields['until'] !== undefined && Number.isNaN(Date.parse(fields['until'])))
     bad(`"until" is not a date: ${fields['until']}`)
   if (fields['code'] !== undefined && !fields['code'].includes('*') && !findCode(fields['code']))
@@ -133,9 +148,11 @@ function glob(pattern: string, text: string): boolean {
 
 async function readBaseline(path: string): Promise<Set<string>> {
   try {
-    const {findings} = JSON.parse(await readFile(path, 'utf8')) as {findings?: unknown}
-    if (!Array.isArray(findings)) throw new Error('no "findings" list inside')
-    return new Set(findings.map(String))
+    const {kind, findings} = JSON.parse(await readFile(path, 'utf8')) as {kind?: unknown; findings?: unknown}
+    if (kind !== 'Baseline') throw new Error(`its kind is ${JSON.stringify(kind)}, not "Baseline"`)
+    if (!Array.isArray(findings) || !findings.every((line) => typeof line === 'string'))
+      throw new Error('no "findings" list inside')
+    return new Set(findings)
   } catch (error) {
     throw new SvcTraceError(
       'BadConfig',

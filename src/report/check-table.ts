@@ -23,7 +23,10 @@ const NO_LINES = {
 
 /** One line a finding, as kubectl prints tables. */
 export function checkTable(report: CheckReport, {color}: {color: boolean}): string {
-  if (report.findings.length === 0) return 'No findings.\n'
+  const open = report.incomplete
+    .map(({node, reason}) => `incomplete: ${safeLine(`${node === undefined ? '' : `${node}: `}${reason}`)}\n`)
+    .join('')
+  if (report.findings.length === 0) return `No findings.\n${open}`
   const ink = paint(color)
   const table = new Table({
     head: ['SEVERITY', 'CODE', 'NODE', 'SERVICES', 'MESSAGE'],
@@ -42,5 +45,5 @@ export function checkTable(report: CheckReport, {color}: {color: boolean}): stri
     .toString()
     .split('\n')
     .map((line) => line.trimEnd())
-    .join('\n')}\n`
+    .join('\n')}\n${open}`
 }

@@ -33,12 +33,13 @@ export async function formatCheck(
         noRefs: true,
       })
     case 'name':
-      return report.findings
-        .map(
+      return [
+        ...report.findings.map(
           ({code, name, service, services, node}) =>
             `${code}/${name} ${service ?? (services.join(',') || '-')} ${node ?? '-'}\n`,
-        )
-        .join('')
+        ),
+        ...report.incomplete.map(({node, service}) => `incomplete ${service ?? '-'} ${node ?? '-'}\n`),
+      ].join('')
     case 'junit':
       return (await import('./junit.js')).junit(report)
     case 'sarif':

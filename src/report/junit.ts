@@ -22,12 +22,22 @@ export function junit(report: CheckReport): string {
       health.filter((finding) => finding.node === node),
     ),
   )
+  const told = (finding: Finding): boolean =>
+    health.includes(finding) ||
+    (finding.services.some((id) => report.services.includes(id)) &&
+      (finding.node === undefined || places.includes(finding.node)))
+  // about Services or nodes that have no case of their own: an Ingress' missing backend, a node that was not asked for
+  const others = report.findings
+    .filter((finding) => !told(finding))
+    .map((finding) =>
+      testCase(`${finding.code} ${finding.services[0] ?? finding.name}`, finding.node ?? 'cluster', [finding]),
+    )
   const open = report.incomplete.map(
     ({node, reason}) =>
       `    <testcase classname="${xml(node ?? 'cluster')}" name="${xml(`incomplete: ${reason}`)}"><skipped>${xml(reason)}</skipped></testcase>`,
   )
-  const all = [...cases.map(({text}) => text), ...extra.map(({text}) => text), ...open]
-  const failures = [...cases, ...extra].filter(({failed}) => failed).length
+  const all = [...cases, ...extra, ...others].map(({text}) => text).concat(open)
+  const failures = [...cases, ...extra, ...others].filter(({failed}) => failed).length
   return `<?xml version="1.0" encoding="UTF-8"?>\n<testsuites name="svc-trace" tests="${all.length}" failures="${failures}" errors="0">\n  <testsuite name="check" tests="${all.length}" failures="${failures}" errors="0" skipped="${open.length}">\n${all.join('\n')}\n  </testsuite>\n</testsuites>\n`
 }
 

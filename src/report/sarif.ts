@@ -2,6 +2,7 @@ import type {Log, ReportingConfiguration, Result} from 'sarif'
 import {CODES} from '../checks/codes.js'
 import type {Finding, Severity} from '../checks/finding.js'
 import type {CheckReport} from './check-report.js'
+import {fingerprint} from './fingerprint.js'
 import {safeJson} from '../util/text.js'
 
 const LEVEL: Readonly<Record<Severity, ReportingConfiguration.level>> = {
@@ -26,6 +27,16 @@ export function sarif(report: CheckReport): string {
     runs: [
       {
         tool: {driver: {name: 'svc-trace', informationUri: 'https://github.com/svc-trace/kubectl-svc-trace', rules}},
+        // what was not seen is no result, and no health either
+        invocations: [
+          {
+            executionSuccessful: true,
+            toolExecutionNotifications: report.incomplete.map(({node, reason}) => ({
+              level: 'warning' as const,
+              message: {text: `incomplete: ${node === undefined ? '' : `${node}: `}${reason}`},
+            })),
+          },
+        ],
         results: report.findings.map((finding) => result(finding, rules)),
       },
     ],
@@ -46,7 +57,7 @@ function result(finding: Finding, rules: readonly {id: string}[]): Result {
         region: {startLine: Math.max(1, line), snippet: {text}},
       },
     })),
-    partialFingerprints: {'svcTrace/v1': [code, node ?? '', ...services].join('|')},
+    partialFingerprints: {'svcTrace/v2': fingerprint(finding)},
     properties: {services, frontends, ...(node === undefined ? {} : {node})},
   }
 }

@@ -14,6 +14,13 @@ describe('docs and code say the same', () => {
     ).to.equal(0)
   })
 
+  it('docs/findings.md says what explain says', () => {
+    expect(
+      spawnSync('node', [join(ROOT, 'tools/make-findings.mjs'), '--check']).status,
+      'run: node tools/make-findings.mjs',
+    ).to.equal(0)
+  })
+
   it('codes are unique', () => {
     const codes = Object.values(CODES).map(({code}) => code)
     expect(new Set(codes).size).to.equal(codes.length)

@@ -1,0 +1,127 @@
+import type {Evidence, Fate, Hop} from '../model/trace.js'
+import type {ServiceEndpoint} from '../intent/endpoints.js'
+import type {Frontend} from '../intent/promise.js'
+import type {VirtualServer} from '../parse/ipvs.js'
+import type {NodeState} from '../snapshot/node-state.js'
+import {formatAddress} from '../util/ip.js'
+
+/** Which line of which dump decides a walk. */
+
+export const evidenceOf = (hop: Hop | undefined): Evidence[] => (hop?.evidence ? [hop.evidence] : [])
+
+/** Before the answer, at one node, with a line behind it. */
+const provenAt = ({hops}: Fate, node: string): Hop[] =>
+  hops.filter((hop) => hop.node === node && !hop.reply && hop.evidence !== undefined)
+
+/** The last step with a line behind it, of those that can end a packet. */
+export function deciding(fate: Fate): Hop | undefined {
+  return fate.hops.findLast(
+    ({kind, evidence, reply}) =>
+      evidence !== undefined &&
+      reply === fate.onReply &&
+      (kind === 'rule' || kind === 'policy' || kind === 'ipvs' || kind === 'end'),
+  )
+}
+
+/** Filter and mangle chains pass a packet on, and translate nothing. */
+const TRANSLATES_NOTHING = /^(legacy )?(raw|mangle|filter|security)\//
+
+/** The last line that could have translated the packet: a virtual server, else a rule of PREROUTING or OUTPUT. */
+export function programming(fate: Fate, node: string): Evidence[] {
+  const there = provenAt(fate, node)
+  const before = there.filter(({hook}) => hook === 'PREROUTING' || hook === 'OUTPUT')
+  return evidenceOf(
+    there.find(({kind}) => kind === 'ipvs') ??
+      before.findLast(({where}) => !TRANSLATES_NOTHING.test(where ?? '')) ??
+      before.at(-1) ??
+      there.at(-1),
+  )
+}
+
+const SPREADS = /-m statistic |\bnumgen\b|-j KUBE-SEP-/
+
+/** Where the packets are spread over the endpoints. */
+export function spreadBy(fate: Fate, node: string): Evidence[] {
+  const there = provenAt(fate, node)
+  const spreads = there.findLast(({kind, evidence}) => kind === 'rule' && SPREADS.test(evidence!.text))
+  return spreads && !there.some(({kind}) => kind === 'ipvs') ? evidenceOf(spreads) : programming(fate, node)
+}
+
+/** The rule or the real server that chose the destination. */
+export function chosenBy({hops}: Fate): Evidence[] {
+  const real = hops.findLast(({kind, reply, evidence}) => kind === 'ipvs' && !reply && evidence !== undefined)
+  if (real) return evidenceOf(real)
+  const nat = hops.findIndex(({kind}) => kind === 'nat')
+  return evidenceOf(hops.slice(0, nat < 0 ? undefined : nat).findLast(({evidence}) => evidence !== undefined))
+}
+
+const TO_MARK = /-j KUBE-MARK-MASQ|jump mark-for-masquerade/
+const EXTERNAL_ENTRY = /-j KUBE-(EXT|XLB|FW)-|goto external-/
+const OWN_POSTROUTING = /-j KUBE-POSTROUTING|jump masquerading/
+
+/**
+ * Why a packet was not masqueraded: the rule that should lead to the mark and sets none, the rule of POSTROUTING that has
+ * the mark and does nothing with it, or the rule that should have asked for it.
+ */
+export function unmasqueradedBy(fate: Fate, node: string): Evidence[] {
+  const there = provenAt(fate, node)
+  const marking = there.findLast(({evidence}) => TO_MARK.test(evidence!.text))
+  if (marking && !fate.hops.some(({kind, reply, node: at}) => kind === 'mark' && !reply && at === node))
+    return evidenceOf(marking)
+  const post = there.filter(({hook}) => hook === 'POSTROUTING')
+  if (marking)
+    return evidenceOf(post.find(({evidence}) => OWN_POSTROUTING.test(evidence!.text)) ?? post.at(-1) ?? marking)
+  const entry = there.find(({evidence}) => EXTERNAL_ENTRY.test(evidence!.text))
+  return entry ? evidenceOf(entry) : programming(fate, node)
+}
+
+/** A sysctl as the node has it, or that it has none. */
+export const sysctlLine = (state: NodeState | undefined, name: string): Evidence[] =>
+  state
+    ? [
+        {
+          source: state.path('sysctl.txt'),
+          line: state.sysctlLine(name) ?? 0,
+          text: `${name} ${state.sysctl(name) === undefined ? 'is not set' : `= ${state.sysctl(name)}`}`,
+        },
+      ]
+    : []
+
+/** The routes that were asked. */
+export const routeLine = (state: NodeState | undefined, {reason}: Fate): Evidence[] =>
+  state ? [{source: state.path('ip-route.json'), line: 0, text: reason}] : []
+
+const serverOf = (
+  state: NodeState | undefined,
+  {address, port, protocol}: Pick<Frontend, 'address' | 'port' | 'protocol'>,
+): VirtualServer | undefined =>
+  state?.ipvs?.virtualServers.find(
+    (server) => server.address === address && server.port === port && server.protocol === protocol,
+  )
+
+/** The real server of an endpoint that is there and gets nothing. */
+export function realServer(
+  state: NodeState | undefined,
+  frontend: Frontend,
+  {address, port}: ServiceEndpoint,
+): Evidence | undefined {
+  const server = serverOf(state, frontend)
+  const real = server?.realServers.find((one) => one.address === address && one.port === port && one.weight <= 0)
+  return real && {source: server!.file, line: real.line, text: real.text}
+}
+
+/** IPVS has a virtual server for it, and the node takes no packet for the address, because no device holds it. */
+export function addressLost(state: NodeState | undefined, frontend: Frontend): Evidence[] | undefined {
+  const server = serverOf(state, frontend)
+  if (!server || !state || state.addressSection.state !== 'read') return undefined
+  if (state.addresses.some(({address}) => address === frontend.address)) return undefined
+  const device = state.links.some(({name}) => name === 'kube-ipvs0')
+  return [
+    {
+      source: state.path('ip-addr.json'),
+      line: 0,
+      text: device ? `kube-ipvs0 has no ${formatAddress(frontend.address)}` : 'there is no device kube-ipvs0',
+    },
+    {source: server.file, line: server.line, text: server.text},
+  ]
+}
