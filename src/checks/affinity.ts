@@ -1,5 +1,6 @@
 import type {Service} from '../model/kube.js'
 import type {Evidence, Hop} from '../model/trace.js'
+import type {IptablesChain} from '../parse/iptables.js'
 import type {IptablesRule, RuleMatch} from '../parse/iptables-rule.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import type {Sample} from './compare.js'
@@ -54,16 +55,13 @@ function inSet(state: NodeState, hops: readonly Hop[]): Memory | undefined {
 
 /** iptables mode: `-m recent --set --name KUBE-SEP-…`; the time stands at `--rcheck` of the same name, in the chain that called. */
 function inList(state: NodeState, hops: readonly Hop[]): Memory | undefined {
-  const rules = hops.flatMap((hop) => ruleOf(state, hop) ?? [])
-  const names = rules.flatMap(({matches}) => matches.flatMap((match) => listOf(match, 'set') ?? []))
-  const [name] = names
+  const places = hops.flatMap((hop) => placeOf(state, hop) ?? [])
+  const [name] = places.flatMap(({chain, at}) => chain.rule(at).matches.flatMap((match) => listOf(match, 'set') ?? []))
   if (name === undefined) return undefined
-  const chains = new Set(rules.map(({table, chain}) => `${table} ${chain}`))
-  const asking = state
-    .iptables(4)
-    .concat(state.iptables(6))
-    .flatMap(({tables}) => [...chains].flatMap((key) => chainRules(tables, key)))
-    .find(({matches}) => matches.some((match) => listOf(match, 'rcheck', 'update') === name))
+  const asking = findAsking(
+    places.map(({chain}) => chain),
+    name,
+  )
   if (!asking) return {seconds: undefined, evidence: []}
   const seconds = asking.matches.flatMap(({options}) => options).find((option) => option.name === 'seconds')?.values[0]
   return {
@@ -72,27 +70,35 @@ function inList(state: NodeState, hops: readonly Hop[]): Memory | undefined {
   }
 }
 
+/** The nearest first: the chain that called has a few rules, the one before it may have thousands. */
+function findAsking(chains: readonly IptablesChain[], name: string): IptablesRule | undefined {
+  for (const chain of [...new Set(chains)].reverse()) {
+    const found = rulesNaming(chain, name).find(({matches}) =>
+      matches.some((match) => listOf(match, 'rcheck', 'update') === name),
+    )
+    if (found) return found
+  }
+  return undefined
+}
+
 /** The list that a `-m recent` with one of these verbs is about. */
 const listOf = ({module, options}: RuleMatch, ...verbs: readonly string[]): string | undefined =>
   module === 'recent' && options.some(({name}) => verbs.includes(name))
     ? (options.find(({name}) => name === 'name')?.values[0] ?? 'DEFAULT')
     : undefined
 
-type Tables = ReturnType<NodeState['iptables']>[number]['tables']
+/** Only those are parsed whose text has the name: a chain may have a rule for every Service. */
+const rulesNaming = (chain: IptablesChain, name: string): readonly IptablesRule[] =>
+  chain.isReadyMade ? chain.rules : chain.texts.flatMap(({text}, at) => (text.includes(name) ? [chain.rule(at)] : []))
 
-function chainRules(tables: Tables, key: string): readonly IptablesRule[] {
-  const [table, chain] = key.split(' ')
-  return tables.get(table!)?.chains.get(chain!)?.rules ?? []
-}
-
-/** The rule that a step met, by its line. */
-function ruleOf(state: NodeState, {where, evidence}: Hop): IptablesRule | undefined {
+/** The rule that a step met, by its place and line. */
+function placeOf(state: NodeState, {where, evidence}: Hop): {chain: IptablesChain; at: number} | undefined {
   const place = /^(?:legacy )?(\w+)\/(\S+)#(\d+)$/.exec(where ?? '')
   if (!place || !evidence) return undefined
-  return state
-    .iptables(4)
-    .concat(state.iptables(6))
+  const at = Number(place[3]) - 1
+  const chain = [...state.iptables(4), ...state.iptables(6)]
     .filter(({file}) => file === evidence.source)
-    .map(({tables}) => chainRules(tables, `${place[1]!} ${place[2]!}`)[Number(place[3]) - 1])
-    .find((rule) => rule?.line === evidence.line)
+    .map(({tables}) => tables.get(place[1]!)?.chains.get(place[2]!))
+    .find((found) => found !== undefined && at < found.length)
+  return chain && {chain, at}
 }

@@ -265,6 +265,7 @@ function localPortRange({state, services}: NodeCheck): Finding[] {
 
 /** UDP only: TCP connections to a dead endpoint end by themselves. */
 function staleConntrack({state, proxy, cluster, services}: NodeCheck): Finding[] {
+  if (!state.conntrack.some(({protocol}) => protocol === 'UDP')) return []
   const owners = new Map(
     services
       .filter(isProxied)
@@ -311,8 +312,22 @@ const OF_PORTS = /^KUBE-(SERVICES|NODEPORTS|EXTERNAL-SERVICES)$/
 const LACKS_PORT =
   /^(?=.* -p (tcp|udp|sctp) )(?!.*(--dport|--dports|--match-set) ).* -j (KUBE-(SVC|EXT|XLB|FW|SVL)-|REJECT|DROP)/
 
+interface RuleLine {
+  readonly file: string
+  readonly line: number
+  readonly text: string
+}
+
+const incomplete = new WeakMap<NodeState, readonly RuleLine[]>()
+
 /** Rules that the dump shows without all that they say: who is led by one may be led otherwise in truth. */
-export function incompleteRules(state: NodeState): {file: string; line: number; text: string}[] {
+export function incompleteRules(state: NodeState): readonly RuleLine[] {
+  let known = incomplete.get(state)
+  if (!known) incomplete.set(state, (known = findIncomplete(state)))
+  return known
+}
+
+function findIncomplete(state: NodeState): RuleLine[] {
   return FAMILIES.flatMap((family) => state.iptables(family)).flatMap((dump) =>
     [...dump.tables.values()].flatMap(({chains}) =>
       [...chains.values()].flatMap((chain) =>
