@@ -10,6 +10,7 @@ import {
   addressLost,
   chosenBy,
   deciding,
+  emptyPlace,
   evidenceOf,
   programming,
   realServer,
@@ -220,7 +221,7 @@ function causeOf(mismatch: Mismatch, scene: Scene): Cause | undefined {
   if (kind === 'missing-endpoint') return missingEndpoint(mismatch, scene)
   if (kind === 'skewed') return skewed(mismatch)
   if (kind === 'client-lost') return clientLost(mismatch)
-  if (kind === 'passes') return passes(mismatch)
+  if (kind === 'passes') return passes(mismatch, scene)
   return failure(mismatch, scene)
 }
 
@@ -328,12 +329,14 @@ function clientLost(mismatch: Mismatch): Cause | undefined {
 }
 
 /** A refusal is due, and the client waits. Where no rule drops the packet, the rule that refuses is not there. */
-function silent(mismatch: Mismatch): Cause | undefined {
+function silent(mismatch: Mismatch, {wholeNode, wholeKind}: Scene): Cause | undefined {
   const {fate, node, service} = mismatch
   if (fate.cause === 'rule' || fate.cause === 'policy')
     return byRule(mismatch, {name: 'silent-port', hop: deciding(fate)})
   // whatever else loses packets there is told by those that should be delivered
-  if (fate.cause !== 'untranslated') return undefined
+  const place = `${node} ${familyOf(mismatch.frontend.address)}`
+  if (fate.cause !== 'untranslated' || wholeNode.has(place)) return undefined
+  if (wholeKind.has(placeKey(node, mismatch.frontend))) return undefined
   return {
     key: `silent ${node}`,
     name: 'silent-port',
@@ -356,9 +359,9 @@ function takenForStranger({fate, service, node, from}: Mismatch): Cause | undefi
   }
 }
 
-function passes(mismatch: Mismatch): Cause | undefined {
+function passes(mismatch: Mismatch, scene: Scene): Cause | undefined {
   const {promise, service, node, fate, frontend} = mismatch
-  if (fate.outcome === 'dropped') return silent(mismatch)
+  if (fate.outcome === 'dropped') return silent(mismatch, scene)
   if (frontend.kind === 'localhost') return undefined
   const closed = /^(nodePortAddresses|ipMode) /.exec(promise.why)
   if (closed)
@@ -430,9 +433,20 @@ function failure(mismatch: Mismatch, scene: Scene): Cause {
   }
 }
 
+/** Ends of packets that were not translated, or not masqueraded. */
+const NEEDS_TRACKING: ReadonlySet<Fate['cause']> = new Set([
+  'untranslated',
+  'no-listener',
+  'bypass',
+  'rule',
+  'hairpin',
+  'not-masqueraded',
+  'martian',
+])
+
 /** The NOTRACK on the way, if it is why nothing was translated. */
 function untracked({hops, cause}: Fate): Hop | undefined {
-  if (cause !== 'untranslated' && cause !== 'no-listener' && cause !== 'bypass' && cause !== 'rule') return undefined
+  if (!NEEDS_TRACKING.has(cause)) return undefined
   return hops.find(
     ({kind, evidence}) => kind === 'rule' && /--notrack|-j NOTRACK|\bnotrack\b/.test(evidence?.text ?? ''),
   )
@@ -444,6 +458,10 @@ const STALE_REJECT = /has no (local )?endpoints|no-endpoint-(services|nodeports)
 /** Where kube-proxy itself refuses what it has no entry for. */
 const OWN_REFUSAL = / kube-proxy\/cluster-ips-check#|\/KUBE-(IPVS-FILTER|FIREWALL)#/
 
+/** Where it ends what has no endpoint on the node: only a missing short circuit leads there what may use all of them. */
+const OWN_NO_ENDPOINTS =
+  /\/KUBE-(EXTERNAL-)?SERVICES#|\/(service|nodeport)-endpoints-check#|\/@no-endpoint-(services|nodeports)/
+
 /** Where kube-proxy drops clients outside loadBalancerSourceRanges, in each of its layouts. */
 const SOURCE_RANGES =
   /\/(KUBE-PROXY-FIREWALL|KUBE-SOURCE-RANGES-FIREWALL|KUBE-FW-\w+|KUBE-LOAD-BALANCER-FW|firewall-.*)#\d+$/
@@ -452,7 +470,11 @@ function ruled(mismatch: Mismatch, scene: Scene): Cause {
   const hop = deciding(mismatch.fate)
   if (mismatch.frontend.kind === 'loadBalancerIP' && SOURCE_RANGES.test(hop?.where ?? ''))
     return byRule(mismatch, {name: 'source-range-incomplete', hop})
-  if (hop && OWN_REFUSAL.test(hop.where ?? '') && !translated(mismatch.fate)) return notProgrammed(mismatch, scene)
+  if (hop && !translated(mismatch.fate)) {
+    const where = hop.where ?? ''
+    if (OWN_REFUSAL.test(where) || (mismatch.promise.shortCircuit && OWN_NO_ENDPOINTS.test(where)))
+      return notProgrammed(mismatch, scene)
+  }
   const stale = mismatch.fate.hops.some(
     ({evidence, reply}) => !reply && STALE_REJECT.test(evidence?.text ?? '') && evidence === hop?.evidence,
   )
@@ -531,7 +553,9 @@ const isPromised = ({fate, promise}: Mismatch): boolean =>
 function perService(mismatch: Mismatch, name: CodeName, node: string): Cause {
   const {service, fate} = mismatch
   const evidence = name === 'stale-endpoint' ? chosenBy(fate) : programming(fate, node)
-  return {key: `${name} ${node} ${service.id} ${fate.reason}`, name, node, evidence, message: fate.reason}
+  const [line] = name === 'stale-endpoint' ? evidence : []
+  const cause = line ? `${line.source}:${line.line}` : fate.reason
+  return {key: `${name} ${node} ${service.id} ${cause}`, name, node, evidence, message: fate.reason}
 }
 
 const KIND_NAME: Readonly<Record<Mismatch['frontend']['kind'], CodeName>> = {
@@ -615,7 +639,7 @@ function wholePlace(
       key: `node ${node} ${both ? '' : family}`,
       name: 'node-not-programmed',
       node,
-      evidence,
+      evidence: emptyPlace(scene.states.get(node), family) ?? evidence,
       message: `no ${family === 6 && !both ? 'IPv6 ' : ''}Service works on ${node}: packets leave it untranslated`,
     }
   const address = formatAddress(frontend.address)

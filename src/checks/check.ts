@@ -197,7 +197,10 @@ function withStoppedProxies(findings: readonly Finding[]): readonly Finding[] {
   return findings
     .filter(({name, severity}) => name === 'kube-proxy-not-running' && severity === 'warning')
     .reduce((all, stopped) => {
-      const victims = all.filter(({name, node}) => node === stopped.node && NEVER_WRITTEN.includes(name))
+      // a whole map or chain that is gone is a cause of its own, with all its victims in one finding
+      const victims = all.filter(
+        ({name, node, services}) => node === stopped.node && NEVER_WRITTEN.includes(name) && services.length === 1,
+      )
       const services = [...new Set(victims.flatMap((finding) => finding.services))].sort()
       if (services.length < MANY_UNWRITTEN) return all
       const whole: Finding = {

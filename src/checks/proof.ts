@@ -65,14 +65,36 @@ const OWN_POSTROUTING = /-j KUBE-POSTROUTING|jump masquerading/
  */
 export function unmasqueradedBy(fate: Fate, node: string): Evidence[] {
   const there = provenAt(fate, node)
-  const marking = there.findLast(({evidence}) => TO_MARK.test(evidence!.text))
-  if (marking && !fate.hops.some(({kind, reply, node: at}) => kind === 'mark' && !reply && at === node))
-    return evidenceOf(marking)
-  const post = there.filter(({hook}) => hook === 'POSTROUTING')
-  if (marking)
-    return evidenceOf(post.find(({evidence}) => OWN_POSTROUTING.test(evidence!.text)) ?? post.at(-1) ?? marking)
+  const marked = fate.hops.some(({kind, reply, node: at}) => kind === 'mark' && !reply && at === node)
+  const toMark = there.findLast(({evidence}) => TO_MARK.test(evidence!.text))
+  if (toMark && !marked) return evidenceOf(toMark)
+  const own = there.find(({hook, evidence}) => hook === 'POSTROUTING' && OWN_POSTROUTING.test(evidence!.text))
+  // nftables mode knows its hairpin connections there, without a mark
+  if (own && (marked || fate.cause === 'hairpin')) return evidenceOf(own)
   const entry = there.find(({evidence}) => EXTERNAL_ENTRY.test(evidence!.text))
   return entry ? evidenceOf(entry) : programming(fate, node)
+}
+
+/** Where nothing at all translates: the empty hook of the nat table, or kube-proxy's own table, dormant or not there. */
+export function emptyPlace(state: NodeState | undefined, family: 4 | 6): Evidence[] | undefined {
+  if (!state) return undefined
+  const own: readonly string[] = ['inet', family === 4 ? 'ip' : 'ip6']
+  const table = [...(state.nft?.tables.values() ?? [])].find(
+    (one) => one.name === 'kube-proxy' && own.includes(one.family),
+  )
+  if (table?.flags.includes('dormant'))
+    return [{source: state.nft!.file, line: 0, text: `table ${table.family} kube-proxy { flags dormant }`}]
+  const dumps = state.iptables(family)
+  const isIptables = dumps.some(({tables}) => [...tables.values()].some(({chains}) => chains.has('KUBE-SERVICES')))
+  if (state.nft && !table && !isIptables) return [{source: state.nft.file, line: 0, text: 'no table kube-proxy'}]
+  for (const {file, tables} of dumps) {
+    const nat = tables.get('nat')
+    const hook = nat?.chains.get('PREROUTING')
+    if (!hook || hook.texts.some(({text}) => text.includes('-j KUBE-'))) continue
+    const services = nat!.chains.has('KUBE-SERVICES') ? '' : ', and no chain KUBE-SERVICES'
+    return [{source: file, line: hook.line, text: `*nat :PREROUTING with ${hook.length} rules${services}`}]
+  }
+  return undefined
 }
 
 /** A sysctl as the node has it, or that it has none. */
