@@ -400,36 +400,52 @@ interface Attempt {
 }
 
 /**
- * Chains of the same priority whose age no dump shows. When only one of them acts,
- * the order does not matter; when several do, it is an open question.
+ * Chains of the same priority whose order no dump shows in full. When only one of them acts, or all do the same, it does not
+ * matter, unless one writes a mark, for which any other may ask; then they run one after the other, in the order that is known
+ * or asked for.
  */
 function runGroup(walker: Walker, hook: Hook, group: readonly BaseChain[]): End | undefined {
   const before = save(walker)
-  const acting: Attempt[] = []
-  const idle: Walker['hops'] = []
-  for (const chain of group) {
+  const attempts = group.map((chain): Attempt => {
     load(walker, before)
     const end = endOf(chain, walker)
-    const after = save(walker)
-    if (end || differs(before, after)) acting.push({chain, end, after})
-    else idle.push(...after.hops.slice(before.hops.length))
+    return {chain, end, after: save(walker)}
+  })
+  const acting = attempts.filter(({end, after}) => end !== undefined || differs(before, after))
+  const [first] = acting
+  const writes = acting.some(({after}) => marksOf(after) !== marksOf(before))
+  if (!writes && acting.every((other) => other === first || sameEffect(first!, other))) {
+    load(walker, first?.after ?? before)
+    if (!first) walker.hops.push(...attempts.flatMap(({after}) => after.hops.slice(before.hops.length)))
+    return first?.end
   }
-  let chosen = acting[0]
-  for (const other of acting.slice(1)) {
-    if (sameEffect(chosen!, other)) continue
-    load(walker, before)
-    const known = registeredLater(chosen!.chain, other.chain)
-    const first =
-      known ??
-      walker.assume(`natorder:${hook}:${chosen!.chain.name}:${other.chain.name}`, [
-        `if ${chosen!.chain.name} runs before ${other.chain.name}`,
-        `if ${other.chain.name} runs before ${chosen!.chain.name}`,
-      ])
-    if (!first) chosen = other
+  load(walker, before)
+  const done = hook === 'PREROUTING' || hook === 'OUTPUT' ? 'dstDone' : 'srcDone'
+  const members = writes ? group.filter(({empty}) => !empty) : acting.map(({chain}) => chain)
+  for (const chain of ordered(walker, hook, members)) {
+    const end = endOf(chain, walker)
+    if (end || walker.packet.connection![done]) return end
   }
-  load(walker, chosen?.after ?? before)
-  if (!chosen) walker.hops.push(...idle)
-  return chosen?.end
+  return undefined
+}
+
+const marksOf = ({mark, connection}: Saved): string => `${mark} ${connection?.mark ?? 0}`
+
+/** In the order in which they run; what no dump tells of two of them is asked. */
+function ordered(walker: Walker, hook: Hook, group: readonly BaseChain[]): BaseChain[] {
+  const order: BaseChain[] = []
+  for (const chain of group) {
+    const at = order.findIndex(
+      (other) =>
+        registeredLater(chain, other) ??
+        !walker.assume(`natorder:${hook}:${other.name}:${chain.name}`, [
+          `if ${other.name} runs before ${chain.name}`,
+          `if ${chain.name} runs before ${other.name}`,
+        ]),
+    )
+    order.splice(at < 0 ? order.length : at, 0, chain)
+  }
+  return order
 }
 
 /** Everything that a NAT chain can change. */

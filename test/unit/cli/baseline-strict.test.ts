@@ -105,7 +105,9 @@ describe('a baseline of a cluster', () => {
     expect(written.code, written.err).to.equal(0)
     const gated = async (change: (text: string) => string): Promise<Ended> =>
       checkWith('-A', '--snapshot', await saved(change), '--baseline', path, '--allow-incomplete', '-o', 'name')
-    const same = await gated((text) => text.replaceAll(/^\[\d+:\d+\]/gm, '[3:180]').replace('*filter\n', '# one line more\n*filter\n')) // prettier-ignore
+    const same = await gated((text) =>
+      text.replaceAll(/^\[\d+:\d+\]/gm, '[3:180]').replace('*filter\n', '# one line more\n*filter\n'),
+    )
     expect(same.code, same.out).to.equal(0)
     const other = await gated((text) => text.replace(/"corp hardening[^"]*"/, '"someone else"'))
     expect(other.code, other.out).to.equal(1)
@@ -196,8 +198,8 @@ describe('--max-age', () => {
     ['a time long ago', {taken: '2020-01-01T00:00:00Z'}, /longer ago/],
     ['a snapshot that says nothing', {}, /does not say when/],
     ['a snapshot without snapshot.json', undefined, /does not say when/],
-    ['null', {taken: null}, /./],
-    ['a number', {taken: 20261120}, /./],
+    ['null', {taken: null}, /no time/],
+    ['a number', {taken: 20261120}, /no time/],
   ]
   for (const [what, info, why] of refused) it(`refuses ${what}`, async () => expectRefusal(await aged(info), why))
 

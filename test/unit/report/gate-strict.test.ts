@@ -11,7 +11,7 @@ import {snapshotFromFiles} from '../../../src/snapshot/snapshot.js'
 import {snapshotFiles} from '../../helpers/corpus.js'
 
 const DOCS = join(import.meta.dirname, '../../../docs/findings.md')
-const HEALTHY = (): boolean => true
+const HEALTHY = (_path: string): boolean => true
 const NO_NODES = (path: string): boolean => path.startsWith('api/')
 const NODE2_BLIND = (path: string): boolean => !/^nodes\/node2\/(ip6?tables|nft|ipvs|ipset|rc\.txt)/.test(path)
 
