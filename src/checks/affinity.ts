@@ -4,11 +4,12 @@ import type {IptablesChain} from '../parse/iptables.js'
 import type {IptablesRule, RuleMatch} from '../parse/iptables-rule.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import type {Sample} from './compare.js'
+import {evidenceOf, serverOf} from './proof.js'
 
 /** What keeps a client at its endpoint, and for how long. */
 interface Memory {
   /** Seconds; undefined where the dump does not tell. */
-  readonly seconds: number | undefined
+  readonly seconds: number | 'never asked' | undefined
   readonly evidence: Evidence[]
 }
 
@@ -18,10 +19,8 @@ export function affinityProblem(
   service: Service,
   {fate, frontend}: Pick<Sample, 'fate' | 'frontend'>,
 ): {what: string; evidence: Evidence[]} | undefined {
-  const server = state.ipvs?.virtualServers.find(
-    ({address, port, protocol}) =>
-      address === frontend.address && port === frontend.port && protocol === frontend.protocol,
-  )
+  const own = fate.hops.filter(({node, reply}) => node === state.name && !reply)
+  const server = own.some(({kind}) => kind === 'ipvs') ? serverOf(state, frontend) : undefined
   if (server) {
     if (server.persistent === service.affinityTimeout || Number.isNaN(server.persistent)) return undefined
     return {
@@ -32,7 +31,6 @@ export function affinityProblem(
       evidence: [{source: server.file, line: server.line, text: server.text}],
     }
   }
-  const own = fate.hops.filter(({node, reply}) => node === state.name && !reply)
   const nat = own.findIndex(({kind}) => kind === 'nat')
   if (nat < 0) return undefined
   const memory = inSet(state, own) ?? inList(state, own)
@@ -40,6 +38,8 @@ export function affinityProblem(
     const rule = own.slice(0, nat).findLast(({evidence}) => evidence !== undefined)
     return {what: 'no rule remembers the client', evidence: rule?.evidence ? [rule.evidence] : []}
   }
+  if (memory.seconds === 'never asked')
+    return {what: 'no rule asks for the clients that it remembers', evidence: memory.evidence}
   if (memory.seconds === undefined || memory.seconds === service.affinityTimeout) return undefined
   return {what: `its rules keep clients for ${memory.seconds} s`, evidence: memory.evidence}
 }
@@ -62,7 +62,8 @@ function inList(state: NodeState, hops: readonly Hop[]): Memory | undefined {
     places.map(({chain}) => chain),
     name,
   )
-  if (!asking) return {seconds: undefined, evidence: []}
+  if (!asking)
+    return {seconds: 'never asked', evidence: evidenceOf(hops.findLast(({evidence}) => evidence?.text.includes(name)))}
   const seconds = asking.matches.flatMap(({options}) => options).find((option) => option.name === 'seconds')?.values[0]
   return {
     seconds: seconds === undefined ? undefined : Number(seconds),

@@ -2,15 +2,16 @@ import type {ClusterState} from '../model/kube.js'
 import type {Evidence, Fate, Hop} from '../model/trace.js'
 import {familyOf, formatAddress, formatEndpoint} from '../util/ip.js'
 import type {CodeName} from './codes.js'
-import {entryKey, placeKey, type Comparison, type Mismatch} from './compare.js'
+import {endpointsOf} from '../intent/endpoints.js'
+import {placeKey, type Comparison, type Mismatch} from './compare.js'
 import {apiEvidence, makeFinding, type Finding} from './finding.js'
 import type {NodeState} from '../snapshot/node-state.js'
+import {at, endNode, percent, perService, placeOf, translated, translator, type Cause} from './cause.js'
+import {missingEntries, notProgrammed, OWN_REFUSAL, type Scene} from './missing.js'
 import {wantedBy} from './policy.js'
 import {
-  addressLost,
   chosenBy,
   deciding,
-  emptyPlace,
   evidenceOf,
   programming,
   realServer,
@@ -19,15 +20,6 @@ import {
   sysctlLine,
   unmasqueradedBy,
 } from './proof.js'
-
-/** What a mismatch comes from: mismatches with the same key are one finding. */
-interface Cause {
-  readonly key: string
-  readonly name: CodeName
-  readonly node: string
-  readonly evidence: readonly Evidence[]
-  readonly message: string
-}
 
 export interface Compared {
   readonly cluster: ClusterState
@@ -43,7 +35,7 @@ export interface Compared {
  */
 export function findingsOf({cluster, states, comparison, isIncomplete}: Compared): Finding[] {
   const groups = new Map<string, {cause: Cause; victims: Mismatch[]}>()
-  const scene = {states, ...missingEntries(comparison)}
+  const scene = {cluster, states, ...missingEntries(comparison)}
   for (const mismatch of comparison.mismatches) {
     if (mismatch.fate.hops.some(({evidence, reply}) => !reply && evidence && isIncomplete(evidence))) continue
     if (mismatch.kind === 'missing-endpoint' && replaced(mismatch, comparison)) continue
@@ -86,117 +78,6 @@ const promised = ({service, port, frontend, promise}: Mismatch): Evidence[] =>
     `${service.id} ${formatEndpoint(frontend.address, frontend.port)}/${port.protocol}: ${promise.outcome} is due (${promise.why})`,
   )
 
-/** What a cause may look at besides the walk: the nodes' dumps, and where nothing (of a kind) works. */
-interface Scene {
-  readonly states: ReadonlyMap<string, NodeState>
-  /** `node service`: nothing of the Service is programmed there. */
-  readonly wholeService: ReadonlySet<string>
-  readonly wholeNode: ReadonlySet<string>
-  /** `node address`: no NodePort answers there. */
-  readonly wholeAddress: ReadonlySet<string>
-  readonly wholeKind: ReadonlySet<string>
-}
-
-const isMissingEntry = ({kind, fate}: Mismatch): boolean =>
-  kind === 'fails' &&
-  !fate.onReply &&
-  (fate.cause === 'untranslated' ||
-    fate.cause === 'no-listener' ||
-    (fate.cause === 'rule' && OWN_REFUSAL.test(deciding(fate)?.where ?? '')))
-
-function missingEntries({mismatches, expected}: Comparison): Omit<Scene, 'states'> {
-  const missing = new Map<string, Set<string>>()
-  for (const mismatch of mismatches) {
-    if (!isMissingEntry(mismatch) || translated(mismatch.fate)) continue
-    const key = placeKey(placeOf(mismatch), mismatch.frontend)
-    const entry = entryKey(mismatch.service, mismatch.frontend)
-    if (!expected.get(key)?.has(entry)) continue
-    const known = missing.get(key) ?? new Set()
-    missing.set(key, known.add(entry))
-  }
-  const wholeKind = new Set(
-    [...missing]
-      .filter(([key, entries]) => entries.size === expected.get(key)?.size && servicesOf(entries).size > 1)
-      .map(([key]) => key),
-  )
-  // `node family`
-  const places = new Set([...expected.keys()].map((key) => key.replace(/ \w+ /, ' ')))
-  const wholeNode = new Set(
-    [...places].filter((place) => {
-      const [node, family] = place.split(' ')
-      const kinds = [`${node} clusterIP ${family}`, `${node} nodePort ${family}`].filter((key) => expected.has(key))
-      const dead = (key: string): boolean => expected.get(key)!.size === (missing.get(key)?.size ?? 0)
-      return kinds.some((key) => wholeKind.has(key)) && kinds.every(dead)
-    }),
-  )
-  return {
-    wholeNode,
-    wholeKind,
-    wholeAddress: wholeAddresses(missing, expected),
-    wholeService: wholeServices(missing, expected),
-  }
-}
-
-/** Addresses of nodes at which all NodePorts (of two Services at least) are missing. */
-function wholeAddresses(
-  missing: ReadonlyMap<string, ReadonlySet<string>>,
-  expected: Comparison['expected'],
-): Set<string> {
-  const found = new Set<string>()
-  for (const [place, lost] of missing) {
-    const [node, kind] = place.split(' ')
-    if (kind !== 'nodePort') continue
-    const [there, wanted] = [byAddress(lost), byAddress(expected.get(place) ?? new Set())]
-    for (const [address, count] of there)
-      if (count > 1 && count === wanted.get(address)) found.add(`${node} ${address}`)
-  }
-  return found
-}
-
-function byAddress(entries: ReadonlySet<string>): Map<string, number> {
-  const counts = new Map<string, number>()
-  for (const entry of entries) {
-    const address = entry.slice(entry.indexOf(' ') + 1)
-    counts.set(address, (counts.get(address) ?? 0) + 1)
-  }
-  return counts
-}
-
-const servicesOf = (entries: ReadonlySet<string>): Set<string> =>
-  new Set([...entries].map((entry) => entry.slice(0, entry.indexOf(' '))))
-
-/** Services all of whose kinds of frontends (two at least) are missing on a node. */
-function wholeServices(
-  missing: ReadonlyMap<string, ReadonlySet<string>>,
-  expected: Comparison['expected'],
-): Set<string> {
-  const counts = new Map<string, {wanted: number; lost: number}>()
-  for (const [key, entries] of expected) {
-    for (const entry of entries) {
-      const id = `${key.split(' ')[0]!} ${entry.slice(0, entry.indexOf(' '))}`
-      const count = counts.get(id) ?? {wanted: 0, lost: 0}
-      counts.set(id, {wanted: count.wanted + 1, lost: count.lost + (missing.get(key)?.has(entry) ? 1 : 0)})
-    }
-  }
-  return new Set([...counts].filter(([, {wanted, lost}]) => wanted > 1 && wanted === lost).map(([id]) => id))
-}
-
-const translated = ({hops}: Fate): boolean =>
-  hops.some(({kind, reply, what}) => !reply && (kind === 'ipvs' || (kind === 'nat' && /^(DNAT|REDIRECT)/.test(what))))
-
-/** The node where a fate ended. */
-const endNode = ({hops}: Fate, fallback: string): string => hops.at(-1)?.node ?? fallback
-const placeOf = ({fate, node}: Mismatch): string => endNode(fate, node)
-
-/** The node that translated, else the one that should have. */
-function translator({fate, node}: Mismatch): string {
-  return (
-    fate.hops.find(
-      ({kind, what, reply}) => !reply && (kind === 'ipvs' || (kind === 'nat' && /^(DNAT|REDIRECT)/.test(what))),
-    )?.node ?? node
-  )
-}
-
 /** Lost because a NetworkPolicy says so: explained, no fault. */
 function wanted(cluster: ClusterState, mismatch: Mismatch): Cause | undefined {
   const {kind, fate, node} = mismatch
@@ -217,15 +98,13 @@ function causeOf(mismatch: Mismatch, scene: Scene): Cause | undefined {
   const {kind} = mismatch
   if (kind === 'unknown') return competing(mismatch)
   if (kind === 'wrong-endpoint')
-    return translated(mismatch.fate) ? wrongEndpoint(mismatch) : notProgrammed(mismatch, scene)
+    return translated(mismatch.fate) ? wrongEndpoint(mismatch, scene) : notProgrammed(mismatch, scene)
   if (kind === 'missing-endpoint') return missingEndpoint(mismatch, scene)
   if (kind === 'skewed') return skewed(mismatch)
   if (kind === 'client-lost') return clientLost(mismatch)
   if (kind === 'passes') return passes(mismatch, scene)
   return failure(mismatch, scene)
 }
-
-const at = ({frontend}: Mismatch): string => formatEndpoint(frontend.address, frontend.port)
 
 function competing({fate, part, node, service}: Mismatch): Cause | undefined {
   const order = part.alternatives.flatMap(({assumptions}) => assumptions).find((text) => /runs before/.test(text))
@@ -240,14 +119,21 @@ function competing({fate, part, node, service}: Mismatch): Cause | undefined {
   }
 }
 
+/** An endpoint of the Service port, in whatever condition. */
+const isKnown = (cluster: ClusterState, {service, port, frontend, fate}: Mismatch): boolean =>
+  endpointsOf(cluster, service, {port, family: familyOf(frontend.address)}).some(
+    ({address}) => address === fate.receiver?.address,
+  )
+
 /** Delivered to a stranger: an endpoint that is none any more, or a rule that leads elsewhere. */
-function wrongEndpoint(mismatch: Mismatch): Cause {
+function wrongEndpoint(mismatch: Mismatch, {cluster}: Scene): Cause {
   const {fate, service, promise} = mismatch
   const node = translator(mismatch)
   const evidence = chosenBy(fate)
   const receiver = formatEndpoint(fate.receiver!.address, fate.receiver!.port)
   const sameHost = promise.endpoints.some(({address}) => address === fate.receiver!.address)
-  const foreign = fate.share > 0.999 && !sameHost
+  const known = isKnown(cluster, mismatch)
+  const foreign = fate.share > 0.999 && !sameHost && !known
   const text = evidence[0]?.text ?? ''
   const who = fate.receiver!.pod ? ` (pod ${fate.receiver!.pod})` : ''
   return foreign
@@ -263,13 +149,14 @@ function wrongEndpoint(mismatch: Mismatch): Cause {
         name: 'stale-endpoint',
         node,
         evidence,
-        message: `${node} sends ${percent(fate.share)} of ${service.id} to ${receiver}${who}, which is no endpoint of it`,
+        message: `${node} sends ${percent(fate.share)} of ${service.id} to ${receiver}${who}, which is ${known ? 'not ready' : 'no endpoint of it'}`,
       }
 }
 
 function missingEndpoint(mismatch: Mismatch, {states}: Scene): Cause {
   const {fate, endpoint, service, port, node, frontend} = mismatch
   const address = formatEndpoint(endpoint!.address, endpoint!.port)
+  if (mismatch.promise.hinted) return hintsNotKept(mismatch)
   const idle = realServer(states.get(node), frontend, endpoint!)
   if (idle)
     return {
@@ -288,19 +175,26 @@ function missingEndpoint(mismatch: Mismatch, {states}: Scene): Cause {
   }
 }
 
+/** Other endpoints than the hints name, or not all of them. */
+function hintsNotKept({part, service, port, node, promise, fate}: Mismatch): Cause {
+  const shares = part.fates
+    .filter(({outcome}) => outcome === 'delivered')
+    .map(({receiver, share}) => `${formatEndpoint(receiver!.address, receiver!.port)} ${percent(share)}`)
+  return {
+    key: `hints ${node} ${service.id} ${port.name}`,
+    name: 'unequal-shares',
+    node,
+    evidence: spreadBy(fate, node),
+    message: `${node} does not keep to the topology hints of ${service.id}, which name ${promise.endpoints.length} of its endpoints: ${[...new Set(shares)].join(', ')}`,
+  }
+}
+
 function skewed(mismatch: Mismatch): Cause {
   const {part, service, port, node, promise, fate} = mismatch
   const shares = part.fates
     .filter(({outcome}) => outcome === 'delivered')
     .map(({receiver, share}) => `${formatEndpoint(receiver!.address, receiver!.port)} ${percent(share)}`)
-  if (promise.hinted)
-    return {
-      key: `hints ${node} ${service.id} ${port.name}`,
-      name: 'unequal-shares',
-      node,
-      evidence: chosenBy(fate),
-      message: `${node} does not keep to the topology hints of ${service.id}, which name ${promise.endpoints.length} of its endpoints: ${[...new Set(shares)].join(', ')}`,
-    }
+  if (promise.hinted) return hintsNotKept(mismatch)
   return {
     key: `skew ${node} ${service.id} ${port.name}`,
     name: 'unequal-shares',
@@ -455,9 +349,6 @@ function untracked({hops, cause}: Fate): Hop | undefined {
 /** kube-proxy's own words for «no endpoints» on a rule that should not be there. */
 const STALE_REJECT = /has no (local )?endpoints|no-endpoint-(services|nodeports)/
 
-/** Where kube-proxy itself refuses what it has no entry for. */
-const OWN_REFUSAL = / kube-proxy\/cluster-ips-check#|\/KUBE-(IPVS-FILTER|FIREWALL)#/
-
 /** Where it ends what has no endpoint on the node: only a missing short circuit leads there what may use all of them. */
 const OWN_NO_ENDPOINTS =
   /\/KUBE-(EXTERNAL-)?SERVICES#|\/(service|nodeport)-endpoints-check#|\/@no-endpoint-(services|nodeports)/
@@ -549,121 +440,3 @@ const isPromised = ({fate, promise}: Mismatch): boolean =>
     ({address}) =>
       fate.reason.includes(`${formatAddress(address)}:`) || fate.reason.includes(`${formatAddress(address)} `),
   )
-
-function perService(mismatch: Mismatch, name: CodeName, node: string): Cause {
-  const {service, fate} = mismatch
-  const evidence = name === 'stale-endpoint' ? chosenBy(fate) : programming(fate, node)
-  const [line] = name === 'stale-endpoint' ? evidence : []
-  const cause = line ? `${line.source}:${line.line}` : fate.reason
-  return {key: `${name} ${node} ${service.id} ${cause}`, name, node, evidence, message: fate.reason}
-}
-
-const KIND_NAME: Readonly<Record<Mismatch['frontend']['kind'], CodeName>> = {
-  clusterIP: 'cluster-ip-not-programmed',
-  nodePort: 'node-port-not-programmed',
-  localhost: 'node-port-not-programmed',
-  externalIP: 'external-ip-not-programmed',
-  loadBalancerIP: 'external-ip-not-programmed',
-}
-
-function notProgrammed(mismatch: Mismatch, scene: Scene): Cause {
-  const {wholeKind, wholeService} = scene
-  const {fate, frontend, service} = mismatch
-  const node = placeOf(mismatch)
-  const lost = addressLost(scene.states.get(node), frontend)
-  const evidence = lost ?? programming(fate, node)
-  if (translated(fate))
-    return perService(
-      mismatch,
-      frontend.kind === 'nodePort' && fate.cause === 'no-listener' ? 'endpoint-unreachable' : 'stale-endpoint',
-      node,
-    )
-  const family = familyOf(frontend.address)
-  const wide = wholePlace(mismatch, {node, evidence, scene})
-  if (wide) return wide
-  const addresses = frontend.kind === 'externalIP' || frontend.kind === 'loadBalancerIP'
-  const kind =
-    addresses && wholeKind.has(`${node} clusterIP ${family}`)
-      ? 'clusterIP'
-      : frontend.kind === 'localhost'
-        ? 'nodePort'
-        : frontend.kind
-  const name = KIND_NAME[kind]
-  if (wholeKind.has(`${node} ${kind} ${family}`))
-    return {
-      key: `kind ${node} ${name} ${family}`,
-      name,
-      node,
-      evidence,
-      message: `no ${kind} works on ${node}: ${fate.reason}`,
-    }
-  if (wholeService.has(`${node} ${service.id}`) && !calledChain(fate, node))
-    return {
-      key: `service ${node} ${service.id}`,
-      name: 'service-not-programmed',
-      node,
-      evidence,
-      message: `nothing of ${service.id} is programmed on ${node}: ${fate.reason}`,
-    }
-  const called = calledChain(fate, node)
-  if (called)
-    return {
-      key: `empty ${node} ${service.id}`,
-      name: 'no-endpoints-programmed',
-      node,
-      evidence: evidenceOf(called),
-      message: `${node} knows ${service.id}, but the rules lead to no endpoint: ${fate.reason}`,
-    }
-  return {
-    key: `entry ${name} ${node} ${service.id}`,
-    name,
-    node,
-    evidence,
-    message: lost
-      ? `${node} has a virtual server for ${at(mismatch)} of ${service.id}, but no device with its address: ${fate.reason}`
-      : `${at(mismatch)} of ${service.id} is not programmed on ${node}: ${fate.reason}`,
-  }
-}
-
-/** Nothing works on the node, or nothing at one of its addresses. */
-function wholePlace(
-  {fate, frontend}: Mismatch,
-  {node, evidence, scene}: {node: string; evidence: readonly Evidence[]; scene: Scene},
-): Cause | undefined {
-  const {wholeNode, wholeKind, wholeAddress} = scene
-  const family = familyOf(frontend.address)
-  // both families of a node that has nothing at all are one finding
-  const both = wholeNode.has(`${node} 4`) && wholeNode.has(`${node} 6`)
-  if (wholeNode.has(`${node} ${family}`))
-    return {
-      key: `node ${node} ${both ? '' : family}`,
-      name: 'node-not-programmed',
-      node,
-      evidence: emptyPlace(scene.states.get(node), family) ?? evidence,
-      message: `no ${family === 6 && !both ? 'IPv6 ' : ''}Service works on ${node}: packets leave it untranslated`,
-    }
-  const address = formatAddress(frontend.address)
-  if (frontend.kind !== 'nodePort' || wholeKind.has(`${node} nodePort ${family}`)) return undefined
-  if (!wholeAddress.has(`${node} ${address}`)) return undefined
-  return {
-    key: `address ${node} ${address}`,
-    name: 'node-port-not-programmed',
-    node,
-    evidence,
-    message: `no NodePort works at ${address} of ${node}: ${fate.reason}`,
-  }
-}
-
-/** A rule that already named the Service's port or address, behind which nothing followed. */
-function calledChain({hops}: Fate, node: string): Hop | undefined {
-  return hops.findLast(
-    (hop) =>
-      hop.node === node &&
-      !hop.reply &&
-      hop.kind === 'rule' &&
-      (hop.hook === 'PREROUTING' || hop.hook === 'OUTPUT') &&
-      /-j KUBE-(SVC|EXT|SVL|XLB|FW)-|goto (service|external|local|endpoint)-/.test(hop.evidence?.text ?? ''),
-  )
-}
-
-const percent = (share: number): string => `${Math.round(share * 1000) / 10} %`

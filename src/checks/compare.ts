@@ -432,7 +432,7 @@ class PortComparison {
       if (!best || origin.kind === 'backend') continue
       const sample = {service, port, node: proxy.node, frontend, from, fate: best}
       if (this.input.delivered) for (const fate of delivered) this.input.delivered({...sample, fate})
-      if (service.affinityTimeout !== undefined) this.keep(sample)
+      if (service.affinityTimeout !== undefined) for (const fate of delivered) this.keep({...sample, fate})
     }
   }
 

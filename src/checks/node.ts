@@ -488,8 +488,10 @@ function schedulers({state, proxy, cluster, services}: NodeCheck): Finding[] {
 function affinity({state, comparison}: NodeCheck): Finding[] {
   const sticky = comparison.sticky.get(state.name) ?? []
   const found = new Map<string, Finding>()
+  const cut = new Set(incompleteRules(state).map(({file, line}) => `${file}:${line}`))
   for (const {service, fate, frontend} of sticky) {
     if (found.has(service.id)) continue
+    if (fate.hops.some(({evidence}) => evidence && cut.has(`${evidence.source}:${evidence.line}`))) continue
     const problem = affinityProblem(state, service, {fate, frontend})
     if (problem)
       found.set(

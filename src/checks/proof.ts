@@ -113,7 +113,7 @@ export const sysctlLine = (state: NodeState | undefined, name: string): Evidence
 export const routeLine = (state: NodeState | undefined, {reason}: Fate): Evidence[] =>
   state ? [{source: state.path('ip-route.json'), line: 0, text: reason}] : []
 
-const serverOf = (
+export const serverOf = (
   state: NodeState | undefined,
   {address, port, protocol}: Pick<Frontend, 'address' | 'port' | 'protocol'>,
 ): VirtualServer | undefined =>

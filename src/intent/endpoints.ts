@@ -134,14 +134,9 @@ function near(
   {node, cluster, minor}: EndpointView,
 ): ServiceEndpoint[] {
   if (ready.length === 0 || (minor !== undefined && minor < 24)) return [...ready]
-  // before 1.33 the proxy also wanted the annotation or field that asks for hints
-  if (
-    minor !== undefined &&
-    minor < 33 &&
-    service.topologyMode === undefined &&
-    service.trafficDistribution === undefined
-  )
-    return [...ready]
+  // before 1.31 (gate ServiceTrafficDistribution) the proxy also wanted the annotation or field that asks for hints
+  const asks = service.trafficDistribution !== undefined || !/^(disabled)?$/i.test(service.topologyMode ?? '')
+  if (minor !== undefined && minor < 31 && !asks) return [...ready]
   if ((minor === undefined || minor >= 34) && ready.every(({nodeHints}) => nodeHints.length > 0)) {
     const own = ready.filter(({nodeHints}) => nodeHints.includes(node))
     if (own.length > 0) return own

@@ -212,7 +212,7 @@ function endpointsOf(endpoint: Json): Endpoint[] {
     .map((address) => ({
       address,
       ready,
-      serving: typeof conditions['serving'] === 'boolean' ? conditions['serving'] : ready,
+      serving: conditions['serving'] !== false,
       terminating: conditions['terminating'] === true,
       ...maybe(
         'node',

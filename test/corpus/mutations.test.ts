@@ -403,7 +403,19 @@ const RULES: Row[] = [
     {code: 'SVT144', nodes: NODE2, service: 'default/sticky', says: /\b60 ?s/},
   ],
   [
-    'session affinity that ends too early (nftables)',
+    'session affinity that nobody asks for',
+    'iptables-v4',
+    onNode2(SAVE, without('nat', /--rcheck/)),
+    {code: 'SVT144', nodes: NODE2, service: 'default/sticky', says: /no rule asks/},
+  ],
+  [
+    'session affinity that one endpoint of several has lost',
+    'iptables-v4',
+    onNode2(SAVE, without('nat', /default\/sticky:http -> 10\.244\.2\.19:8080" -m recent --rcheck/)),
+    {code: 'SVT144', nodes: NODE2, service: 'default/sticky', says: /no rule asks/, exactly: true},
+  ],
+  [
+    'session affinity (nftables) that ends too early',
     'nftables-v4',
     all(
       nft((objects) =>
@@ -420,7 +432,7 @@ const RULES: Row[] = [
       SAVE,
       rules('nat', (line) => (line.startsWith('-A KUBE-NODEPORTS') ? line.replace('-m tcp --dport 32327 ', '') : line)),
     ),
-    {code: 'SVT167', nodes: NODE2, onlyError: true, open: NODE2},
+    {code: 'SVT167', nodes: NODE2, exactly: true, open: NODE2},
   ],
   [
     'the IPv6 nat table is flushed',

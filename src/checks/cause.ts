@@ -1,0 +1,42 @@
+import type {Evidence, Fate} from '../model/trace.js'
+import {formatEndpoint} from '../util/ip.js'
+import type {CodeName} from './codes.js'
+import type {Mismatch} from './compare.js'
+import {chosenBy, programming} from './proof.js'
+
+/** What a mismatch comes from: mismatches with the same key are one finding. */
+export interface Cause {
+  readonly key: string
+  readonly name: CodeName
+  readonly node: string
+  readonly evidence: readonly Evidence[]
+  readonly message: string
+}
+
+export const at = ({frontend}: Mismatch): string => formatEndpoint(frontend.address, frontend.port)
+
+export const percent = (share: number): string => `${Math.round(share * 1000) / 10} %`
+
+/** The node where a fate ended. */
+export const endNode = ({hops}: Fate, fallback: string): string => hops.at(-1)?.node ?? fallback
+export const placeOf = ({fate, node}: Mismatch): string => endNode(fate, node)
+
+export const translated = ({hops}: Fate): boolean =>
+  hops.some(({kind, reply, what}) => !reply && (kind === 'ipvs' || (kind === 'nat' && /^(DNAT|REDIRECT)/.test(what))))
+
+/** The node that translated, else the one that should have. */
+export function translator({fate, node}: Mismatch): string {
+  return (
+    fate.hops.find(
+      ({kind, what, reply}) => !reply && (kind === 'ipvs' || (kind === 'nat' && /^(DNAT|REDIRECT)/.test(what))),
+    )?.node ?? node
+  )
+}
+
+export function perService(mismatch: Mismatch, name: CodeName, node: string): Cause {
+  const {service, fate} = mismatch
+  const evidence = name === 'stale-endpoint' ? chosenBy(fate) : programming(fate, node)
+  const [line] = name === 'stale-endpoint' ? evidence : []
+  const cause = line ? `${line.source}:${line.line}` : fate.reason
+  return {key: `${name} ${node} ${service.id} ${cause}`, name, node, evidence, message: fate.reason}
+}

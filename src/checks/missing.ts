@@ -1,0 +1,229 @@
+import type {ClusterState} from '../model/kube.js'
+import type {Evidence, Fate, Hop} from '../model/trace.js'
+import type {NodeState} from '../snapshot/node-state.js'
+import {familyOf, formatAddress} from '../util/ip.js'
+import {at, perService, placeOf, translated, type Cause} from './cause.js'
+import type {CodeName} from './codes.js'
+import {entryKey, placeKey, type Comparison, type Mismatch} from './compare.js'
+import {addressLost, deciding, emptyPlace, evidenceOf, programming} from './proof.js'
+
+/** What a cause may look at besides the walk: the nodes' dumps, and where nothing (of a kind) works. */
+export interface Scene {
+  readonly cluster: ClusterState
+  readonly states: ReadonlyMap<string, NodeState>
+  /** `node service`: nothing of the Service is programmed there. */
+  readonly wholeService: ReadonlySet<string>
+  readonly wholeNode: ReadonlySet<string>
+  /** `node address`: no NodePort answers there. */
+  readonly wholeAddress: ReadonlySet<string>
+  readonly wholeKind: ReadonlySet<string>
+}
+
+/** Where kube-proxy itself refuses what it has no entry for. */
+export const OWN_REFUSAL = / kube-proxy\/cluster-ips-check#|\/KUBE-(IPVS-FILTER|FIREWALL)#/
+
+const isMissingEntry = ({kind, fate}: Mismatch): boolean =>
+  kind === 'fails' &&
+  !fate.onReply &&
+  (fate.cause === 'untranslated' ||
+    fate.cause === 'no-listener' ||
+    (fate.cause === 'rule' && OWN_REFUSAL.test(deciding(fate)?.where ?? '')))
+
+export function missingEntries({mismatches, expected}: Comparison): Omit<Scene, 'cluster' | 'states'> {
+  const missing = new Map<string, Set<string>>()
+  for (const mismatch of mismatches) {
+    if (!isMissingEntry(mismatch) || translated(mismatch.fate)) continue
+    const key = placeKey(placeOf(mismatch), mismatch.frontend)
+    const entry = entryKey(mismatch.service, mismatch.frontend)
+    if (!expected.get(key)?.has(entry)) continue
+    const known = missing.get(key) ?? new Set()
+    missing.set(key, known.add(entry))
+  }
+  const wholeKind = new Set(
+    [...missing]
+      .filter(([key, entries]) => entries.size === expected.get(key)?.size && servicesOf(entries).size > 1)
+      .map(([key]) => key),
+  )
+  // `node family`
+  const places = new Set([...expected.keys()].map((key) => key.replace(/ \w+ /, ' ')))
+  const wholeNode = new Set(
+    [...places].filter((place) => {
+      const [node, family] = place.split(' ')
+      const kinds = [`${node} clusterIP ${family}`, `${node} nodePort ${family}`].filter((key) => expected.has(key))
+      const dead = (key: string): boolean => expected.get(key)!.size === (missing.get(key)?.size ?? 0)
+      return kinds.some((key) => wholeKind.has(key)) && kinds.every(dead)
+    }),
+  )
+  return {
+    wholeNode,
+    wholeKind,
+    wholeAddress: wholeAddresses(missing, expected),
+    wholeService: wholeServices(missing, expected),
+  }
+}
+
+/** Addresses of nodes at which all NodePorts (of two Services at least) are missing. */
+function wholeAddresses(
+  missing: ReadonlyMap<string, ReadonlySet<string>>,
+  expected: Comparison['expected'],
+): Set<string> {
+  const found = new Set<string>()
+  for (const [place, lost] of missing) {
+    const [node, kind] = place.split(' ')
+    if (kind !== 'nodePort') continue
+    const [there, wanted] = [byAddress(lost), byAddress(expected.get(place) ?? new Set())]
+    for (const [address, count] of there)
+      if (count > 1 && count === wanted.get(address)) found.add(`${node} ${address}`)
+  }
+  return found
+}
+
+function byAddress(entries: ReadonlySet<string>): Map<string, number> {
+  const counts = new Map<string, number>()
+  for (const entry of entries) {
+    const address = entry.slice(entry.indexOf(' ') + 1)
+    counts.set(address, (counts.get(address) ?? 0) + 1)
+  }
+  return counts
+}
+
+const servicesOf = (entries: ReadonlySet<string>): Set<string> =>
+  new Set([...entries].map((entry) => entry.slice(0, entry.indexOf(' '))))
+
+/** Services all of whose kinds of frontends (two at least) are missing on a node. */
+function wholeServices(
+  missing: ReadonlyMap<string, ReadonlySet<string>>,
+  expected: Comparison['expected'],
+): Set<string> {
+  const counts = new Map<string, {wanted: number; lost: number}>()
+  for (const [key, entries] of expected) {
+    for (const entry of entries) {
+      const id = `${key.split(' ')[0]!} ${entry.slice(0, entry.indexOf(' '))}`
+      const count = counts.get(id) ?? {wanted: 0, lost: 0}
+      counts.set(id, {wanted: count.wanted + 1, lost: count.lost + (missing.get(key)?.has(entry) ? 1 : 0)})
+    }
+  }
+  return new Set([...counts].filter(([, {wanted, lost}]) => wanted > 1 && wanted === lost).map(([id]) => id))
+}
+
+const KIND_NAME: Readonly<Record<Mismatch['frontend']['kind'], CodeName>> = {
+  clusterIP: 'cluster-ip-not-programmed',
+  nodePort: 'node-port-not-programmed',
+  localhost: 'node-port-not-programmed',
+  externalIP: 'external-ip-not-programmed',
+  loadBalancerIP: 'external-ip-not-programmed',
+}
+
+export function notProgrammed(mismatch: Mismatch, scene: Scene): Cause {
+  const {wholeKind, wholeService} = scene
+  const {fate, frontend, service} = mismatch
+  const node = placeOf(mismatch)
+  const evidence = programming(fate, node)
+  if (translated(fate))
+    return perService(
+      mismatch,
+      frontend.kind === 'nodePort' && fate.cause === 'no-listener' ? 'endpoint-unreachable' : 'stale-endpoint',
+      node,
+    )
+  const family = familyOf(frontend.address)
+  const lost = addressOff(mismatch, scene)
+  if (lost) return lost
+  const wide = wholePlace(mismatch, {node, evidence, scene})
+  if (wide) return wide
+  const addresses = frontend.kind === 'externalIP' || frontend.kind === 'loadBalancerIP'
+  const kind =
+    addresses && wholeKind.has(`${node} clusterIP ${family}`)
+      ? 'clusterIP'
+      : frontend.kind === 'localhost'
+        ? 'nodePort'
+        : frontend.kind
+  const name = KIND_NAME[kind]
+  if (wholeKind.has(`${node} ${kind} ${family}`))
+    return {
+      key: `kind ${node} ${name} ${family}`,
+      name,
+      node,
+      evidence,
+      message: `no ${kind} works on ${node}: ${fate.reason}`,
+    }
+  if (wholeService.has(`${node} ${service.id}`) && !calledChain(fate, node))
+    return {
+      key: `service ${node} ${service.id}`,
+      name: 'service-not-programmed',
+      node,
+      evidence,
+      message: `nothing of ${service.id} is programmed on ${node}: ${fate.reason}`,
+    }
+  const called = calledChain(fate, node)
+  if (called)
+    return {
+      key: `empty ${node} ${service.id}`,
+      name: 'no-endpoints-programmed',
+      node,
+      evidence: evidenceOf(called),
+      message: `${node} knows ${service.id}, but the rules lead to no endpoint: ${fate.reason}`,
+    }
+  return {
+    key: `entry ${name} ${node} ${service.id}`,
+    name,
+    node,
+    evidence,
+    message: `${at(mismatch)} of ${service.id} is not programmed on ${node}: ${fate.reason}`,
+  }
+}
+
+/** Nothing works on the node, or nothing at one of its addresses. */
+function wholePlace(
+  {fate, frontend}: Mismatch,
+  {node, evidence, scene}: {node: string; evidence: readonly Evidence[]; scene: Scene},
+): Cause | undefined {
+  const {wholeNode, wholeKind, wholeAddress} = scene
+  const family = familyOf(frontend.address)
+  // both families of a node that has nothing at all are one finding
+  const both = wholeNode.has(`${node} 4`) && wholeNode.has(`${node} 6`)
+  if (wholeNode.has(`${node} ${family}`))
+    return {
+      key: `node ${node} ${both ? '' : family}`,
+      name: 'node-not-programmed',
+      node,
+      evidence: emptyPlace(scene.states.get(node), family) ?? evidence,
+      message: `no ${family === 6 && !both ? 'IPv6 ' : ''}Service works on ${node}: packets leave it untranslated`,
+    }
+  const address = formatAddress(frontend.address)
+  if (frontend.kind !== 'nodePort' || wholeKind.has(`${node} nodePort ${family}`)) return undefined
+  if (!wholeAddress.has(`${node} ${address}`)) return undefined
+  return {
+    key: `address ${node} ${address}`,
+    name: 'node-port-not-programmed',
+    node,
+    evidence,
+    message: `no NodePort works at ${address} of ${node}: ${fate.reason}`,
+  }
+}
+
+/** A rule that already named the Service's port or address, behind which nothing followed. */
+function calledChain({hops}: Fate, node: string): Hop | undefined {
+  return hops.findLast(
+    (hop) =>
+      hop.node === node &&
+      !hop.reply &&
+      hop.kind === 'rule' &&
+      (hop.hook === 'PREROUTING' || hop.hook === 'OUTPUT') &&
+      /-j KUBE-(SVC|EXT|SVL|XLB|FW)-|goto (service|external|local|endpoint)-/.test(hop.evidence?.text ?? ''),
+  )
+}
+
+/** IPVS knows the frontend, and no device holds its address. */
+function addressOff(mismatch: Mismatch, {states}: Scene): Cause | undefined {
+  const {fate, frontend, service} = mismatch
+  const node = placeOf(mismatch)
+  const evidence = addressLost(states.get(node), frontend)
+  if (!evidence) return undefined
+  return {
+    key: `lost ${evidence[0]!.text}`,
+    name: KIND_NAME[frontend.kind],
+    node,
+    evidence,
+    message: `${node} has a virtual server for ${at(mismatch)} of ${service.id}, but no device with its address: ${fate.reason}`,
+  }
+}
