@@ -316,8 +316,7 @@ function failure(mismatch: Mismatch, scene: Scene): Cause {
     case 'no-real-server':
       return perService(mismatch, 'no-endpoints-programmed', node)
     case 'nobody':
-      if (isPromised(mismatch))
-        return {...onNode(mismatch, 'endpoint-unreachable', {node, scene}), key: `unowned ${node}`}
+      if (isPromised(mismatch)) return unowned(mismatch, node)
       return perService(mismatch, 'stale-endpoint', translator(mismatch))
     case 'untranslated':
     case 'no-listener':
@@ -382,6 +381,15 @@ function byRule({fate, node}: Mismatch, {name, hop}: {name: CodeName; hop: Hop |
     message: fate.reason,
   }
 }
+
+/** Endpoints of the API at which nobody is: one finding for the node that sends there. */
+const unowned = ({fate}: Mismatch, node: string): Cause => ({
+  key: `unowned ${node}`,
+  name: 'endpoint-unreachable',
+  node,
+  evidence: chosenBy(fate),
+  message: fate.reason,
+})
 
 function onNode({fate, frontend}: Mismatch, name: CodeName, {node, scene}: {node: string; scene: Scene}): Cause {
   const state = scene.states.get(node)

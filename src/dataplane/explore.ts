@@ -59,13 +59,15 @@ function part(clients: readonly Range[], range: Range): Parting {
   return {ranges, weights: ranges.map((some) => countAddresses(some) / total)}
 }
 
+const NONE: readonly never[] = []
+
 /** Answers the questions of one run. */
 export class Chooser {
   clients: readonly Range[]
   readonly path: Choice[] = []
   readonly answers: number[] = []
   private readonly prefix: readonly number[]
-  private readonly assumed = new Map<string, number>()
+  private assumed: Map<string, number> | undefined
   private unknowns = 0
 
   constructor(prefix: readonly number[], clients: readonly Range[]) {
@@ -82,9 +84,8 @@ export class Chooser {
 
   /** One of several ways with known chances; certain ones ask nothing. */
   random(weights: readonly number[]): number {
-    const certain = weights.findIndex((weight) => weight >= 1 - 1e-12)
-    if (certain >= 0) return certain
-    return this.choose({kind: 'random', weights, labels: [], ranges: []})
+    for (let at = 0; at < weights.length; at++) if (weights[at]! >= 1 - 1e-12) return at
+    return this.choose({kind: 'random', weights, labels: NONE, ranges: NONE})
   }
 
   /** Is the client inside the range? Parts the clients where only some are. */
@@ -92,17 +93,18 @@ export class Chooser {
     const parting = partingOf(this.clients, range)
     if (typeof parting === 'boolean') return parting
     const {weights, ranges} = parting
-    const answer = this.choose({kind: 'clients', weights, labels: [], ranges})
+    const answer = this.choose({kind: 'clients', weights, labels: NONE, ranges})
     this.clients = ranges[answer]!
     return answer === 0
   }
 
   /** A question that the dump does not answer; the same key gets the same answer within a run. */
   assume(key: string, labels: readonly [string, string]): boolean {
+    this.assumed ??= new Map()
     const known = this.assumed.get(key)
     if (known !== undefined) return known === 0
     if (++this.unknowns > MAX_UNKNOWNS) throw new TooManyUnknowns('more than six open questions on one path')
-    const answer = this.choose({kind: 'unknown', weights: [0, 0], labels, ranges: []})
+    const answer = this.choose({kind: 'unknown', weights: [0, 0], labels, ranges: NONE})
     this.assumed.set(key, answer)
     return answer === 0
   }

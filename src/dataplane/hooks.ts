@@ -18,19 +18,22 @@ const IPVS_REQUEST: Readonly<Partial<Record<Hook, number>>> = {INPUT: 99, OUTPUT
 
 /** What the nodes remember of connections while one walk goes there and back. */
 export class Tracking {
-  private readonly connections = new Map<Machine, Connection[]>()
-  private readonly ipvs = new Map<Machine, IpvsConnection[]>()
+  /** Of the few machines that one walk passes. */
+  private readonly seen: {machine: Machine; connections: Connection[]; ipvs: IpvsConnection[]}[] = []
 
   of(machine: Machine): Connection[] {
-    let list = this.connections.get(machine)
-    if (!list) this.connections.set(machine, (list = []))
-    return list
+    return this.at(machine).connections
   }
 
   ipvsOf(machine: Machine): IpvsConnection[] {
-    let list = this.ipvs.get(machine)
-    if (!list) this.ipvs.set(machine, (list = []))
-    return list
+    return this.at(machine).ipvs
+  }
+
+  private at(machine: Machine): (typeof this.seen)[number] {
+    for (const one of this.seen) if (one.machine === machine) return one
+    const fresh = {machine, connections: [], ipvs: []}
+    this.seen.push(fresh)
+    return fresh
   }
 }
 

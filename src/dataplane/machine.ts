@@ -51,6 +51,10 @@ export class Machine {
     4: new Map(),
     6: new Map(),
   }
+  private readonly globals: Readonly<Record<Family, Map<string, readonly LocalAddress[]>>> = {
+    4: new Map(),
+    6: new Map(),
+  }
   private readonly links: ReadonlyMap<string, Link>
   private virtualServers: ReadonlyMap<string, VirtualServer> | undefined
   private gapList = new Map<Family, readonly Gap[]>()
@@ -146,11 +150,17 @@ export class Machine {
     return this.state.addresses.find((own) => own.address === address)?.device
   }
 
-  private global(device: string, family: Family): LocalAddress[] {
-    return this.state.addresses.filter(
-      (own) =>
-        own.device === device && typeof own.address === (family === 4 ? 'number' : 'bigint') && own.scope === 'global',
-    )
+  private global(device: string, family: Family): readonly LocalAddress[] {
+    const devices = this.globals[family]
+    let known = devices.get(device)
+    if (!known) {
+      const type = family === 4 ? 'number' : 'bigint'
+      known = this.state.addresses.filter(
+        (own) => own.device === device && typeof own.address === type && own.scope === 'global',
+      )
+      devices.set(device, known)
+    }
+    return known
   }
 
   /** The first address of a device, as REDIRECT takes it. */

@@ -71,6 +71,7 @@ export class Stack extends JourneyPart implements HookOptions {
 
   /** What a route without a way out does to a packet that the node itself sends. */
   routeEnd(machine: Machine, {dst}: Packet, route: RouteResult): End | undefined {
+    if (route.type === 'unicast' || route.type === 'local') return undefined
     const text = `${machine.name} → ${endpointText(dst, undefined)}: ${route.text}`
     if (route.type === 'none') return refused('route', `${text} (network unreachable)`)
     if (route.type === 'unreachable' || route.type === 'prohibit') return refused('route', text)
