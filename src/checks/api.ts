@@ -28,7 +28,7 @@ interface Extra {
 
 function apiFinding(
   name: CodeName,
-  service: Service,
+  service: Pick<Service, 'id'>,
   message: string,
   {port, severity, file, text}: Extra = {},
 ): Finding {
@@ -270,17 +270,24 @@ function loadBalancerFindings(cluster: ClusterState, service: Service): Finding[
   if (service.type !== 'LoadBalancer') return []
   if (service.loadBalancer.length === 0)
     return [apiFinding('load-balancer-pending', service, `${service.id} is of type LoadBalancer and has no address`)]
-  const targets = new Set(cluster.nodes.filter(({labels}) => !(EXCLUDED in labels)).map(({name}) => name))
-  const noTarget = cluster.nodes.length > 0 && targets.size === 0
-  if (service.externalTrafficPolicy !== 'Local' || noTarget) return []
+  if (service.externalTrafficPolicy !== 'Local') return []
   const ready = service.ports
     .flatMap((port) => portEndpoints(cluster, service, port))
     .filter((endpoint) => endpoint.ready)
-  if (ready.length === 0 || ready.some(({node}) => node !== undefined && (targets.size === 0 || targets.has(node))))
-    return []
-  const message = `no node that the load balancer may use has an endpoint of ${service.id}, so every one fails its health check`
-  return [apiFinding('no-node-for-load-balancer', service, message)]
+  const homes = cluster.nodes.filter(({name}) => ready.some(({node}) => node === name))
+  if (ready.length === 0 || homes.some(({labels}) => !(EXCLUDED in labels))) return []
+  if (homes.length === 0) {
+    if (cluster.nodes.length === 0 && ready.some(({node}) => node !== undefined)) return []
+    const message = `no node of the cluster has an endpoint of ${service.id}, so every one fails the load balancer's health check`
+    return [apiFinding('no-node-for-load-balancer', service, message)]
+  }
+  if (cluster.nodes.every(({labels}) => EXCLUDED in labels)) return []
+  const message = `every node with an endpoint of ${service.id} is labelled ${EXCLUDED}: a load balancer that leaves such nodes out has no target`
+  return [apiFinding('no-node-for-load-balancer', service, message, {severity: 'warning'})]
 }
+
+/** KEP-1143; the service controllers of clouds leave such nodes out, not every implementation does. */
+const EXCLUDED = 'node.kubernetes.io/exclude-from-external-load-balancers'
 
 /** All nodes are left out: no load balancer has a target. */
 function noTargets({nodes}: ClusterState, services: readonly Service[]): Finding[] {
@@ -289,14 +296,12 @@ function noTargets({nodes}: ClusterState, services: readonly Service[]): Finding
   return [
     makeFinding('no-node-for-load-balancer', {
       services: hurt.map(({id}) => id),
-      message: `every node is labelled ${EXCLUDED}: no load balancer has a target`,
+      severity: 'warning',
+      message: `every node is labelled ${EXCLUDED}: a load balancer that leaves such nodes out has no target`,
       evidence: apiEvidence('nodes.json', EXCLUDED),
     }),
   ]
 }
-
-/** KEP-1143; cloud-provider's service controller leaves such nodes out. */
-const EXCLUDED = 'node.kubernetes.io/exclude-from-external-load-balancers'
 
 /** Endpoints are cut at so many addresses (MaxEndpointCapacity of the endpoints controller). */
 const MOST_ENDPOINTS = 1000
@@ -304,21 +309,31 @@ const MOST_ENDPOINTS = 1000
 function disagreements({legacyEndpoints, slices, read}: ClusterState, services: readonly Service[]): Finding[] {
   if (!legacyEndpoints || !read.has('endpointslices')) return []
   const [old, current] = [addressesByService(legacyEndpoints), addressesByService(slices)]
-  return services.filter(isProxied).flatMap((service) => {
-    const text = disagreement(service, old.get(service.id), current.get(service.id) ?? NOBODY)
-    return text === undefined ? [] : [apiFinding('endpoints-disagree', service, text, {file: 'endpoints.json'})]
+  const own = addressesByService(slices.filter(({managedBy}) => managedBy?.endsWith('.k8s.io')))
+  return services.filter(isProxied).flatMap(({id, clusterIPs}) => {
+    const text = disagreement(
+      {id, v6: clusterIPs[0]?.includes(':') === true},
+      {old: old.get(id), current: current.get(id) ?? NOBODY, own: own.get(id) ?? NOBODY},
+    )
+    return text === undefined ? [] : [apiFinding('endpoints-disagree', {id}, text, {file: 'endpoints.json'})]
   })
 }
 
+interface Compared {
+  readonly old: Known | undefined
+  readonly current: Known
+  /** Of the slices that Kubernetes itself makes: others may add what no Endpoints hold. */
+  readonly own: Known
+}
+
 /** Endpoints lack the second family, and one that nobody makes any more is no disagreement. */
-function disagreement({id, clusterIPs}: Service, old: Known | undefined, current: Known): string | undefined {
+function disagreement({id, v6}: {id: string; v6: boolean}, {old, current, own}: Compared): string | undefined {
   if (!old) return undefined
   const show = (addresses: readonly string[]): string => addresses.slice(0, 3).join(', ')
   const all = new Set([...current.ready, ...current.waiting])
   const alone = [...old.ready, ...old.waiting].filter((address) => !all.has(address))
   if (alone.length > 0) return `Endpoints of ${id} hold ${show(alone)}, its EndpointSlices do not`
-  const v6 = clusterIPs[0]?.includes(':') === true
-  const missing = [...current.ready].filter((address) => address.includes(':') === v6 && !old.ready.has(address))
+  const missing = [...own.ready].filter((address) => address.includes(':') === v6 && !old.ready.has(address))
   if (missing.length === 0 || old.ready.size + old.waiting.size >= MOST_ENDPOINTS) return undefined
   return old.waiting.has(missing[0]!)
     ? `Endpoints of ${id} call ${show(missing)} not ready, its EndpointSlices call them ready`

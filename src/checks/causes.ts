@@ -205,7 +205,7 @@ function skewed(mismatch: Mismatch): Cause {
 }
 
 /** Rules of kube-proxy that masquerade what does not come from the node's own pods. */
-const MASQUERADES_STRANGERS = /(! -s |! -i |saddr != |iifname != ).*(KUBE-MARK-MASQ|mark-for-masquerade|MASQUERADE)/
+const MASQUERADES_STRANGERS = /(! -s |! -i |saddr != |iifname != ).*(KUBE-MARK-MASQ|mark-for-masquerade|meta mark set)/
 
 function clientLost(mismatch: Mismatch): Cause | undefined {
   const {service, node, fate, origin} = mismatch

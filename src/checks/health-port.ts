@@ -42,8 +42,11 @@ function healthPort({world, cluster, outside}: HealthPortCheck, service: Service
     port: number,
     protocol: 'TCP',
   })
-  const lost = parts.flatMap(({fates}) => fates).find(({outcome}) => outcome === 'dropped' || outcome === 'refused')
-  return lost
+  const fates = parts.flatMap((part) => part.fates)
+  const lost = fates.find(({outcome}) => outcome === 'dropped' || outcome === 'refused')
+  // a firewall may let only the load balancer itself in
+  const answers = fates.some(({outcome}) => outcome === 'delivered' || outcome === 'unknown')
+  return lost && !answers
     ? [closed(service, {...frontend, port: number}, {proxy, lost, hurts: hasLocal(cluster, service, proxy)})]
     : []
 }

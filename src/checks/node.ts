@@ -485,7 +485,9 @@ function schedulers({state, proxy, cluster, services}: NodeCheck): Finding[] {
 }
 
 /** A Service with ClientIP affinity must meet something that remembers the client, for the right time. */
-function affinity({state, comparison}: NodeCheck): Finding[] {
+function affinity({state, proxy, comparison}: NodeCheck): Finding[] {
+  // its process remembers, out of sight of every rule
+  if (proxy.mode === 'userspace') return []
   const sticky = comparison.sticky.get(state.name) ?? []
   const found = new Map<string, Finding>()
   const cut = new Set(incompleteRules(state).map(({file, line}) => `${file}:${line}`))

@@ -311,7 +311,8 @@ function external({service, origin, proxy}: Asked, {all, wide, view}: Choices): 
  */
 function isShortCircuited({mode, minor, config}: ProxyFacts, origin: OriginClass): boolean {
   // the first versions of nftables mode dropped all of it where no endpoint is local
-  if (mode !== 'iptables' && (mode !== 'nftables' || (minor !== undefined && minor < 33))) return false
+  const since = mode === 'iptables' ? 20 : mode === 'nftables' ? 33 : undefined
+  if (since === undefined || (minor !== undefined && minor < since)) return false
   if (origin.kind === 'node') return true
   if (config === undefined) return false
   return (config.detectLocalMode ?? 'ClusterCIDR') !== 'ClusterCIDR' || config.clusterCIDRs.length > 0

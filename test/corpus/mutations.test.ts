@@ -355,6 +355,23 @@ const RULES: Row[] = [
     },
   ],
   [
+    'a wrong cluster CIDR (nftables)',
+    'nftables-v4',
+    all(
+      onNode2('nft.txt', (text) =>
+        text.replaceAll('ip saddr != 10.244.0.0/16 meta mark', 'ip saddr != 10.24.0.0/16 meta mark'),
+      ),
+      nft((objects) =>
+        objects.map((one) =>
+          JSON.stringify(one).includes('masquerade clusterIP')
+            ? (JSON.parse(JSON.stringify(one).replaceAll('10.244.0.0', '10.24.0.0')) as typeof one)
+            : one,
+        ),
+      ),
+    ),
+    {code: 'SVT152', severity: 'warning', nodes: NODE2, count: 1, victims: 10, exactly: true},
+  ],
+  [
     'a client range of the load balancer that one node does not let in',
     'iptables-v4',
     SOURCE_RANGE_MISSING,
@@ -627,6 +644,19 @@ const node2Errors = ({loud}: Fresh): string[] =>
   )
 
 const QUIET: Quiet[] = [
+  [
+    'a firewall that lets only the load balancer itself in to the health check port',
+    'iptables-v4',
+    onNode2(
+      SAVE,
+      first(
+        'filter',
+        'INPUT',
+        '-s 35.191.0.0/16 -p tcp -m tcp --dport 31999 -j ACCEPT\n-A INPUT -p tcp -m tcp --dport 31999 -j DROP',
+      ),
+    ),
+    noLoud,
+  ],
   [
     'nftables without its text',
     'nftables-v4',
