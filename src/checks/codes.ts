@@ -272,9 +272,10 @@ export const CODES = {
     code: 'SVT152',
     severity: 'warning',
     title: 'the client address is not kept',
-    meaning: 'externalTrafficPolicy: Local promises that endpoints see the client’s address; they see a node’s.',
-    found: 'The source at the end of the walk.',
-    fix: 'find the masquerade rule in the trace',
+    meaning:
+      'externalTrafficPolicy: Local promises that endpoints see the client’s address; they see a node’s. Or kube-proxy takes pods of its own node for strangers and masquerades what they send to cluster IPs: NetworkPolicies no longer know them.',
+    found: 'The source at the end of the walk. For pods only where the rule says that it spares the node’s own.',
+    fix: 'find the masquerade rule with: kubectl svc-trace SERVICE --from POD; for pods compare clusterCIDR and detectLocalMode of kube-proxy’s configuration with the pods’ addresses',
   },
   'silent-port': {
     code: 'SVT153',

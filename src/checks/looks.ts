@@ -133,7 +133,8 @@ export const LOOKS: Readonly<Record<CodeName, Looks>> = {
     nftables: 'external-… leads to service-…/… instead of endpoints of this node',
   },
   'client-address-lost': {
-    iptables: 'KUBE-MARK-MASQ is called for it, or another rule of POSTROUTING masquerades',
+    iptables:
+      'KUBE-MARK-MASQ is called for it (for pods: by a rule "! -s CIDR" whose CIDR is not theirs), or another rule of POSTROUTING masquerades',
     ipvs: 'KUBE-NODE-PORT-LOCAL-TCP or KUBE-LOAD-BALANCER-LOCAL lacks it',
     nftables: 'external-… sets the mark 0x4000 for it, or another table masquerades',
   },
