@@ -403,9 +403,8 @@ interface Attempt {
 }
 
 /**
- * Chains of the same priority whose order no dump shows in full. When only one of them acts, or all do the same, it does not
- * matter, unless one writes a mark, for which any other may ask; then they run one after the other, in the order that is known
- * or asked for.
+ * Chains of the same priority whose order no dump shows in full. Each is tried from the same start. Where several act in
+ * different ways, who is first is known or asked; what it did counts, and where it only wrote a mark, the others go on from there.
  */
 function runGroup(walker: Walker, hook: Hook, group: readonly BaseChain[]): End | undefined {
   const before = save(walker)
@@ -415,38 +414,52 @@ function runGroup(walker: Walker, hook: Hook, group: readonly BaseChain[]): End 
     return {chain, end, after: save(walker)}
   })
   const acting = attempts.filter(({end, after}) => end !== undefined || differs(before, after))
-  const [first] = acting
-  const writes = acting.some(({after}) => marksOf(after) !== marksOf(before))
-  if (!writes && acting.every((other) => other === first || sameEffect(first!, other))) {
-    load(walker, first?.after ?? before)
-    if (!first) walker.hops.push(...attempts.flatMap(({after}) => after.hops.slice(before.hops.length)))
-    return first?.end
-  }
-  load(walker, before)
-  const done = hook === 'PREROUTING' || hook === 'OUTPUT' ? 'dstDone' : 'srcDone'
-  const members = writes ? group.filter(({empty}) => !empty) : acting.map(({chain}) => chain)
-  for (const chain of ordered(walker, hook, members)) {
+  const [first, ...others] = acting.every((other) => sameEffect(acting[0]!, other))
+    ? acting
+    : ordered(walker, hook, acting)
+  load(walker, first?.after ?? before)
+  if (!first) walker.hops.push(...attempts.flatMap(({after}) => after.hops.slice(before.hops.length)))
+  if (!first || first.end || isDone(walker, hook)) return first?.end
+  const idle = attempts.filter((attempt) => !acting.includes(attempt) && !attempt.chain.empty)
+  return goOn(walker, hook, {first: first.chain, rest: [...others, ...idle].map(({chain}) => chain)})
+}
+
+const isDone = ({packet}: Walker, hook: Hook): boolean =>
+  packet.connection![hook === 'PREROUTING' || hook === 'OUTPUT' ? 'dstDone' : 'srcDone']
+
+/** What runs behind a chain that only wrote a mark: any other may ask for that, also one that had nothing to do before. */
+function goOn(
+  walker: Walker,
+  hook: Hook,
+  {first, rest}: {first: BaseChain; rest: readonly BaseChain[]},
+): End | undefined {
+  for (const chain of rest) {
+    const here = save(walker)
     const end = endOf(chain, walker)
-    if (end || walker.packet.connection![done]) return end
+    if (!end && !differs(here, save(walker))) continue
+    if (!isEarlier(walker, hook, [first, chain])) {
+      load(walker, here)
+      continue
+    }
+    if (end || isDone(walker, hook)) return end
   }
   return undefined
 }
 
-const marksOf = ({mark, connection}: Saved): string => `${mark} ${connection?.mark ?? 0}`
+/** Does the first of two run before the second? What no dump tells is asked. */
+const isEarlier = (walker: Walker, hook: Hook, [one, other]: readonly [BaseChain, BaseChain]): boolean =>
+  registeredLater(one, other) ??
+  walker.assume(`natorder:${hook}:${one.name}:${other.name}`, [
+    `if ${one.name} runs before ${other.name}`,
+    `if ${other.name} runs before ${one.name}`,
+  ])
 
-/** In the order in which they run; what no dump tells of two of them is asked. */
-function ordered(walker: Walker, hook: Hook, group: readonly BaseChain[]): BaseChain[] {
-  const order: BaseChain[] = []
-  for (const chain of group) {
-    const at = order.findIndex(
-      (other) =>
-        registeredLater(chain, other) ??
-        !walker.assume(`natorder:${hook}:${other.name}:${chain.name}`, [
-          `if ${other.name} runs before ${chain.name}`,
-          `if ${chain.name} runs before ${other.name}`,
-        ]),
-    )
-    order.splice(at < 0 ? order.length : at, 0, chain)
+/** In the order in which they run. */
+function ordered(walker: Walker, hook: Hook, attempts: readonly Attempt[]): Attempt[] {
+  const order: Attempt[] = []
+  for (const attempt of attempts) {
+    const at = order.findIndex((other) => !isEarlier(walker, hook, [other.chain, attempt.chain]))
+    order.splice(at < 0 ? order.length : at, 0, attempt)
   }
   return order
 }
@@ -461,9 +474,10 @@ interface Saved {
   readonly state: Packet['state']
   readonly connection: Connection | undefined
   readonly hops: Walker['hops']
+  readonly written: Walker['written']
 }
 
-function save({packet, hops}: Walker): Saved {
+function save({packet, hops, written}: Walker): Saved {
   const {src, sport, dst, dport, mark, state, connection} = packet
   return {
     src,
@@ -474,6 +488,7 @@ function save({packet, hops}: Walker): Saved {
     state,
     connection: connection && {...connection, original: {...connection.original}, reply: {...connection.reply}},
     hops: [...hops],
+    written: written && new Set(written),
   }
 }
 
@@ -488,6 +503,7 @@ function load(walker: Walker, saved: Saved): void {
   }
   walker.hops.length = 0
   walker.hops.push(...saved.hops)
+  walker.written = saved.written && new Set(saved.written)
 }
 
 const effect = ({src, sport, dst, dport, mark, connection}: Saved): string =>

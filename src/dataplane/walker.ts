@@ -46,7 +46,7 @@ export class Walker {
   hook: Hook | '' = ''
   private depth = 0
   /** Lists and sets of each node that rules on the way have written the packet's addresses to. */
-  private written: Set<string> | undefined
+  written: Set<string> | undefined
   private lastPort = EPHEMERAL
   /** Whether somebody wants to read the way, and not only where it ends. */
   readonly steps: boolean

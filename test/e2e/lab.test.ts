@@ -152,12 +152,17 @@ for (const {title, mode, dual, faults} of SETTINGS.filter(
         expect(error!.evidence).not.to.deep.equal([])
         // affinity hides what one of several endpoints does
         const before = predicted.filter(({pair}) => !pair.sticky && error!.services.includes(pair.service))
-        const service = before[0]!.pair.service
-        const during = await probe('--snapshot', SAVED, service)
-        expect(wrong(during)).to.deep.equal([])
-        expect(during.map(fate), `nothing happens to packets for ${service}`).not.to.deep.equal(
-          before.filter(({pair}) => pair.service === service).map(fate),
-        )
+        // 127.0.0.1 is not among the destinations: a Service that is hurt only there shows nothing
+        const services = [...new Set(before.map(({pair}) => pair.service))].slice(0, MOST_PROBED)
+        let changed = false
+        for (const service of services) {
+          if (changed) break
+          const during = await probe('--snapshot', SAVED, service)
+          expect(wrong(during)).to.deep.equal([])
+          const was = before.filter(({pair}) => pair.service === service).map(fate)
+          changed = JSON.stringify(during.map(fate)) !== JSON.stringify(was)
+        }
+        expect(changed, `nothing happens to packets for ${services.join(', ')}`).to.equal(true)
         const healed = await order('heal')
         expect(healed.code, healed.stderr).to.equal(0)
         if (mode === 'ipvs') return // reading takes its time in there: once for all, below
@@ -171,6 +176,9 @@ for (const {title, mode, dual, faults} of SETTINGS.filter(
         expect(await check('--snapshot', SAVED)).to.deep.equal(healthy)
       })
   })
+
+/** Services of a finding that are tried until packets of one show it. */
+const MOST_PROBED = 4
 
 const wrong = (judged: readonly Judged[]): string[] =>
   judged.flatMap(({pair, truth, answer, verdict}) =>
