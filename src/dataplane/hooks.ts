@@ -356,8 +356,10 @@ function settle(
   const before = save(walker)
   const end = runNatChains(walker, hook, nat)
   const {mark} = walker.packet
+  const {written} = walker
   const hops = [...walker.hops]
   load(walker, before)
+  walker.written = written
   walker.packet.mark = mark
   walker.hops.splice(0, walker.hops.length, ...hops)
   walker.packet.connection![destination ? 'dstDone' : 'srcDone'] = true
