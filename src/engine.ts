@@ -1,3 +1,4 @@
+import {lacksFilter} from './checks/proxy.js'
 import {World, type PodPlace, type WorldFacts} from './dataplane/world.js'
 import type {ClusterState} from './model/kube.js'
 import type {NodeState} from './snapshot/node-state.js'
@@ -41,10 +42,9 @@ function worldFacts(cluster: ClusterState, nodes: Snapshot['nodes']): WorldFacts
 /** `iptables-save -t nat`: kube-proxy has rules in the filter table of every node where it has any in nat. */
 function withoutFilter(state: NodeState, family: Family): string | undefined {
   const dumps = state.iptables(family)
-  const natOnly =
-    dumps.some(({tables}) => tables.get('nat')?.chains.has('KUBE-SERVICES')) &&
-    !dumps.some(({tables, file}) => tables.has('filter') || file.endsWith('-L.txt'))
-  return natOnly ? `${dumps[0]!.file} has no filter table, although kube-proxy fills it: not asked for` : undefined
+  return lacksFilter(state, family) && !dumps.some(({file}) => file.endsWith('-L.txt'))
+    ? `${dumps[0]!.file} has no filter table, although kube-proxy fills it: not asked for`
+    : undefined
 }
 
 const addressesOf = (texts: readonly string[]): Address[] => texts.flatMap((text) => parseAddress(text) ?? [])

@@ -119,13 +119,12 @@ function checkNodes({
   const {cluster} = snapshot
   const blind = states.filter(hasNoRules)
   const own = states.filter((state) => otherProxy(state) === undefined && !blind.includes(state))
-  const proxies = own.map((state) => proxyFacts(cluster, state))
+  const facts = new Map(states.map((state) => [state, proxyFacts(cluster, state)]))
+  const proxies = own.map((state) => facts.get(state)!)
   const policies = new UnseenPolicies(cluster)
   const delivered = policies.isNeeded ? {delivered: (sample: Sample) => policies.add(sample)} : {}
   const comparison = compareAll({world, cluster, services, proxies, ...delivered})
-  const nodes = states.flatMap((state) =>
-    checkNode({state, proxy: proxyFacts(cluster, state), cluster, services, comparison}),
-  )
+  const nodes = states.flatMap((state) => checkNode({state, proxy: facts.get(state)!, cluster, services, comparison}))
   // where kube-proxy is not there at all, that is the finding
   const well = proxies.filter((proxy) => !sickProxy(snapshot.nodes.get(proxy.node)!, proxy))
   const healthPorts = checkHealthPorts({world, cluster, services, proxies: well, outside: comparison.outside})
@@ -136,11 +135,12 @@ function checkNodes({
   const differences = findingsOf({cluster, states: snapshot.nodes, comparison, isIncomplete})
   const notRead = [...unread(snapshot), ...blind.map(unseen), ...own.flatMap(withoutConntrack)]
   return {
-    findings: [...differences, ...policies.findings, ...nodes, ...healthPorts, ...conflicts, ...dns.findings],
+    findings: [...differences, ...policies.findings, ...nodes, ...healthPorts.findings, ...conflicts, ...dns.findings],
     incomplete: [
       ...incompleteOf(comparison, new Set(notRead.flatMap(({node}) => node ?? []))),
       ...notRead,
       ...states.filter((state) => incompleteRules(state).length > 0).map(halfPrinted),
+      ...healthPorts.incomplete,
       ...withoutProxy(states),
       ...dns.incomplete,
     ],

@@ -289,7 +289,8 @@ class PortComparison {
     }
     for (const part of parts)
       for (const fate of part.fates)
-        if (fate.outcome === 'delivered' && fate.share > NEGLIGIBLE && isAmong(fate, endpoints))
+        if (fate.outcome === 'unknown' && fate.share > NEGLIGIBLE) this.undecided(fate, part)
+        else if (fate.outcome === 'delivered' && fate.share > NEGLIGIBLE && isAmong(fate, endpoints))
           this.mismatch({kind: 'passes', fate, frontend, origin: {kind: 'external'}, from, part, promise})
   }
 

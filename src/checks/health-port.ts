@@ -5,7 +5,7 @@ import {isProxied, nodePortFrontends, type Frontend, type ProxyFacts} from '../i
 import type {ClusterState, Service} from '../model/kube.js'
 import type {Fate} from '../model/trace.js'
 import {familyOf, formatEndpoint, type Family, type Range} from '../util/ip.js'
-import {makeFinding, type Finding} from './finding.js'
+import {makeFinding, type Finding, type Incomplete} from './finding.js'
 
 export interface HealthPortCheck {
   readonly world: World
@@ -20,22 +20,39 @@ export interface HealthPortCheck {
  * With externalTrafficPolicy Local a load balancer asks healthCheckNodePort of each node whether it has endpoints, and leaves
  * out who does not answer (pkg/proxy/healthcheck/service_health.go). kube-proxy itself listens there.
  */
-export function checkHealthPorts(check: HealthPortCheck): Finding[] {
-  return check.services
+export function checkHealthPorts(check: HealthPortCheck): HealthPorts {
+  const all = check.services
     .filter(
       (service) => isProxied(service) && service.type === 'LoadBalancer' && service.externalTrafficPolicy === 'Local',
     )
-    .flatMap((service) => check.proxies.flatMap((proxy) => healthPort(check, service, proxy)))
+    .flatMap((service) => check.proxies.map((proxy) => healthPort(check, service, proxy)))
+  return {findings: all.flatMap(({findings}) => findings), incomplete: all.flatMap(({incomplete}) => incomplete)}
 }
 
-function healthPort({world, cluster, outside}: HealthPortCheck, service: Service, proxy: ProxyFacts): Finding[] {
+/** What was found, and of which ports nobody knows. */
+export interface HealthPorts {
+  readonly findings: readonly Finding[]
+  readonly incomplete: readonly Incomplete[]
+}
+
+const NOTHING: HealthPorts = {findings: [], incomplete: []}
+
+const undecided = ({id}: Service, {node}: ProxyFacts, why: string): HealthPorts => ({
+  findings: [],
+  incomplete: [
+    {node, service: id, reason: `whether the health check port of ${id} answers on ${node} is not known: ${why}`},
+  ],
+})
+
+function healthPort({world, cluster, outside}: HealthPortCheck, service: Service, proxy: ProxyFacts): HealthPorts {
   const [port] = service.ports
   const number = service.healthCheckNodePort
   const machine = world.machines.get(proxy.node)
-  if (!port || number === undefined || machine?.sockets === undefined) return []
+  if (!port || number === undefined || !machine) return NOTHING
   const frontend = nodePortFrontends(cluster, service, {port, proxy}).find(({kind}) => kind === 'nodePort')
   const ranges = frontend && outside[familyOf(frontend.address)]
-  if (!frontend || !ranges?.length || proxy.unasked?.includes(familyOf(frontend.address))) return []
+  if (!frontend || !ranges?.length || proxy.unasked?.includes(familyOf(frontend.address))) return NOTHING
+  if (machine.sockets === undefined) return undecided(service, proxy, 'its sockets were not read')
   const {parts} = walk(world, {
     origin: {kind: 'external', ranges, enter: proxy.node},
     destination: frontend.address,
@@ -45,10 +62,13 @@ function healthPort({world, cluster, outside}: HealthPortCheck, service: Service
   const fates = parts.flatMap((part) => part.fates)
   const lost = fates.find(({outcome}) => outcome === 'dropped' || outcome === 'refused')
   // a firewall may let only the load balancer itself in
-  const answers = fates.some(({outcome}) => outcome === 'delivered' || outcome === 'unknown')
-  return lost && !answers
-    ? [closed(service, {...frontend, port: number}, {proxy, lost, hurts: hasLocal(cluster, service, proxy)})]
-    : []
+  if (fates.some(({outcome}) => outcome === 'delivered')) return NOTHING
+  const open = fates.find(({outcome}) => outcome === 'unknown')
+  if (open) return undecided(service, proxy, open.reason)
+  const hurts = hasLocal(cluster, service, proxy)
+  return lost
+    ? {findings: [closed(service, {...frontend, port: number}, {proxy, lost, hurts})], incomplete: []}
+    : NOTHING
 }
 
 const hasLocal = (cluster: ClusterState, service: Service, {node}: ProxyFacts): boolean =>

@@ -68,7 +68,7 @@ export function proxyFacts(cluster: ClusterState, state: NodeState): ProxyFacts 
 const FAMILIES: readonly Family[] = [4, 6]
 
 /** kube-proxy's NAT is there, and the table where it refuses is not. */
-function lacksFilter(state: NodeState, family: Family): boolean {
+export function lacksFilter(state: NodeState, family: Family): boolean {
   const dumps = state.iptables(family)
   return (
     dumps.some(({tables}) => tables.get('nat')?.chains.has('KUBE-SERVICES')) &&

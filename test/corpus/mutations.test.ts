@@ -645,6 +645,15 @@ const node2Errors = ({loud}: Fresh): string[] =>
 
 const QUIET: Quiet[] = [
   [
+    'a health check port of which nobody knows whether anybody listens is open, not well',
+    'iptables-v4',
+    (files) => neverAsked(files, 'node2', /^ss\.txt/),
+    (found) => {
+      noLoud(found)
+      expect(found.incomplete.map(({reason}) => reason).join('\n')).to.match(/health check port of shop\/lb-local/)
+    },
+  ],
+  [
     'a firewall that lets only the load balancer itself in to the health check port',
     'iptables-v4',
     onNode2(
