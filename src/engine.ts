@@ -1,6 +1,7 @@
 import {lacksFilter} from './checks/proxy.js'
 import {World, type PodPlace, type WorldFacts} from './dataplane/world.js'
 import type {ClusterState} from './model/kube.js'
+import {proxySockets} from './proxy-sockets.js'
 import type {NodeState} from './snapshot/node-state.js'
 import type {Snapshot} from './snapshot/snapshot.js'
 import {familyOf, parseAddress, parseRange, prefixRange, type Address, type Family, type Range} from './util/ip.js'
@@ -36,6 +37,7 @@ function worldFacts(cluster: ClusterState, nodes: Snapshot['nodes']): WorldFacts
     virtual: new Set(virtualAddresses(cluster).filter((address) => !nodeAddresses.has(address))),
     virtualRanges: serviceRanges(cluster),
     socketPod: socketPods(cluster),
+    proxySocket: proxySockets(cluster, nodes),
   }
 }
 

@@ -422,9 +422,7 @@ class PortComparison {
     for (const {node, reason} of result.incomplete) this.result.incomplete.set(`${node} ${reason}`, node)
     if (promise.outcome === 'delivered' && promise.also.length === 0 && !promise.shortCircuit) this.expect(frontend)
     for (const part of result.parts) {
-      for (const found of judge(part, promise, asker).filter(
-        (one) => proxy.mode !== 'userspace' || !balancedByProxy(one),
-      )) {
+      for (const found of judge(part, promise, asker)) {
         if (found.kind === 'unknown') this.undecided(found.fate, part)
         if (!isMerelyOpen(found, part)) this.mismatch({...found, frontend, origin, from, part, promise})
       }
@@ -470,10 +468,6 @@ export const placeKey = (node: string, {kind, address}: Pick<Frontend, 'kind' | 
 
 /** One frontend there, whatever its ports. */
 export const entryKey = ({id}: Service, {address}: Frontend): string => `${id} ${formatAddress(address)}`
-
-/** Mode userspace: kube-proxy's own process takes the connection and picks the endpoint, out of sight of every rule. */
-const balancedByProxy = ({kind, fate}: Judgement): boolean =>
-  kind !== 'fails' && kind !== 'unknown' && fate.receiver?.kind === 'socket'
 
 /** Unknown, and the ways that it may go tell no cause: where one does, they hang on the order of chains. */
 const isMerelyOpen = ({kind}: Judgement, {alternatives}: ClientFates): boolean =>

@@ -1,7 +1,7 @@
 import type {Cause} from '../model/trace.js'
 import type {Machine} from './machine.js'
 import type {End} from './walker.js'
-import type {PodPlace} from './world.js'
+import type {PodPlace, ProxySocket} from './world.js'
 
 /** The packet reached somebody: a pod, a process of a node, or a host outside. */
 export interface Arrival {
@@ -10,6 +10,8 @@ export interface Arrival {
   readonly pod?: PodPlace
   /** For a socket: does anybody listen? */
   readonly listening: boolean
+  /** For a socket: what the proxy does whose own it is. */
+  readonly proxy?: ProxySocket
 }
 
 export type Result = Arrival | End

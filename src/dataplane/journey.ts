@@ -2,6 +2,7 @@ import type {Flow, Receiver} from '../model/trace.js'
 import {familyOf, formatAddress, type Address} from '../util/ip.js'
 import {isArrival, dropped, refused, unknown, type Arrival, type Result} from './arrival.js'
 import {Bridge} from './bridge.js'
+import {throughProxy} from './proxy-process.js'
 import {Tracking} from './hooks.js'
 import {Ipvs} from './ipvs.js'
 import type {Machine} from './machine.js'
@@ -20,6 +21,7 @@ export class Journey {
   readonly world: World
   readonly flow: Flow
   readonly walker: Walker
+  readonly proxies: number
   readonly tracking = new Tracking()
   readonly stack = new Stack(this)
   readonly ipvs = new Ipvs(this)
@@ -32,7 +34,9 @@ export class Journey {
   pastConntrack = false
   source: Party | undefined
 
-  constructor(world: World, flow: Flow, walker: Walker) {
+  /** `proxies`: how many processes have passed the connection on before. */
+  constructor(world: World, flow: Flow, walker: Walker, proxies = 0) {
+    this.proxies = proxies
     this.world = world
     this.flow = flow
     this.walker = walker
@@ -58,6 +62,7 @@ export class Journey {
         'no-listener',
         `nothing listens on ${endpointText(request.dst, request.dport)} of ${arrival.machine.name}`,
       )
+    if (arrival.proxy) return throughProxy(this, {...arrival, proxy: arrival.proxy}, request)
     return (
       this.unanswered(receiver) ?? {
         outcome: 'delivered',

@@ -3,6 +3,7 @@ import {dropped, refused, unknown, type Result} from './arrival.js'
 import {runHook, type HookOptions, type HookResult, type Tracking} from './hooks.js'
 import {JourneyPart} from './journey-part.js'
 import type {Machine} from './machine.js'
+import type {ProxySocket} from './world.js'
 import {endpointText} from './nat.js'
 import {CLIENT, UNKNOWN_DEVICE, FRESH, isLoopbackParty, type Packet, type Party} from './packet.js'
 import type {RouteResult} from './router.js'
@@ -240,6 +241,8 @@ export class Stack extends JourneyPart implements HookOptions {
       if (section.state === 'unreadable')
         return unknown(`nobody knows what listens on ${machine.name}: ${section.reason ?? 'ss could not be read'}`)
       this.walker.note('sockets were not asked for (ss.txt is not in the snapshot)')
+      const proxy = owner === undefined ? this.proxy(machine, packet, undefined) : undefined
+      if (proxy?.kind === 'balances') return {kind: 'socket', machine, listening: true, proxy}
       return {kind: 'socket', machine, listening: owner !== undefined}
     }
     const found = sockets.find(
@@ -254,7 +257,18 @@ export class Stack extends JourneyPart implements HookOptions {
         evidence: {source: machine.state.path('ss.txt'), line: found.line, text: found.text},
       })
     else this.walker.hop('arrive', `nothing listens on ${text}`)
-    return {kind: 'socket', machine, listening: found !== undefined}
+    const proxy = found && this.proxy(machine, packet, found.process)
+    return {kind: 'socket', machine, listening: found !== undefined, ...(proxy ? {proxy} : {})}
+  }
+
+  private proxy(
+    machine: Machine,
+    {protocol, dport, family}: Packet,
+    process: string | undefined,
+  ): ProxySocket | undefined {
+    return protocol === 'ICMP'
+      ? undefined
+      : this.world.facts.proxySocket(machine.name, {protocol, port: dport, family, process})
   }
 
   hook(name: Hook): Result | undefined {

@@ -1,3 +1,4 @@
+import type {Protocol} from '../model/kube.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import {familyOf, inRange, isLoopback, type Address, type Family, type Range} from '../util/ip.js'
 import {Machine} from './machine.js'
@@ -9,6 +10,27 @@ export interface PodPlace {
   readonly addresses: readonly Address[]
   readonly hostNetwork: boolean
 }
+
+/** A socket of a node that packets reach. */
+export interface SocketPlace {
+  readonly protocol: Protocol
+  readonly port: number
+  readonly family: Family
+  /** undefined: nobody knows. */
+  readonly process: string | undefined
+}
+
+/** What a Service proxy's own process does at one of its sockets. */
+export type ProxySocket =
+  /** It takes the connection and opens one of its own to an endpoint. */
+  | {
+      readonly kind: 'balances'
+      readonly service: string
+      readonly endpoints: readonly {readonly address: Address; readonly port: number}[]
+    }
+  /** It keeps the port from others, and never answers. */
+  | {readonly kind: 'holds'}
+  | {readonly kind: 'unclear'; readonly why: string}
 
 /** What the caller knows of the world around the nodes' dumps. */
 export interface WorldFacts {
@@ -30,6 +52,8 @@ export interface WorldFacts {
   readonly virtualRanges: readonly Range[]
   /** Which pod serves a port of a node's own network, where that is known. */
   readonly socketPod: (node: string, address: Address, port: number) => string | undefined
+  /** What a proxy does at a socket of its own; undefined: it is not one of those. */
+  readonly proxySocket: (node: string, place: SocketPlace) => ProxySocket | undefined
 }
 
 /** All machines and who owns which address. */

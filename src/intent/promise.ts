@@ -82,6 +82,14 @@ export function frontendsOf(service: Service, port: ServicePort): Frontend[] {
   ].filter(({address}) => servesFamily(service, familyOf(address)))
 }
 
+/** First minor versions of kube-proxy that heed a field by default: LoadBalancerIPMode (KEP-1860), ServiceInternalTrafficPolicy (KEP-2086). */
+const IP_MODE_SINCE = 30
+const INTERNAL_POLICY_SINCE = 22
+/** Until then iptables mode left external IPs alone that pods and the node itself ask (kubernetes/kubernetes#96296). */
+const EXTERNAL_IPS_FROM_INSIDE_SINCE = 21
+
+const isBefore = ({minor}: ProxyFacts, since: number): boolean => minor !== undefined && minor < since
+
 /** Addresses where no node may answer for the port itself: of load balancers that proxy (KEP-1860), and what nodePortAddresses leaves out. */
 export function closedFrontends(
   cluster: ClusterState,
@@ -90,8 +98,9 @@ export function closedFrontends(
 ): ClosedFrontend[] {
   if (!isProxied(service)) return []
   const {protocol} = port
+  const heedsMode = !isBefore(proxy, IP_MODE_SINCE)
   const balancers = service.loadBalancer.flatMap(({ip, ipMode}): ClosedFrontend[] => {
-    const address = ip === undefined || ipMode !== 'Proxy' ? undefined : parseAddress(ip)
+    const address = ip === undefined || ipMode !== 'Proxy' || !heedsMode ? undefined : parseAddress(ip)
     if (address === undefined) return []
     return [
       {kind: 'loadBalancerIP', address, port: port.port, protocol, why: 'ipMode is Proxy: it is the load balancer’s'},
@@ -202,6 +211,7 @@ export function promiseFor(asked: Asked): ServicePromise {
       why: `127.0.0.1:nodePort is not served in ${proxy.mode} mode, so the port refuses`,
     })
   }
+  if (proxy.mode === 'userspace') return byProcess(asked, all)
   if (blocked) return promise('dropped', {why: `${blocked} is not in loadBalancerSourceRanges`})
   if (frontend.kind === 'clusterIP') return internal(asked, {all, wide, view})
   const outside = external(asked, {all, wide, view})
@@ -235,6 +245,24 @@ function spare(
   return {tolerated: [...ready, ...going], ...(ready.length > 0 ? {hinted: true} : {})}
 }
 
+/**
+ * Userspace mode (pkg/proxy/userspace; gone in 1.26) knows only ready endpoints: no traffic policy, source ranges or SCTP, and
+ * endpoints see the node. Its rules leave external IPs alone that pods and the node itself ask.
+ */
+function byProcess({frontend, origin, port}: Asked, all: readonly ServiceEndpoint[]): ServicePromise {
+  if (port.protocol === 'SCTP') return promise('dropped', {also: ['refused'], why: 'userspace mode knows no SCTP'})
+  const ready = all.filter((endpoint) => endpoint.ready)
+  const leaves = frontend.kind === 'externalIP' && origin.kind !== 'external'
+  return ready.length === 0
+    ? promise('refused', {also: ['dropped'], why: 'no ready endpoint'})
+    : promise('delivered', {
+        ...spare(all, ready),
+        endpoints: ready,
+        also: leaves ? ['dropped', 'refused'] : [],
+        why: 'every ready endpoint, whatever the policy: userspace mode knows none',
+      })
+}
+
 interface Choices {
   readonly all: readonly ServiceEndpoint[]
   readonly wide: readonly ServiceEndpoint[]
@@ -251,7 +279,7 @@ const nobody = ({mode, hidesRefusals}: ProxyFacts, why: string): ServicePromise 
 function internal({service, origin, proxy}: Asked, {all, wide, view}: Choices): ServicePromise {
   const {mode} = proxy
   const keepsClient = origin.kind === 'pod' && mode !== 'userspace' && proxy.config?.masqueradeAll !== true
-  if (service.internalTrafficPolicy !== 'Local')
+  if (service.internalTrafficPolicy !== 'Local' || isBefore(proxy, INTERNAL_POLICY_SINCE))
     return wide.length > 0
       ? promise('delivered', {...spare(all, wide), endpoints: wide, keepsClient, why: 'every ready endpoint'})
       : nobody(proxy, 'no ready endpoint')
@@ -271,8 +299,20 @@ function internal({service, origin, proxy}: Asked, {all, wide, view}: Choices): 
   })
 }
 
+/** External IPs that the proxy leaves to the network when somebody inside asks. */
+const leavesAlone = ({frontend, origin, proxy}: Asked): boolean =>
+  frontend.kind === 'externalIP' &&
+  origin.kind !== 'external' &&
+  proxy.mode === 'iptables' &&
+  isBefore(proxy, EXTERNAL_IPS_FROM_INSIDE_SINCE)
+
 /** Node ports, external and load-balancer addresses. */
-function external({service, origin, proxy}: Asked, {all, wide, view}: Choices): ServicePromise {
+function external(asked: Asked, choices: Choices): ServicePromise {
+  const found = promisedOutside(asked, choices)
+  return leavesAlone(asked) ? {...found, also: ['dropped', 'refused']} : found
+}
+
+function promisedOutside({service, origin, proxy}: Asked, {all, wide, view}: Choices): ServicePromise {
   if (service.externalTrafficPolicy !== 'Local')
     return wide.length > 0
       ? promise('delivered', {...spare(all, wide), endpoints: wide, why: 'every ready endpoint'})

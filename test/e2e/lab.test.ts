@@ -13,7 +13,7 @@ import {
   startLab,
   stateOfLab,
   stopLab,
-  type Mode,
+  type RecordedMode,
   type RunningLab,
 } from '../lab/start.js'
 
@@ -34,7 +34,7 @@ const LEAST_PAIRS = 1000
 
 interface Setting {
   readonly title: string
-  readonly mode: Mode
+  readonly mode: RecordedMode
   readonly dual?: boolean
   /** Breaking and healing; the others are told apart by their rules alone. */
   readonly faults: boolean

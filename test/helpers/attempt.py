@@ -18,6 +18,8 @@ def make(proto, address):
 class Attempt:
     """packet: {"proto", "dst", "dport"} and maybe {"src", "sport"}; done is told (packet, fate, note)."""
 
+    word = b''
+
     def __init__(self, loop, packet, done, sock):
         self.loop, self.packet, self.done, self.sock = loop, packet, done, sock
         self.open, self.connected, self.tcp = True, False, packet['proto'] == 'TCP'
@@ -69,6 +71,7 @@ class Attempt:
             if state == CLOSE:
                 return self.failed(code or errno.ECONNREFUSED)
             self.loop.modify(sock, selectors.EVENT_READ, self.event)
+            self.greet()
         try:
             data = sock.recv(300)
             self.finish('ok', data.decode() if data else 'closed')
@@ -76,6 +79,13 @@ class Attempt:
             self.icmp()
         except OSError as error:
             self.failed(error.errno)
+
+    def greet(self):
+        if self.word:
+            try:
+                self.sock.send(self.word)
+            except OSError:
+                pass  # reset at once: recv tells
 
     def icmp(self):
         """An ICMP error that came while connect() still held the socket is only in its error queue."""

@@ -142,15 +142,23 @@ def run(deadline):
     sweep()
 
 
+class Talk(Attempt):
+    """A connection counts when somebody answers in it: who only holds a port accepts and says nothing."""
+    word = b'hello\r\n\r\n'
+
+    def finish(self, fate, note=''):
+        super().finish('refused' if note == 'closed' else fate, note)
+
+
 def probe(shots, timeout):
     fates = []
     done = lambda shot, fate, note: fates.append({'id': shot['id'], 'fate': fate, 'note': note})
-    attempts = [Attempt(loop, shot, done, inside(shot['namespace'], lambda: make(shot['proto'].lower(), shot['dst']))) for shot in shots]
+    attempts = [Talk(loop, shot, done, inside(shot['namespace'], lambda: make(shot['proto'].lower(), shot['dst']))) for shot in shots]
     deadline = time.monotonic() + timeout
     while len(fates) < len(attempts) and time.monotonic() < deadline:
         run(deadline)
     for attempt in attempts:
-        attempt.finish('ok' if attempt.connected else 'timeout')
+        attempt.finish('timeout', 'silent' if attempt.connected else '')
     return fates
 
 

@@ -8,6 +8,7 @@ import {makeKubeFiles, makeSshFiles, PKI, SSH, sshdConfig} from './credentials.j
 import {Agent, HOME, Machine, SSH_CONTROL, type Kernel} from './machine.js'
 import {planLab, type Plan} from './plan.js'
 import {HUB_BRIDGE, LabError} from './plan-site.js'
+import {startProxies, type RealProxy} from './real-proxy.js'
 import {restore, type Backend, type LeftOut} from './restore.js'
 import {bootUml, CONTROL} from './uml.js'
 
@@ -16,6 +17,8 @@ export interface LabOptions {
   readonly kernel: Kernel
   readonly mode: string
   readonly backend?: Backend
+  /** A real kube-proxy instead of recorded rules. */
+  readonly proxy?: RealProxy
   /** Where the snapshot came from, for people. */
   readonly from: string
 }
@@ -56,9 +59,10 @@ async function begin(options: LabOptions): Promise<void> {
     options.kernel === 'uml' ? await bootUml((log) => fail(`user-mode Linux stopped: ${log}`)) : new Machine('own')
   const agent = await machine.agent()
   await buildNetwork(machine, {agent, plan})
-  const left = await restoreAll(machine, {snapshot, plan, backend: options.backend})
-  const deaf = await startServers(machine, {agent, plan, mode: options.mode, apiAddress})
+  const left = await restoreAll(machine, {snapshot, plan, options})
+  const deaf = await startServers(machine, {agent, plan, options, apiAddress})
   await startApi(machine, apiAddress)
+  if (options.proxy) await startProxies(machine, {plan, cluster: snapshot.cluster, proxy: options.proxy})
   const state: LabState = {
     options,
     plan: {...plan, notes: [...plan.notes, ...deaf.map((line) => `nobody could listen: ${line}`)]},
@@ -152,16 +156,16 @@ const cablesOf = (node: string, {pods}: Plan): string[] =>
 
 export async function restoreAll(
   machine: Machine,
-  {snapshot, plan, backend}: {snapshot: Snapshot; plan: Plan; backend: Backend | undefined},
+  {snapshot, plan, options}: {snapshot: Snapshot; plan: Plan; options: LabOptions},
 ): Promise<LeftOut[]> {
-  const left = await Promise.all(plan.nodes.map(({name}) => restore(machine, snapshot.nodes.get(name)!, backend)))
+  const left = await Promise.all(plan.nodes.map(({name}) => restore(machine, snapshot.nodes.get(name)!, options)))
   return left.flat()
 }
 
 /** Who answers: pods, hosts, kube-proxy's own ports, and an sshd on each node. Returns what could not be bound. */
 async function startServers(
   machine: Machine,
-  {agent, plan, mode, apiAddress}: {agent: Agent; plan: Plan; mode: string; apiAddress: string},
+  {agent, plan, options, apiAddress}: {agent: Agent; plan: Plan; options: LabOptions; apiAddress: string},
 ): Promise<string[]> {
   const proxies = plan.nodes.flatMap(({name}) => [
     {
@@ -171,7 +175,7 @@ async function startServers(
       proto: 'tcp' as const,
       address: '127.0.0.1',
       port: METRICS,
-      http: mode,
+      http: options.mode,
     },
     {
       namespace: name,
@@ -186,7 +190,10 @@ async function startServers(
   const hub = plan.listeners.filter(
     ({namespace, address, port}) => namespace === '' && !(address === apiAddress && port === API_PORT),
   )
-  const deaf = await agent.listen([...plan.listeners.filter(({namespace}) => namespace !== ''), ...proxies])
+  const deaf = await agent.listen([
+    ...plan.listeners.filter(({namespace}) => namespace !== ''),
+    ...(options.proxy ? [] : proxies),
+  ])
   if (hub.length > 0)
     deaf.push(...(await (machine.kernel === 'own' ? agent : await new Machine('own').agent()).listen(hub)))
   await machine.must(

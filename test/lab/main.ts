@@ -12,6 +12,8 @@ const HELP = `A cluster of real kernels, one command away (docs/lab.md).
 
   npm run lab [-- up] [--mode MODE] [--dual] [--from SNAPSHOT] [--name NAME]
       MODE: ${MODES.join(', ')}
+      --kube-proxy 'BINARY [ARG…]'  a real one on each node, not recorded rules
+      (its MODE may be userspace, too)
   npm run lab -- exec [PLACE] -- COMMAND…
       in the lab, on a node, in a pod (namespace/name) or a client (client-1)
   npm run lab -- shell [PLACE]              the same with a shell
@@ -19,6 +21,7 @@ const HELP = `A cluster of real kernels, one command away (docs/lab.md).
   npm run lab -- break FAULT [NODE]         breaks a node (the last, unless named)
   npm run lab -- heal                       everything as recorded again
   npm run lab -- probe [SERVICE…] [--json]  real packets beside the prediction
+  npm run lab -- record FOLDER [NODE]       a capture as in ../shared/corpus
   npm run lab -- api JSON                   faults of the API stand-in, e.g.
       '{"status":500,"path":"/pods"}'; '{}' ends them
   npm run lab -- list | down
@@ -33,6 +36,7 @@ interface Words {
     readonly mode?: string
     readonly from?: string
     readonly dual?: boolean
+    readonly 'kube-proxy'?: string
     readonly json?: boolean
     readonly snapshot?: string
   }
@@ -52,6 +56,7 @@ function readWords(argv: readonly string[]): Words {
       mode: {type: 'string'},
       from: {type: 'string'},
       dual: {type: 'boolean'},
+      'kube-proxy': {type: 'string'},
       json: {type: 'boolean'},
       snapshot: {type: 'string'},
       help: {type: 'boolean', short: 'h'},
@@ -88,7 +93,7 @@ async function main(argv: readonly string[]): Promise<number> {
       place: rest.length > 0 || command === 'shell' ? words[0] : undefined,
       command: command === 'shell' ? [process.env['SHELL'] ?? 'sh'] : rest.length > 0 ? rest : words,
     })
-  if (['break', 'heal', 'probe', 'api'].includes(command))
+  if (['break', 'heal', 'probe', 'record', 'api'].includes(command))
     return order(lab, [
       command,
       ...words,
@@ -103,10 +108,10 @@ function say(text: string): number {
   return 0
 }
 
-async function up({name, mode, from, dual}: Words['values']): Promise<number> {
-  if (mode !== undefined && !(MODES as readonly string[]).includes(mode))
+async function up({name, mode, from, dual, 'kube-proxy': kubeProxy}: Words['values']): Promise<number> {
+  if (mode !== undefined && mode !== 'userspace' && !(MODES as readonly string[]).includes(mode))
     throw new LabError(`--mode is one of ${MODES.join(', ')}`)
-  const lab = await startLab({name, mode: mode as Mode | undefined, from, dual})
+  const lab = await startLab({name, mode: mode as Mode | undefined, from, dual, kubeProxy})
   const {plan, leftOut, seconds, options} = stateOfLab(lab)
   const lost = leftOut.map(({place, line, why}) => `left out: ${place}: ${why}: ${line}`)
   const notes = [...plan.notes, ...lost].map((line) => `${safeLine(line)}\n`)

@@ -10,6 +10,7 @@ import {FAULTS, type Node, type ProxyMode} from './faults.js'
 import {recorded, restoreAll, stateOf, type LabState} from './inside.js'
 import {HOME, Machine, run} from './machine.js'
 import {LabError} from './plan-site.js'
+import {record, takeSnapshot} from './record.js'
 import {judgePairs, originText, pairsOf, type Judged} from './probe.js'
 import {CLEAR} from './restore.js'
 
@@ -20,6 +21,7 @@ async function main([order, ...words]: readonly string[]): Promise<number> {
   if (order === 'break') return breakNode(words[0]!, words[1])
   if (order === 'heal') return heal()
   if (order === 'probe') return probe(words)
+  if (order === 'record') return recordLab(words)
   if (order === 'api') return api(words[0] ?? '{}')
   throw new LabError(`unknown order ${order}`)
 }
@@ -61,13 +63,14 @@ async function breakNode(name: string, wanted: string | undefined): Promise<numb
 async function heal(): Promise<number> {
   const state = stateOf()
   const {plan, options} = state
+  if (options.proxy) throw new LabError('a real kube-proxy heals its rules itself; the rest stays as it is')
   const machine = new Machine(options.kernel)
   const batches = plan.nodes.map(
     ({name, ip}) =>
       `ip netns exec ${name} sh -s <<'LAB-END'\n${CLEAR}\nLAB-END\nip -force -n ${name} -batch - <<'LAB-END' 2>/dev/null || true\n${ip.filter((line) => !line.startsWith('rule add')).join('\n')}\nLAB-END`,
   )
   await machine.must(batches.join('\n'))
-  await restoreAll(machine, {snapshot: snapshotFromFiles(recorded()), plan, backend: options.backend})
+  await restoreAll(machine, {snapshot: snapshotFromFiles(recorded()), plan, options})
   await tellApi({reset: true})
   rmSync(BROKEN, {force: true})
   console.log('as recorded again')
@@ -92,14 +95,34 @@ async function api(faults: string): Promise<number> {
   return 0
 }
 
-/** Predicts from the live lab, as a user would, or from what was saved of it; then sends. */
 async function probe(words: readonly string[]): Promise<number> {
   const {values, positionals: services} = parseArgs({
     args: [...words],
     allowPositionals: true,
     options: {json: {type: 'boolean'}, snapshot: {type: 'string'}},
   })
-  const saved = values.snapshot === undefined ? [] : ['--snapshot', values.snapshot]
+  const judged = await ask(services, values.snapshot)
+  console.log(
+    values.json ? judged.map((one) => JSON.stringify(one)).join('\n') : probeText(judged, services.length > 0),
+  )
+  return judged.every(({verdict}) => verdict === 'agree' || verdict === 'unknown') ? 0 : 1
+}
+
+/** FOLDER [NODE]: the lab, or one node of it after a fault, as a capture. */
+async function recordLab([folder, node]: readonly string[]): Promise<number> {
+  if (folder === undefined) throw new LabError('record to which folder?')
+  const {plan} = stateOf()
+  if (node !== undefined && !plan.nodes.some(({name}) => name === node)) throw new LabError(`no node is named ${node}`)
+  const snapshot = await takeSnapshot()
+  const judged = await ask([], snapshot)
+  await record(folder, {plan, judged, snapshot, node})
+  console.log(probeText(judged, false))
+  return 0
+}
+
+/** Predicts from the live lab, as a user would, or from what was saved of it; then sends. */
+async function ask(services: readonly string[], from: string | undefined): Promise<Judged[]> {
+  const saved = from === undefined ? [] : ['--snapshot', from]
   const {plan, options} = stateOf()
   const snapshot = snapshotFromFiles(recorded())
   const known = new Set(snapshot.cluster.services.map(({id}) => id))
@@ -120,11 +143,7 @@ async function probe(words: readonly string[]): Promise<number> {
   )
   const agent = await new Machine(options.kernel).agent()
   try {
-    const judged = await judgePairs({agent, plan}, pairs, answers)
-    console.log(
-      values.json ? judged.map((one) => JSON.stringify(one)).join('\n') : probeText(judged, services.length > 0),
-    )
-    return judged.every(({verdict}) => verdict === 'agree' || verdict === 'unknown') ? 0 : 1
+    return await judgePairs({agent, plan}, pairs, answers)
   } finally {
     agent.stop()
   }

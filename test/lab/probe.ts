@@ -12,6 +12,8 @@ import type {Plan} from './plan.js'
 export interface Pair {
   readonly packet: SimulatePacket
   readonly namespace: string
+  /** As the corpus says it: external, node, pod, backend-pod. */
+  readonly origin: string
   readonly service: string
   /** clusterIP, nodePort, externalIP, lbIP */
   readonly kind: string
@@ -44,15 +46,22 @@ interface Frontend {
 export function pairsOf(snapshot: Snapshot, plan: Plan, wanted: (service: Service) => boolean): Pair[] {
   const pairs = snapshot.cluster.services.filter(wanted).flatMap((service) =>
     frontendsOf(service, snapshot).flatMap((frontend) =>
-      originsOf(service, {snapshot, plan, family: familyOf(frontend.address)}).flatMap(({from, namespace, enter}) => {
-        const {kind, address, port, proto} = frontend
-        const holder = snapshot.cluster.nodes.find(({addresses}) =>
-          addresses.some((own) => parseAddress(own.address) === address),
-        )
-        const first = from.external === undefined ? undefined : (holder?.name ?? enter)
-        const packet = {from, to: formatEndpoint(address, port), proto, ...(first === undefined ? {} : {enter: first})}
-        return [{packet, namespace, kind, service: service.id, sticky: service.affinityTimeout !== undefined}]
-      }),
+      originsOf(service, {snapshot, plan, family: familyOf(frontend.address)}).flatMap(
+        ({from, namespace, origin, enter}) => {
+          const {kind, address, port, proto} = frontend
+          const holder = snapshot.cluster.nodes.find(({addresses}) =>
+            addresses.some((own) => parseAddress(own.address) === address),
+          )
+          const first = from.external === undefined ? undefined : (holder?.name ?? enter)
+          const packet = {
+            from,
+            to: formatEndpoint(address, port),
+            proto,
+            ...(first === undefined ? {} : {enter: first}),
+          }
+          return [{packet, namespace, origin, kind, service: service.id, sticky: service.affinityTimeout !== undefined}]
+        },
+      ),
     ),
   )
   return pairs.map((pair, index) => ({...pair, packet: {...pair.packet, id: String(index)}}))
@@ -89,6 +98,7 @@ function frontendsOf(service: Service, {cluster}: Snapshot): Frontend[] {
 interface Origin {
   readonly from: SimulatePacket['from']
   readonly namespace: string
+  readonly origin: string
   readonly enter?: string
 }
 
@@ -106,13 +116,25 @@ function originsOf({id}: Service, {snapshot, plan, family}: {snapshot: Snapshot;
   const backend = pods.find((pod) => own.has(pod.id))
   const strangers = plan.nodes.flatMap(({name}) => pods.find((pod) => pod.node === name && !own.has(pod.id)) ?? [])
   return [
-    ...plan.nodes.map(({name}) => ({from: {node: name}, namespace: name})),
-    ...[...strangers, ...(backend ? [backend] : [])].map((pod) => ({from: {pod: pod.id}, namespace: pod.namespace})),
+    ...plan.nodes.map(({name}) => ({from: {node: name}, namespace: name, origin: 'node'})),
+    ...[...strangers, ...(backend ? [backend] : [])].map((pod) => ({
+      from: {pod: pod.id},
+      namespace: pod.namespace,
+      origin: pod === backend ? 'backend-pod' : 'pod',
+    })),
     ...plan.clients.flatMap(({namespace, node, addresses}) => {
       const external = ofFamily(addresses)
-      return external === undefined ? [] : [{from: {external}, namespace, enter: node}]
+      return external === undefined ? [] : [{from: {external}, namespace, origin: 'external', enter: node}]
     }),
   ]
+}
+
+/** The ports that each pod serves. */
+export function listenersOf({listeners}: Plan): Record<string, string[]> {
+  const found: Record<string, string[]> = {}
+  for (const {name, port, proto} of listeners.filter(({pod}) => pod))
+    (found[name] ??= []).push(`${port}/${proto.toUpperCase()}`)
+  return found
 }
 
 /** Sends each pair's packets, and those again that nobody predicted: a busy machine is no disagreement. */
@@ -121,9 +143,7 @@ export async function judgePairs(
   pairs: readonly Pair[],
   answers: ReadonlyMap<string, SimulateLine>,
 ): Promise<Judged[]> {
-  const listeners: Record<string, string[]> = {}
-  for (const {name, port, proto} of plan.listeners.filter(({pod}) => pod))
-    (listeners[name] ??= []).push(`${port}/${proto.toUpperCase()}`)
+  const listeners = listenersOf(plan)
   const judge = (pair: Pair, seen: readonly Seen[]): Judged => {
     const truth = truthOf(pair, seen)
     const answer = answers.get(pair.packet.id) ?? {id: pair.packet.id, error: 'svc-trace gave no answer'}

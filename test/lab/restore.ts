@@ -5,6 +5,7 @@ import type {NodeState} from '../../src/snapshot/node-state.js'
 import type {Family} from '../../src/util/ip.js'
 import {ipsetText, iptablesText, ipvsText} from './listings.js'
 import {HOME, type Machine, type Outcome} from './machine.js'
+import {ownsTable, withoutProxy, type RealProxy} from './real-proxy.js'
 
 export type Backend = 'legacy' | 'nft'
 
@@ -39,20 +40,25 @@ export const CLEAR = [
   'ipvsadm -C 2>/dev/null || true',
 ].join('\n')
 
-/** Loads a node; what the kernel refuses is left out, line by line, and told. `backend`: instead of the recorded one. */
-export async function restore(machine: Machine, state: NodeState, backend: Backend | undefined): Promise<LeftOut[]> {
+/** `backend`: instead of the recorded one. `proxy`: a real one will write what is kube-proxy's. */
+interface Wishes {
+  readonly backend?: Backend
+  readonly proxy?: RealProxy
+}
+
+/** Loads a node; what the kernel refuses is left out, line by line, and told. */
+export async function restore(machine: Machine, state: NodeState, wishes: Wishes): Promise<LeftOut[]> {
   const folder = join(HOME, 'state', state.name)
   mkdirSync(folder, {recursive: true})
   const left: LeftOut[] = []
-  for (const load of loadsOf(state, {machine, backend, left}))
-    left.push(...(await play(machine, {state, load, folder})))
+  for (const load of loadsOf(state, {machine, wishes, left})) left.push(...(await play(machine, {state, load, folder})))
   await settings(machine, state, folder)
   return left
 }
 
 function loadsOf(
   state: NodeState,
-  {machine, backend, left}: {machine: Machine; backend: Backend | undefined; left: LeftOut[]},
+  {machine, wishes: {backend, proxy}, left}: {machine: Machine; wishes: Wishes; left: LeftOut[]},
 ): Load[] {
   const only = (file: string, allowed: RegExp): string => safe(state, {file, allowed, left})
   const saved = only('ipset-save.txt', /^(create|add) /)
@@ -71,10 +77,13 @@ function loadsOf(
       const text = listed ? iptablesText(dump) : only(file, /^(\*\w+$|:|(\[\d+:\d+\] )?-A |COMMIT$|#)/)
       loads.push({file, command: `${family === 4 ? 'iptables' : 'ip6tables'}-${wanted}-restore`, text})
     }
-  if (machine.kernel === 'own') loads.push({file: 'nft.txt', command: 'nft -f -', text: nativeTables(state)})
+  if (machine.kernel === 'own')
+    loads.push({file: 'nft.txt', command: 'nft -f -', text: nativeTables(state, proxy !== undefined)})
   const servers = only('ipvsadm-Sn.txt', /^-[Aa] /)
   loads.push({file: 'ipvsadm-Sn.txt', command: 'ipvsadm -R', text: servers || (state.ipvs ? ipvsText(state.ipvs) : '')})
-  return loads.filter(({text}) => text.trim() !== '')
+  return loads
+    .map((load) => (proxy ? {...load, text: withoutProxy(load.text, load.file)} : load))
+    .filter(({text}) => text.trim() !== '')
 }
 
 /** `--modprobe` in a rule names a program to run; a line that is no rule may do anything. Lines keep their numbers. */
@@ -101,7 +110,7 @@ export function safe(
 }
 
 /** Tables of nft that iptables-nft does not own, as text; lines keep their numbers. */
-export function nativeTables(state: NodeState): string {
+export function nativeTables(state: NodeState, withoutProxys = false): string {
   const text = state.text('nft.txt')
   if (text === undefined || state.section('nft.txt').state !== 'read') return ''
   const owned = new Set(
@@ -117,7 +126,7 @@ export function nativeTables(state: NodeState): string {
     .split('\n')
     .map((line) => {
       const [, family, name] = /^table (\w+) (\S+) \{/.exec(line) ?? []
-      if (family !== undefined) keep = !owned.has(`${family} ${name}`)
+      if (family !== undefined) keep = !owned.has(`${family} ${name}`) && !(withoutProxys && ownsTable(family, name!))
       return keep && !/^\s*include\b/.test(line) ? line : ''
     })
     .join('\n')

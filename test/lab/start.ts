@@ -12,7 +12,9 @@ import {LabError} from './plan-site.js'
 import type {Backend} from './restore.js'
 
 export const MODES = ['iptables', 'iptables-legacy', 'iptables-nft', 'nftables', 'ipvs'] as const
-export type Mode = (typeof MODES)[number]
+export type RecordedMode = (typeof MODES)[number]
+/** `userspace`: no cluster of it is recorded, so only with a real kube-proxy. */
+export type Mode = RecordedMode | 'userspace'
 
 export interface StartOptions {
   readonly name: string
@@ -20,6 +22,8 @@ export interface StartOptions {
   /** A snapshot: folder or archive. Without it a recorded cluster of that mode. */
   readonly from?: string | undefined
   readonly dual?: boolean | undefined
+  /** A kube-proxy to run on each node: the binary and its arguments, split at blanks. */
+  readonly kubeProxy?: string | undefined
   /** The lab ends with this process, however that ends. */
   readonly withMe?: boolean
 }
@@ -39,6 +43,7 @@ const RECORDED: Readonly<Record<Mode, string>> = {
   'iptables-nft': 'k136-iptables-v4',
   nftables: 'k136-nftables-v4',
   ipvs: 'k136-ipvs-v4',
+  userspace: 'k136-iptables-v4',
 }
 
 /** A file system of the lab's own in /run, and a root whose home and shell are nobody's: no dotfiles, no keys. */
@@ -121,22 +126,32 @@ export async function startLab(options: StartOptions): Promise<RunningLab> {
   return lab
 }
 
-async function filesOf({from, mode = 'iptables', dual}: StartOptions): Promise<SnapshotFiles> {
+async function filesOf({from, mode = 'iptables', dual, kubeProxy}: StartOptions): Promise<SnapshotFiles> {
   if (from !== undefined) return loadFiles(from)
+  if (mode === 'userspace' && kubeProxy === undefined)
+    throw new LabError('no cluster in mode userspace is recorded: give a kube-proxy that knows it with --kube-proxy')
   if (dual && !mode.startsWith('iptables'))
     throw new LabError('--dual: there is a recorded dual-stack cluster in mode iptables only; give another with --from')
   return snapshotFiles(dual ? 'k136-iptables-dual' : RECORDED[mode])
 }
 
-function settingsOf({name, mode, from}: StartOptions, files: SnapshotFiles): LabOptions {
+function settingsOf({name, mode, from, kubeProxy}: StartOptions, files: SnapshotFiles): LabOptions {
   const nodes = [...snapshotFromFiles(files).nodes.values()]
   const virtual = nodes.some(({ipvs}) => (ipvs?.virtualServers.length ?? 0) > 0)
   const backend: Backend | undefined =
     mode === 'iptables-legacy' ? 'legacy' : mode === 'iptables-nft' ? 'nft' : undefined
+  const kernel = ['ipvs', 'userspace'].includes(mode ?? (virtual ? 'ipvs' : '')) ? 'uml' : 'own'
+  const recordedMode =
+    nodes.find(({proxyMode}) => proxyMode !== undefined)?.proxyMode ?? (virtual ? 'ipvs' : 'iptables')
+  const command = kubeProxy?.split(/ +/).filter(Boolean) ?? []
+  const proxyMode = mode?.replace(/-(legacy|nft)$/, '') ?? recordedMode
   return {
     name,
-    kernel: (mode ?? (virtual ? 'ipvs' : '')) === 'ipvs' ? 'uml' : 'own',
-    mode: nodes.find(({proxyMode}) => proxyMode !== undefined)?.proxyMode ?? (virtual ? 'ipvs' : 'iptables'),
+    kernel,
+    mode: command.length > 0 ? proxyMode : recordedMode,
+    ...(command.length > 0
+      ? {proxy: {command, mode: proxyMode, backend: kernel === 'uml' ? 'legacy' : (backend ?? 'nft')}}
+      : {}),
     ...(backend === undefined ? {} : {backend}),
     from: from ?? 'a recorded cluster',
   }
