@@ -5,7 +5,7 @@ import {frontendsOf, isProxied} from './intent/promise.js'
 import type {ClusterState, Service, ServicePort} from './model/kube.js'
 import type {IptablesRule} from './parse/iptables-rule.js'
 import type {NodeState} from './snapshot/node-state.js'
-import {formatAddress, parseAddress} from './util/ip.js'
+import {formatAddress} from './util/ip.js'
 
 interface Served {
   readonly service: Service
@@ -22,24 +22,33 @@ const HOLDS_NONE = 24
  */
 export function proxySockets(cluster: ClusterState, nodes: ReadonlyMap<string, NodeState>): WorldFacts['proxySocket'] {
   const nodePorts = nodePortsOf(cluster)
-  const known = new Map<string, (place: string) => Served | undefined>()
   // Endpoints objects are what userspace mode reads
   const seen: ClusterState = cluster.legacyEndpoints ? {...cluster, slices: cluster.legacyEndpoints} : cluster
+  const known = new Map<string, OneNode>()
   return (node, {protocol, port, family, process}) => {
     const state = nodes.get(node)
     if (!state || (process !== undefined && process !== 'kube-proxy')) return undefined
-    const {mode, minor} = proxyFacts(cluster, state)
+    const {served, minor} = remembered(known, node, () => oneNode(cluster, state))
     const place = `${protocol} ${port}`
-    if (mode === 'userspace') {
-      const served = remembered(known, node, () => servedPorts(cluster, state))(place)
-      if (served) return {kind: 'balances', service: served.service.id, endpoints: readyEndpoints(seen, served, family)}
-      if (process !== undefined && !nodePorts.has(place))
-        return isProxys(state, port)
-          ? undefined
-          : {kind: 'unclear', why: `no rule tells which Service kube-proxy serves at port ${port} of ${node}`}
-    }
+    const found = served.get(place)
+    if (found === 'several')
+      return {
+        kind: 'unclear',
+        why: `rules lead several Services to port ${port} of ${node}, where kube-proxy serves one`,
+      }
+    if (found) return {kind: 'balances', service: found.service.id, endpoints: readyEndpoints(seen, found, family)}
     return nodePorts.has(place) ? held({process, minor}, port) : undefined
   }
+}
+
+interface OneNode {
+  readonly minor: number | undefined
+  readonly served: ReadonlyMap<string, Served | 'several'>
+}
+
+function oneNode(cluster: ClusterState, state: NodeState): OneNode {
+  const {mode, minor} = proxyFacts(cluster, state)
+  return {minor, served: mode === 'userspace' ? servedPorts(cluster, state) : new Map<string, never>()}
 }
 
 function held(
@@ -60,11 +69,6 @@ function remembered<T>(known: Map<string, T>, key: string, make: () => T): T {
   return found
 }
 
-/** kube-proxy's own ports: health and metrics. */
-const OWN_PORTS: readonly number[] = [10249, 10256]
-const isProxys = ({sockets}: NodeState, port: number): boolean =>
-  OWN_PORTS.includes(port) || sockets?.find((socket) => socket.port === port)?.address === parseAddress('127.0.0.1')
-
 function nodePortsOf({services}: ClusterState): Set<string> {
   const all = services
     .filter(isProxied)
@@ -84,27 +88,28 @@ const readyEndpoints = (
     .map(({address, port: number}) => ({address, port: number}))
 
 /** The Service port behind each of kube-proxy's sockets: that of the frontends which most rules lead there. */
-function servedPorts(cluster: ClusterState, state: NodeState): (place: string) => Served | undefined {
+function servedPorts(cluster: ClusterState, state: NodeState): OneNode['served'] {
   const frontends = new Map<string, Served>()
   for (const service of cluster.services)
     for (const port of service.ports) {
+      const served = {service, port}
       for (const {address, port: number} of frontendsOf(service, port))
-        frontends.set(`${port.protocol} ${formatAddress(address)} ${number}`, {service, port})
-      if (port.nodePort !== undefined) frontends.set(`${port.protocol} ${port.nodePort}`, {service, port})
+        frontends.set(`${port.protocol} ${formatAddress(address)} ${number}`, served)
+      if (port.nodePort !== undefined) frontends.set(`${port.protocol} ${port.nodePort}`, served)
     }
   const votes = new Map<string, Map<Served, number>>()
-  for (const rule of redirects(state)) {
-    const served = frontends.get(rule.frontend)
+  for (const {place, frontend} of redirects(state)) {
+    const served = frontends.get(frontend)
     if (!served) continue
-    const counts = remembered(votes, rule.place, () => new Map<Served, number>())
-    const key =
-      [...counts.keys()].find(({service, port}) => service === served.service && port === served.port) ?? served
-    counts.set(key, (counts.get(key) ?? 0) + 1)
+    const counts = remembered(votes, place, () => new Map<Served, number>())
+    counts.set(served, (counts.get(served) ?? 0) + 1)
   }
-  return (place) => {
-    const [first, second] = [...(votes.get(place) ?? [])].toSorted(([, one], [, other]) => other - one)
-    return first && first[1] > (second?.[1] ?? 0) ? first[0] : undefined
-  }
+  return new Map([...votes].map(([place, counts]) => [place, elected(counts)]))
+}
+
+function elected(counts: ReadonlyMap<Served, number>): Served | 'several' {
+  const [first, second] = [...counts].toSorted(([, one], [, other]) => other - one)
+  return first![1] > (second?.[1] ?? 0) ? first![0] : 'several'
 }
 
 /** Rules that lead a frontend to a port of the node itself. */

@@ -7,7 +7,7 @@ import {placeKey, type Comparison, type Mismatch} from './compare.js'
 import {apiEvidence, makeFinding, type Finding} from './finding.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import {at, endNode, percent, perService, placeOf, translated, translator, type Cause} from './cause.js'
-import {missingEntries, notProgrammed, OWN_REFUSAL, type Scene} from './missing.js'
+import {forwardedAsItCame, missingEntries, notProgrammed, OWN_REFUSAL, type Scene} from './missing.js'
 import {wantedBy} from './policy.js'
 import {
   chosenBy,
@@ -291,6 +291,7 @@ function failure(mismatch: Mismatch, scene: Scene): Cause {
     case 'rule':
       return ruled(mismatch, scene)
     case 'policy':
+      if (!fate.onReply && forwardedAsItCame(mismatch)) return notProgrammed(mismatch, scene)
       return byRule(mismatch, {name: 'forward-policy-drop', hop: deciding(fate)})
     case 'not-forwarded':
       return onNode(mismatch, 'ip-forward-off', {node, scene})
@@ -368,7 +369,10 @@ function ruled(mismatch: Mismatch, scene: Scene): Cause {
   const stale = mismatch.fate.hops.some(
     ({evidence, reply}) => !reply && STALE_REJECT.test(evidence?.text ?? '') && evidence === hop?.evidence,
   )
-  return byRule(mismatch, {name: stale ? 'no-endpoints-programmed' : 'packet-dropped-by-rule', hop})
+  if (!stale) return byRule(mismatch, {name: 'packet-dropped-by-rule', hop})
+  // one rule refuses the cluster IP, another the NodePort: what kube-proxy believes of the Service is one thing
+  const cause = byRule(mismatch, {name: 'no-endpoints-programmed', hop})
+  return {...cause, key: `refused ${cause.node} ${mismatch.service.id}`}
 }
 
 function byRule({fate, node}: Mismatch, {name, hop}: {name: CodeName; hop: Hop | undefined}): Cause {

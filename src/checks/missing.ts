@@ -22,12 +22,20 @@ export interface Scene {
 /** Where kube-proxy itself refuses what it has no entry for. */
 export const OWN_REFUSAL = / kube-proxy\/cluster-ips-check#|\/KUBE-(IPVS-FILTER|FIREWALL)#/
 
-const isMissingEntry = ({kind, fate}: Mismatch): boolean =>
-  kind === 'fails' &&
-  !fate.onReply &&
-  (fate.cause === 'untranslated' ||
-    fate.cause === 'no-listener' ||
-    (fate.cause === 'rule' && OWN_REFUSAL.test(deciding(fate)?.where ?? '')))
+/** A Service address that reaches a policy of FORWARD is one that nothing translated before. */
+export const forwardedAsItCame = ({fate, frontend}: Mismatch): boolean =>
+  fate.cause === 'policy' &&
+  (frontend.kind === 'clusterIP' || frontend.kind === 'externalIP' || frontend.kind === 'loadBalancerIP') &&
+  deciding(fate)?.hook === 'FORWARD' &&
+  !translated(fate)
+
+const isMissingEntry = (mismatch: Mismatch): boolean =>
+  mismatch.kind === 'fails' && !mismatch.fate.onReply && (forwardedAsItCame(mismatch) || isUnprogrammed(mismatch.fate))
+
+const isUnprogrammed = (fate: Fate): boolean =>
+  fate.cause === 'untranslated' ||
+  fate.cause === 'no-listener' ||
+  (fate.cause === 'rule' && OWN_REFUSAL.test(deciding(fate)?.where ?? ''))
 
 export function missingEntries({mismatches, expected}: Comparison): Omit<Scene, 'cluster' | 'states'> {
   const missing = new Map<string, Set<string>>()

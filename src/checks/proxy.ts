@@ -85,8 +85,8 @@ function neverAsked(state: NodeState, mode: ProxyMode | undefined, family: Famil
 }
 
 function minorOf(state: NodeState, cluster: ClusterState): number | undefined {
-  const version =
-    state.proxyVersion ?? cluster.nodes.find(({name}) => name === state.name)?.kubeletVersion ?? cluster.version
+  const kubelet = cluster.nodes.find(({name}) => name === state.name)?.kubeletVersion
+  const version = state.proxyVersion ?? cluster.kubeProxyVersion ?? kubelet ?? cluster.version
   const minor = /^v?1\.(\d+)/.exec(version ?? '')?.[1]
   return minor === undefined ? undefined : Number(minor)
 }

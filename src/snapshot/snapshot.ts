@@ -39,7 +39,17 @@ export function snapshotFromFiles(files: SnapshotFiles): Snapshot {
   const names = new Set([...files.keys()].flatMap((path) => /^nodes\/([^/]+)\/[^/]+$/.exec(path)?.[1] ?? []))
   const share = names.size > 1 ? sharer() : undefined
   const nodes = new Map([...names].map((name) => [name, new NodeState(name, folder(files, `nodes/${name}/`), share)]))
-  return {info, cluster, nodes, problems}
+  const version = proxyVersion(cluster, [...nodes.values()])
+  return {info, cluster: version === undefined ? cluster : {...cluster, kubeProxyVersion: version}, nodes, problems}
+}
+
+function proxyVersion({raw}: ClusterState, nodes: readonly NodeState[]): string | undefined {
+  const told = new Set(nodes.flatMap(({proxyVersion: own}) => own ?? []))
+  if (told.size > 0) return told.size === 1 ? [...told][0] : undefined
+  const images = (raw['daemonsets'] ?? [])
+    .filter(({metadata}) => metadata.name === 'kube-proxy')
+    .flatMap(({spec}) => /"image":"[^"]*:(v1\.\d+[^"]*)"/.exec(JSON.stringify(spec ?? {}))?.[1] ?? [])
+  return images[0]
 }
 
 /** The files of a folder, by their names in it. */
