@@ -1,7 +1,7 @@
 import {proxyFacts} from './checks/proxy.js'
 import type {ProxySocket, WorldFacts} from './dataplane/world.js'
-import {endpointsOf} from './intent/endpoints.js'
-import {frontendsOf, isProxied} from './intent/promise.js'
+import {asEndpoints, endpointsOf} from './intent/endpoints.js'
+import {frontendsOf, isProxied} from './intent/frontends.js'
 import type {ClusterState, Service, ServicePort} from './model/kube.js'
 import type {IptablesRule} from './parse/iptables-rule.js'
 import type {NodeState} from './snapshot/node-state.js'
@@ -22,8 +22,6 @@ const HOLDS_NONE = 24
  */
 export function proxySockets(cluster: ClusterState, nodes: ReadonlyMap<string, NodeState>): WorldFacts['proxySocket'] {
   const nodePorts = nodePortsOf(cluster)
-  // Endpoints objects are what userspace mode reads
-  const seen: ClusterState = cluster.legacyEndpoints ? {...cluster, slices: cluster.legacyEndpoints} : cluster
   const known = new Map<string, OneNode>()
   return (node, {protocol, port, family, process}) => {
     const state = nodes.get(node)
@@ -36,7 +34,12 @@ export function proxySockets(cluster: ClusterState, nodes: ReadonlyMap<string, N
         kind: 'unclear',
         why: `rules lead several Services to port ${port} of ${node}, where kube-proxy serves one`,
       }
-    if (found) return {kind: 'balances', service: found.service.id, endpoints: readyEndpoints(seen, found, family)}
+    if (found)
+      return {
+        kind: 'balances',
+        service: found.service.id,
+        endpoints: readyEndpoints(asEndpoints(cluster), found, family),
+      }
     return nodePorts.has(place) ? held({process, minor}, port) : undefined
   }
 }

@@ -1,5 +1,5 @@
 import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
-import {isProxied, servesFamily} from '../intent/promise.js'
+import {isProxied, servesFamily} from '../intent/frontends.js'
 import type {ClusterState, Pod, Service, ServicePort} from '../model/kube.js'
 import {formatEndpoint, parseAddress} from '../util/ip.js'
 import {checkGateways, checkNames} from './discovery.js'
@@ -417,7 +417,10 @@ export function externalIpConflicts(
     cluster.nodes.flatMap(({name, addresses}) => addresses.map(({address}) => [address, name] as const)),
   )
   return services.flatMap((service) =>
-    [...service.externalIPs, ...service.loadBalancer.flatMap(({ip}) => ip ?? [])].flatMap((ip) => {
+    [
+      ...service.externalIPs,
+      ...service.loadBalancer.flatMap(({ip, ipMode}) => (ip !== undefined && ipMode !== 'Proxy' ? ip : [])),
+    ].flatMap((ip) => {
       const node = nodes.get(ip)
       if (node === undefined) return []
       return [

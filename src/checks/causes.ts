@@ -286,6 +286,8 @@ function failure(mismatch: Mismatch, scene: Scene): Cause {
   const node = placeOf(mismatch)
   if (scene.wholeNode.has(`${node} ${familyOf(mismatch.frontend.address)}`) && !translated(fate) && !fate.onReply)
     return notProgrammed(mismatch, scene)
+  const stranger = markedAsStranger(mismatch)
+  if (stranger) return byRule(mismatch, {name: 'source-range-incomplete', hop: stranger})
   if (untracked(fate)) return byRule(mismatch, {name: 'connection-tracking-off', hop: untracked(fate)})
   switch (fate.cause) {
     case 'rule':
@@ -356,6 +358,14 @@ const OWN_NO_ENDPOINTS =
 /** Where kube-proxy drops clients outside loadBalancerSourceRanges, in each of its layouts. */
 const SOURCE_RANGES =
   /\/(KUBE-PROXY-FIREWALL|KUBE-SOURCE-RANGES-FIREWALL|KUBE-FW-\w+|KUBE-LOAD-BALANCER-FW|firewall-.*)#\d+$/
+
+/** Before 1.25 nat marks those clients, and another table drops them or nothing translates them. */
+const MARKS_STRANGERS = /-A KUBE-(FW-\w+|FIREWALL) .*-j KUBE-MARK-DROP/
+
+const markedAsStranger = ({frontend, fate}: Mismatch): Hop | undefined =>
+  frontend.kind === 'loadBalancerIP' && !translated(fate)
+    ? fate.hops.find(({reply, evidence}) => !reply && MARKS_STRANGERS.test(evidence?.text ?? ''))
+    : undefined
 
 function ruled(mismatch: Mismatch, scene: Scene): Cause {
   const hop = deciding(mismatch.fate)

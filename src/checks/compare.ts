@@ -6,13 +6,12 @@ import {
   frontendsOf,
   isProxied,
   nodePortFrontends,
-  promiseFor,
+  sourceRanges,
   type ClosedFrontend,
   type Frontend,
-  type OriginClass,
-  type ProxyFacts,
-  type ServicePromise,
-} from '../intent/promise.js'
+} from '../intent/frontends.js'
+import {promiseFor, type OriginClass, type ServicePromise} from '../intent/promise.js'
+import type {ProxyFacts} from '../intent/proxy-facts.js'
 import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
 import type {ClusterState, Service, ServicePort} from '../model/kube.js'
 import type {ClientFates, Fate, Origin, WalkResult} from '../model/trace.js'
@@ -329,8 +328,8 @@ class PortComparison {
   }
 
   /** Clients inside and outside of loadBalancerSourceRanges are two questions. */
-  private clientParts({kind}: Frontend, outside: readonly Range[]): (readonly Range[])[] {
-    const ranges = this.task.service.sourceRanges.flatMap((text) => parseRange(text.trim()) ?? [])
+  private clientParts({kind, address}: Frontend, outside: readonly Range[]): (readonly Range[])[] {
+    const ranges = sourceRanges(this.task.service, familyOf(address))
     if (kind !== 'loadBalancerIP' || ranges.length === 0) return [outside]
     const inside = ranges.flatMap((range) => splitRanges(outside, range).inside)
     let rest = [...outside]

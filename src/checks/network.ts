@@ -1,4 +1,4 @@
-import {isProxied} from '../intent/promise.js'
+import {isProxied} from '../intent/frontends.js'
 import type {Pod, Service} from '../model/kube.js'
 import type {LocalAddress} from '../parse/iproute.js'
 import type {NodeState} from '../snapshot/node-state.js'

@@ -1,5 +1,6 @@
 import {endpointsOf} from '../intent/endpoints.js'
-import {frontendsOf, isProxied, nodePortFrontends, type Frontend, type ProxyFacts} from '../intent/promise.js'
+import {frontendsOf, isProxied, nodePortFrontends, type Frontend} from '../intent/frontends.js'
+import type {ProxyFacts} from '../intent/proxy-facts.js'
 import type {ClusterState, Service, ServicePort} from '../model/kube.js'
 import type {Evidence} from '../model/trace.js'
 import type {VirtualServer} from '../parse/ipvs.js'
@@ -459,7 +460,7 @@ function missingServer(state: NodeState, {port, protocol, address}: Frontend): M
 /** Only where the configuration names a scheduler, or most virtual servers agree on one. */
 function schedulers({state, proxy, cluster, services}: NodeCheck): Finding[] {
   if (proxy.mode !== 'ipvs' || !state.ipvs) return []
-  const wanted = proxy.config?.scheduler ?? 'rr'
+  const wanted = proxy.config ? (proxy.config.scheduler ?? 'rr') : usualScheduler(state.ipvs.virtualServers)
   const others = state.ipvs.virtualServers.filter(({scheduler, protocol}) => protocol !== 'FWM' && scheduler !== wanted)
   if (others.length === 0) return []
   const owners = new Map<string, Service>(
@@ -474,14 +475,22 @@ function schedulers({state, proxy, cluster, services}: NodeCheck): Finding[] {
   return others.flatMap((server) => {
     const owner = owners.get(`${server.protocol} ${server.address} ${server.port}`)
     if (!owner) return []
+    const says = proxy.config ? 'the configuration says' : 'most others use'
     return [
       finding('scheduler-differs', state.name, {
         services: [owner.id],
-        message: `virtual server ${formatEndpoint(server.address!, server.port)} of ${owner.id} on ${state.name} uses scheduler ${server.scheduler}, the configuration says ${wanted}`,
+        message: `virtual server ${formatEndpoint(server.address!, server.port)} of ${owner.id} on ${state.name} uses scheduler ${server.scheduler}, ${says} ${wanted}`,
         evidence: [{source: server.file, line: server.line, text: server.text}],
       }),
     ]
   })
+}
+
+/** Without the configuration: a flag may have chosen any. */
+function usualScheduler(servers: readonly VirtualServer[]): string | undefined {
+  const counts = new Map<string, number>()
+  for (const {scheduler} of servers) counts.set(scheduler, (counts.get(scheduler) ?? 0) + 1)
+  return [...counts].toSorted(([, one], [, other]) => other - one)[0]?.[0]
 }
 
 /** A Service with ClientIP affinity must meet something that remembers the client, for the right time. */

@@ -1,6 +1,6 @@
 import type {Evidence, Fate, Hop} from '../model/trace.js'
 import type {ServiceEndpoint} from '../intent/endpoints.js'
-import type {Frontend} from '../intent/promise.js'
+import type {Frontend} from '../intent/frontends.js'
 import type {VirtualServer} from '../parse/ipvs.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import {formatAddress} from '../util/ip.js'

@@ -1,4 +1,4 @@
-import type {ProxyFacts, ProxyMode} from '../intent/promise.js'
+import type {ProxyFacts, ProxyMode} from '../intent/proxy-facts.js'
 import type {ClusterState} from '../model/kube.js'
 import type {NodeState, Section} from '../snapshot/node-state.js'
 import type {Family} from '../util/ip.js'

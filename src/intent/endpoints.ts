@@ -31,6 +31,16 @@ function slicesOf(cluster: ClusterState, service: Service): readonly ClusterStat
   return index.get(service.id) ?? []
 }
 
+const endpointsViews = new WeakMap<ClusterState, ClusterState>()
+
+/** The cluster with Endpoints objects in the place of slices, where they were read. */
+export function asEndpoints(cluster: ClusterState): ClusterState {
+  if (!cluster.legacyEndpoints) return cluster
+  const known = endpointsViews.get(cluster) ?? {...cluster, slices: cluster.legacyEndpoints}
+  endpointsViews.set(cluster, known)
+  return known
+}
+
 interface Asked {
   readonly cluster: ClusterState
   readonly service: Service

@@ -14,6 +14,8 @@ interface Resource {
   /** Not needed to judge packets: whatever the API says, it is no loss. */
   readonly spare?: boolean
   readonly query?: string
+  /** The group of clusters that do not have the first one yet. */
+  readonly older?: string
 }
 
 const core = (name: string, namespaced = true): Resource => ({name, group: '/api/v1', namespaced, optional: false})
@@ -31,7 +33,7 @@ export const RESOURCES: readonly Resource[] = [
   core('namespaces', false),
   core('nodes', false),
   core('services'),
-  extra('endpointslices', 'discovery.k8s.io/v1'),
+  {...extra('endpointslices', 'discovery.k8s.io/v1'), older: '/apis/discovery.k8s.io/v1beta1'},
   core('endpoints'),
   core('pods'),
   extra('ingresses', 'networking.k8s.io/v1'),
@@ -92,6 +94,9 @@ async function readResource(
     return await readPages(api, resource, `${resource.group}/${resource.name}`)
   } catch (error) {
     if (!(error instanceof ApiFailure)) throw error
+    const {older, ...plain} = resource
+    if (error.status === 404 && older !== undefined)
+      return readResource(api, {...plain, group: older}, {namespace, forbidden})
     if (resource.spare || (error.status === 404 && resource.optional)) return undefined
     if (error.status !== 403)
       throw new SvcTraceError('ApiError', `listing ${resource.name}: ${error.message}`, undefined, {cause: error})

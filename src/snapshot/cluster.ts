@@ -132,7 +132,7 @@ function serviceOf({metadata, spec: rawSpec, status}: KubeObject): Service {
     externalIPs: texts(spec['externalIPs']),
     loadBalancer: type === 'LoadBalancer' ? list(record(record(status)['loadBalancer'])['ingress']).map(ingressOf) : [],
     ...maybe('loadBalancerClass', text(spec['loadBalancerClass'])),
-    sourceRanges: sourceRangesOf(spec, annotations),
+    sourceRanges: texts(spec['loadBalancerSourceRanges']),
     ...maybe('affinityTimeout', spec['sessionAffinity'] === 'ClientIP' ? (timeout ?? 10800) : undefined),
     externalTrafficPolicy: spec['externalTrafficPolicy'] === 'Local' ? 'Local' : 'Cluster',
     internalTrafficPolicy: spec['internalTrafficPolicy'] === 'Local' ? 'Local' : 'Cluster',
@@ -143,22 +143,12 @@ function serviceOf({metadata, spec: rawSpec, status}: KubeObject): Service {
     ...maybe('trafficDistribution', text(spec['trafficDistribution'])),
     ...maybe(
       'topologyMode',
-      annotations['service.kubernetes.io/topology-mode'] ?? annotations['service.kubernetes.io/topology-aware-hints'],
+      annotations['service.kubernetes.io/topology-aware-hints'] ?? annotations['service.kubernetes.io/topology-mode'],
     ),
     ...maybe('proxyName', metadata.labels?.['service.kubernetes.io/service-proxy-name']),
     labels: labelsOf(metadata.labels),
     ...maybe('created', text((metadata as Json)['creationTimestamp'])),
   }
-}
-
-/** The annotation is the old spelling of the field (kubernetes/pkg/api/v1/service). */
-function sourceRangesOf(spec: Json, annotations: Record<string, string>): string[] {
-  const field = texts(spec['loadBalancerSourceRanges'])
-  if (field.length > 0) return field
-  return (text(annotations['service.beta.kubernetes.io/load-balancer-source-ranges']) ?? '')
-    .split(',')
-    .map((range) => range.trim())
-    .filter(Boolean)
 }
 
 function servicePortOf(port: Json): ServicePort {

@@ -56,9 +56,13 @@ export const API_PORT = 6443
 const PAGE = 40
 const BOOKMARK_EVERY = 2000
 
+/** What kube-proxies before 1.21 ask for; kubectl and svc-trace never do. */
+const OLD_SLICES = '/apis/discovery.k8s.io/v1beta1'
+
 const GROUPS: Readonly<Record<string, readonly string[]>> = {
   '/api/v1': ['namespaces', 'nodes', 'services', 'endpoints', 'pods'],
   '/apis/discovery.k8s.io/v1': ['endpointslices'],
+  [OLD_SLICES]: ['endpointslices'],
   '/apis/networking.k8s.io/v1': ['ingresses', 'networkpolicies'],
   '/apis/apps/v1': ['daemonsets'],
 }
@@ -172,8 +176,9 @@ function work(
   if (resource === 'configmaps' && name === 'kube-proxy') return proxyConfig(store, faults)
   if (!GROUPS[group]?.includes(resource)) throw notFound()
   refuse(resource, {namespace, faults})
-  if (watching) return void watch(server, response, {url, resource, namespace})
-  return answer(server, {url, resource, namespace, name})
+  const shape = group === OLD_SLICES ? oldSlice : withPrivate
+  if (watching) return void watch(server, response, {url, resource, namespace, shape})
+  return answer(server, {url, resource, namespace, name, shape})
 }
 
 const notFound = (): Failure =>
@@ -192,6 +197,21 @@ function failIfAsked(server: Server, path: string): void {
   throw new Failure(status, message, retryAfter === undefined ? {} : {retryAfter})
 }
 
+/** How an object is told to those who ask. */
+type Shape = (item: Item) => Item
+
+/** discovery.k8s.io/v1beta1 names an endpoint's node in its topology. */
+function oldSlice(item: Item): Item {
+  const endpoints = ((item['endpoints'] ?? []) as Json[]).map(({nodeName, ...endpoint}) => ({
+    ...endpoint,
+    ...(nodeName === undefined ? {} : {topology: {'kubernetes.io/hostname': nodeName}}),
+  }))
+  return {...item, apiVersion: 'discovery.k8s.io/v1beta1', kind: 'EndpointSlice', endpoints}
+}
+
+const versionOf = (store: Store, resource: string, shape: Shape): string =>
+  shape === oldSlice ? OLD_SLICES.slice('/apis/'.length) : store.list(resource).apiVersion
+
 interface Path {
   readonly group: string
   readonly namespace: string | undefined
@@ -200,26 +220,29 @@ interface Path {
 }
 
 function pathOf({pathname}: URL): Path {
-  const match = /^(\/api\/v1|\/apis\/[\w.]+\/v1)(?:\/namespaces\/([\w-]+))?\/([\w-]+)(?:\/([\w.-]+))?$/.exec(pathname)
+  const match = /^(\/api\/v1|\/apis\/[\w.]+\/v1(?:beta1)?)(?:\/namespaces\/([\w-]+))?\/([\w-]+)(?:\/([\w.-]+))?$/.exec(
+    pathname,
+  )
   if (!match) throw notFound()
   return {group: match[1]!, namespace: match[2], resource: match[3]!, name: match[4]}
 }
 
 function answer(
   {store, faults, expired}: Server,
-  {url, resource, namespace, name}: {url: URL} & Omit<Path, 'group'>,
+  {url, resource, namespace, name, shape}: {url: URL; shape: Shape} & Omit<Path, 'group'>,
 ): Json {
-  const {apiVersion, items} = store.list(resource)
+  const {items} = store.list(resource)
+  const apiVersion = versionOf(store, resource, shape)
   const own = items.filter((item) => namespace === undefined || item.metadata.namespace === namespace)
   if (name !== undefined) {
     const found = own.find((item) => item.metadata.name === name)
     if (!found) throw new Failure(404, `${resource} "${name}" not found`, {reason: 'NotFound'})
-    return {...found, apiVersion, kind: KINDS[resource]}
+    return {...shape(found), apiVersion, kind: KINDS[resource]}
   }
   const list = {
     apiVersion,
     kind: `${KINDS[resource]}List`,
-    items: own.filter((item) => selects(url, item)).map(withPrivate),
+    items: own.filter((item) => selects(url, item)).map(shape),
   }
   return page(list, {url, version: store.version, expired: faults.expire ? expired : undefined})
 }
@@ -251,10 +274,10 @@ function page(
 function watch(
   {store, watchers}: Server,
   response: ServerResponse,
-  {url, resource, namespace}: {url: URL; resource: string; namespace: string | undefined},
+  {url, resource, namespace, shape}: {url: URL; shape: Shape} & Pick<Path, 'resource' | 'namespace'>,
 ): void {
   const send = (type: string, object: Json): void => void response.write(`${JSON.stringify({type, object})}\n`)
-  const kind = {apiVersion: store.list(resource).apiVersion, kind: KINDS[resource]}
+  const kind = {apiVersion: versionOf(store, resource, shape), kind: KINDS[resource]}
   const since = Number(url.searchParams.get('resourceVersion') ?? '') || store.version
   response.writeHead(200, {'Content-Type': 'application/json'})
   response.flushHeaders()
@@ -262,7 +285,7 @@ function watch(
     const stop = store.watch(since, (event) => {
       const mine =
         event.resource === resource && (namespace === undefined || event.object.metadata.namespace === namespace)
-      if (mine && selects(url, event.object)) send(event.type, {...withPrivate(event.object), ...kind})
+      if (mine && selects(url, event.object)) send(event.type, {...shape(event.object), ...kind})
     })
     const marks = /^(1|true)$/.test(url.searchParams.get('allowWatchBookmarks') ?? '')
       ? setInterval(
@@ -365,7 +388,7 @@ function review({folder, user}: {folder: string; user: string}, {headers}: Incom
 
 function discovery(path: string): Json | undefined {
   const named = Object.keys(GROUPS)
-    .filter((group) => group.startsWith('/apis/'))
+    .filter((group) => group.startsWith('/apis/') && group !== OLD_SLICES)
     .map((group) => group.slice('/apis/'.length))
   if (path === '/api') return {kind: 'APIVersions', versions: ['v1']}
   if (path === '/apis') {

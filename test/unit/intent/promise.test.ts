@@ -1,13 +1,8 @@
 import {expect} from 'chai'
 import {endpointsOf} from '../../../src/intent/endpoints.js'
-import {
-  frontendsOf,
-  nodePortFrontends,
-  promiseFor,
-  type Frontend,
-  type OriginClass,
-  type ProxyFacts,
-} from '../../../src/intent/promise.js'
+import {frontendsOf, nodePortFrontends, type Frontend} from '../../../src/intent/frontends.js'
+import {promiseFor, type OriginClass} from '../../../src/intent/promise.js'
+import type {ProxyFacts} from '../../../src/intent/proxy-facts.js'
 import type {ClusterState, Service} from '../../../src/model/kube.js'
 import {snapshotFromFiles} from '../../../src/snapshot/snapshot.js'
 import {formatAddress, formatEndpoint, parseAddress, parseRange} from '../../../src/util/ip.js'

@@ -1,0 +1,42 @@
+import type {KubeProxyConfig} from '../model/kube.js'
+import type {Address, Family} from '../util/ip.js'
+
+export type ProxyMode = 'iptables' | 'ipvs' | 'nftables' | 'userspace'
+
+/** What the proxy of one node is. */
+export interface ProxyFacts {
+  readonly node: string
+  readonly mode: ProxyMode | undefined
+  readonly minor: number | undefined
+  readonly config: KubeProxyConfig | undefined
+  /** The addresses on the node's own devices; undefined: nobody knows. */
+  readonly own?: ReadonlySet<Address>
+  /** The table of the rules that refuse what has no endpoint is not in the dumps. */
+  readonly hidesRefusals?: boolean
+  /** Families whose rules nobody asked the node for. */
+  readonly unasked?: readonly Family[]
+}
+
+/** First minor versions of kube-proxy with a behaviour, by default. */
+export const SINCE = {
+  /** EndpointSliceProxying; before, and in userspace mode always, Endpoints objects (KEP-752). */
+  endpointSlices: 19,
+  /** Rules that refuse external IPs without endpoints in FORWARD, too (kubernetes/kubernetes#95252). */
+  externalRefusals: 20,
+  /** Until then iptables mode left external IPs alone that pods and the node itself ask (kubernetes/kubernetes#96296). */
+  externalIPsFromInside: 21,
+  /** ServiceInternalTrafficPolicy (KEP-2086). */
+  internalTrafficPolicy: 22,
+  /** Until then one of the two traffic policies could override the other (kubernetes/kubernetes#106497). */
+  separatePolicies: 24,
+  /** LoadBalancerIPMode (KEP-1860). */
+  ipMode: 30,
+} as const
+
+/** False where nobody knows the version. */
+export const isBefore = ({minor}: ProxyFacts, what: keyof typeof SINCE): boolean =>
+  minor !== undefined && minor < SINCE[what]
+
+/** Does it read Endpoints objects instead of slices? */
+export const readsEndpoints = (proxy: ProxyFacts): boolean =>
+  proxy.mode === 'userspace' || isBefore(proxy, 'endpointSlices')
