@@ -13,15 +13,19 @@ const OTHERS: readonly {readonly name: string; readonly sign: (state: NodeState)
   {name: 'OVN-Kubernetes', sign: (state) => hasLink(state, /^ovn-k8s-mp0$/)},
   {
     name: 'kube-router',
-    sign: (state) => hasLink(state, /^kube-dummy-if$/) || hasChain(state, /^KUBE-ROUTER-SERVICES$/),
+    sign: (state) => hasLink(state, /^kube-dummy-if$/) || hasChain(state, 'KUBE-ROUTER-SERVICES'),
   },
 ]
 
 const hasLink = (state: NodeState, pattern: RegExp): boolean => state.links.some(({name}) => pattern.test(name))
-const hasChain = (state: NodeState, pattern: RegExp): boolean =>
-  state
-    .iptables(4)
-    .some(({tables}) => [...tables.values()].some(({chains}) => [...chains.keys()].some((name) => pattern.test(name))))
+const hasChain = (state: NodeState, ...names: readonly string[]): boolean =>
+  state.iptables(4).some(({tables}) => [...tables.values()].some(({chains}) => names.some((name) => chains.has(name))))
+
+function hasChainLike(state: NodeState, prefix: string): boolean {
+  for (const {tables} of state.iptables(4))
+    for (const {chains} of tables.values()) for (const name of chains.keys()) if (name.startsWith(prefix)) return true
+  return false
+}
 
 /** Another Service proxy on the node, when there is no sign of kube-proxy itself. */
 export function otherProxy(state: NodeState): string | undefined {
@@ -41,19 +45,18 @@ const REPLACE = new Set(['kube-router', 'Calico (eBPF)'])
 function modeFromRules(state: NodeState): ProxyMode | undefined {
   if (hasLink(state, /^kube-ipvs0$/) && (state.ipvs?.virtualServers.length ?? 0) > 0) return 'ipvs'
   if ([...(state.nft?.tables.values() ?? [])].some(({name}) => name === 'kube-proxy')) return 'nftables'
-  if (hasChain(state, /^KUBE-PORTALS-(HOST|CONTAINER)$/)) return 'userspace'
-  if (hasChain(state, /^KUBE-SVC-/)) return 'iptables'
-  if ((state.ipvs?.virtualServers.length ?? 0) > 0 && hasChain(state, /^KUBE-/)) return 'ipvs'
+  if (hasChain(state, 'KUBE-PORTALS-HOST', 'KUBE-PORTALS-CONTAINER')) return 'userspace'
+  if (hasChainLike(state, 'KUBE-SVC-')) return 'iptables'
+  if ((state.ipvs?.virtualServers.length ?? 0) > 0 && hasChainLike(state, 'KUBE-')) return 'ipvs'
   return undefined
 }
 
+const modeNamed = (name: string | undefined): ProxyMode | undefined =>
+  name !== undefined && MODES.has(name) ? (name as ProxyMode) : undefined
+
 /** The mode of a node's kube-proxy: its own word, its configuration, its rules. */
 export function proxyFacts(cluster: ClusterState, state: NodeState): ProxyFacts {
-  const said = state.proxyMode
-  const configured = cluster.kubeProxy?.mode
-  const mode = [said, modeFromRules(state), configured].find(
-    (candidate) => candidate !== undefined && MODES.has(candidate),
-  ) as ProxyMode | undefined
+  const mode = modeNamed(state.proxyMode) ?? modeFromRules(state) ?? modeNamed(cluster.kubeProxy?.mode)
   return {
     node: state.name,
     ...(mode === 'iptables' && FAMILIES.some((family) => lacksFilter(state, family)) ? {hidesRefusals: true} : {}),

@@ -1,6 +1,7 @@
 import type {NodeState, Section} from '../snapshot/node-state.js'
 import type {Family} from '../util/ip.js'
 import {LEGACY_PRESENT} from '../parse/iptables.js'
+import type {NftRuleset} from '../parse/nft.js'
 import {IPTABLES_HOOKS} from './iptables-program.js'
 
 /** Something that may act on packets and that the snapshot does not show. */
@@ -111,9 +112,19 @@ function partialTables(state: NodeState, family: Family): Gap[] {
   const [dump] = state.iptables(family)
   if (!dump?.file.endsWith('-L.txt')) return []
   const missing = ['raw', 'mangle', 'filter'].filter((name) => !dump.tables.has(name))
+  const blind = dump.hidesInterfaces
+    ? [
+        {
+          key: 'interfaces',
+          state: 'never-asked' as const,
+          what: `${dump.file} was made without -v: rules may ask for interfaces that it hides`,
+        },
+      ]
+    : []
   return missing.length === 0
-    ? []
+    ? blind
     : [
+        ...blind,
         {
           key: 'other tables',
           state: 'never-asked',
@@ -219,5 +230,17 @@ function hiddenHooks(state: NodeState): Gap[] {
     what: `nftables chain ${chain.family} ${chain.table} ${chain.name} (hook ${chain.hook}) is not modelled`,
   }))
   if (ruleset.cut) gaps.push({key: 'nft cut', state: 'unreadable', what: `the nftables dump ${ruleset.file} is cut`})
+  else gaps.push(...piecesOf(ruleset))
   return gaps
+}
+
+/** Chains without any hook do nothing: somebody listed or pasted them alone (`nft list chain`), or left out the rest. */
+function piecesOf({file, tables, problems}: NftRuleset): Gap[] {
+  const chains = [...tables.values()].flatMap((table) => [...table.chains.values()])
+  const strange = tables.size === 0 && problems.length > 0
+  if (!strange && (chains.length === 0 || chains.some(({hook}) => hook !== undefined))) return []
+  const what = strange
+    ? `${file} is not a listing of nft`
+    : `${file} shows no chain with a hook: what leads to the others is not in it`
+  return [{key: 'nft pieces', state: 'unreadable', what}]
 }

@@ -49,6 +49,7 @@ export class Ipsets {
   test(walker: Walker, name: string, flags: readonly string[]): SetAnswer {
     const set = this.get(name)
     if (!set) return {unknown: `set ${name} is not in the dump`}
+    if (this.dump!.twice.has(name)) return {unknown: `set ${name} stands twice in ${set.file}`}
     if (set.type === 'list:set') return this.testList(walker, set, flags)
     const answer = this.testPlain(walker, set, flags)
     if (!('unknown' in answer) && !answer.match && this.dump!.problems.length > 0) {

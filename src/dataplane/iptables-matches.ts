@@ -433,6 +433,8 @@ export const MATCHES: Readonly<Record<string, Module>> = table<Module>({
   physdev,
   rpfilter,
   policy,
+  // xt_pkttype.c: what a walk sends is for one host, on every hook
+  pkttype: {'pkt-type': ([kind]) => (kind === 'unicast' ? always : () => false)},
   icmp,
   icmp6: icmp,
   icmpv6: icmp,
@@ -446,7 +448,7 @@ export const MATCHES: Readonly<Record<string, Module>> = table<Module>({
 /** Builds the test of one `-m`; several options of a match must all hold. */
 export function matchTest(match: RuleMatch, context: MatchContext): Test | Unmodelled {
   const module = MATCHES[match.module]
-  if (!module) return {unmodelled: `-m ${match.module}`}
+  if (!module) return {unmodelled: match.module.includes(' ') ? match.module : `-m ${match.module}`}
   if (typeof module === 'function') return module(match.options, context)
   const tests: Test[] = []
   const ofConnection: Test[] = []

@@ -116,6 +116,7 @@ class ChainProgram implements Program {
   runBase(walker: Walker): Verdict {
     const verdict = this.run(walker)
     if (verdict !== 'return') return verdict
+    if (!this.chain.declared) return this.afterPieces(walker)
     const policy = this.chain.policy ?? 'ACCEPT'
     if (policy === 'ACCEPT') return 'accept'
     const where = `${this.owner.table.name}/${this.chain.name} policy`
@@ -126,6 +127,18 @@ class ChainProgram implements Program {
       cause: 'policy',
       reason: `the policy ${policy} of ${this.owner.table.name}/${this.chain.name} on ${walker.machine.name} drops it`,
     }
+  }
+
+  /** Rules that somebody picked out (`grep KUBE`): the policy and the others are not there. */
+  private afterPieces(walker: Walker): Verdict {
+    const name = `${this.owner.table.name}/${this.chain.name}`
+    const what = `the policy of ${name}, which ${this.owner.dump.file} does not show,`
+    return walker.assume(`policy:${this.owner.dump.file}:${name}`, [
+      `if ${what} and rules that are left out let it through`,
+      `if ${what} or a rule that is left out does not let it through`,
+    ])
+      ? 'accept'
+      : {outcome: 'unknown', reason: `${what} and rules that are left out may do anything`}
   }
 
   private afterCut(walker: Walker): Verdict {

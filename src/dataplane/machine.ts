@@ -121,9 +121,15 @@ export class Machine {
     const wanted = family === 4 ? 'number' : 'bigint'
     const known = this.state.addresses.filter(({address}) => typeof address === wanted)
     if (this.knowsAddresses) return known.map(({address, device}) => ({address, device}))
-    return this.hints.addresses
+    return [...this.hints.addresses, ...this.servedAddresses()]
       .filter((address) => typeof address === wanted)
       .map((address) => ({address, device: UNKNOWN_DEVICE}))
+  }
+
+  /** Where nobody asked for addresses: IPVS sees only packets to the node itself, so those of its virtual servers are. */
+  private servedAddresses(): Address[] {
+    if (this.state.addressSection.state !== 'never-asked') return []
+    return (this.state.ipvs?.virtualServers ?? []).flatMap(({address}) => address ?? [])
   }
 
   /** All addresses of the node, its dumps' or, where there are none, the API's. */
@@ -229,6 +235,13 @@ export class Machine {
       .map((name) => this.sysctl(`net.ipv${family}.conf.${name}.${key}`))
       .filter((value) => value !== undefined)
     return values.length > 0 ? Math.max(...values) : undefined
+  }
+
+  /** `route_localnet`; taken to be on, as forwarding is, where nobody asked for sysctls. */
+  routesLoopback(device: string): boolean {
+    return (
+      this.deviceSysctl(4, device, 'route_localnet') === 1 || this.state.section('sysctl.txt').state === 'never-asked'
+    )
   }
 
   forwards(family: Family, device: string): boolean | undefined {

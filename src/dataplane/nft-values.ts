@@ -1,3 +1,4 @@
+import {SERVICES} from '../parse/services.js'
 import {table} from '../util/table.js'
 import type {NftJson, NftObject} from '../parse/nft.js'
 import {parseAddress, parseRange, prefixRange, type Address, type Range} from '../util/ip.js'
@@ -439,22 +440,6 @@ export function numberRange(value: NftJson): [number, number] | undefined {
   }
   return undefined
 }
-
-/** Service names that old nft versions print in place of ports. */
-const SERVICES: Readonly<Record<string, number>> = table({
-  ssh: 22,
-  domain: 53,
-  http: 80,
-  https: 443,
-  kerberos: 88,
-  ntp: 123,
-  snmp: 161,
-  ldap: 389,
-  postgresql: 5432,
-  mysql: 3306,
-  redis: 6379,
-  'http-alt': 8080,
-})
 
 /** A text that is the same for equal exact values; undefined for prefixes, ranges and open data. */
 export function exactKey(value: NftJson): string | undefined {

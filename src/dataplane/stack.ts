@@ -50,7 +50,7 @@ export class Stack extends JourneyPart implements HookOptions {
       isLoopbackParty(packet.src) &&
       again.type !== 'local' &&
       packet.family === 4 &&
-      machine.deviceSysctl(4, again.device, 'route_localnet') !== 1
+      !machine.routesLoopback(again.device)
     ) {
       return dropped(
         'loopback',
@@ -85,7 +85,10 @@ export class Stack extends JourneyPart implements HookOptions {
 
   private sourceFor(machine: Machine, {dst, family}: Packet, route: RouteResult): Address | undefined {
     if (route.source !== undefined) return route.source
-    if (dst === CLIENT) return undefined
+    if (dst === CLIENT)
+      return route.gateway === undefined
+        ? undefined
+        : machine.sourceAddress(route.device, {dst: route.gateway, hop: route.gateway})
     if (route.type === 'local') return isLoopback(dst) ? (family === 4 ? 0x7f000001 : 1n) : dst
     return machine.sourceAddress(route.device, {dst, hop: route.gateway ?? dst})
   }
@@ -151,10 +154,7 @@ export class Stack extends JourneyPart implements HookOptions {
   /** Addresses that may not come in by a wire (ip_route_input_slow, fib_validate_source; ip6_rcv_core). */
   private martian(machine: Machine, packet: Packet, route: RouteResult): End | undefined {
     const {src, dst, iif, family} = packet
-    if (
-      (isLoopbackParty(dst) || isLoopbackParty(src)) &&
-      (family === 6 || machine.deviceSysctl(4, iif, 'route_localnet') !== 1)
-    ) {
+    if ((isLoopbackParty(dst) || isLoopbackParty(src)) && (family === 6 || !machine.routesLoopback(iif))) {
       return dropped(
         'loopback',
         `${machine.name} drops a loopback address that comes in by ${iif}${family === 4 ? ' (route_localnet is not set)' : ''}`,

@@ -1,4 +1,5 @@
 import {parseRange} from '../util/ip.js'
+import {PROMPT} from './pasted.js'
 import type {Problem} from './problem.js'
 
 /** One member of a set, its element split at the commas of its type: `10.0.0.1,tcp:80` → two parts. */
@@ -28,6 +29,8 @@ export interface Ipset {
 export interface IpsetDump {
   readonly file: string
   readonly sets: Map<string, Ipset>
+  /** Names that stand more than once: what they hold is not known. */
+  readonly twice: Set<string>
   readonly problems: Problem[]
 }
 
@@ -35,11 +38,12 @@ const FLAGS = new Set(['counters', 'comment', 'skbinfo', 'forceadd', 'nomatch'])
 
 /** Parses `ipset save`. Source: ipset(8). */
 export function parseIpsetSave(text: string, file: string): IpsetDump {
-  const dump: IpsetDump = {file, sets: new Map(), problems: []}
+  const dump: IpsetDump = {file, sets: new Map(), twice: new Set(), problems: []}
   text.split('\n').forEach((raw, at) => {
     const line = raw.trim()
-    if (line === '' || line.startsWith('#')) return
+    if (line === '' || line.startsWith('#') || PROMPT.test(line)) return
     const words = line.split(/\s+/)
+    if (words[0] === 'create' && dump.sets.has(words[1]!)) standsTwice(dump, words[1]!, {line: at + 1, text: line})
     if (words[0] === 'create' && words.length >= 3)
       addSet(dump, {name: words[1]!, type: words[2]!, header: words.slice(3), line: at + 1})
     else if (words[0] === 'add' && words.length >= 3)
@@ -51,6 +55,13 @@ export function parseIpsetSave(text: string, file: string): IpsetDump {
     else dump.problems.push({file, line: at + 1, message: 'not a line of ipset save', text: line})
   })
   return dump
+}
+
+/** One kernel has each set once: the dumps of two hosts, or of two moments, are in one file. */
+function standsTwice(dump: IpsetDump, name: string, {line, text}: {line: number; text: string}): void {
+  const message = `set ${name} stands twice: two hosts or two moments in one file?`
+  dump.twice.add(name)
+  dump.problems.push({file: dump.file, line, message, text})
 }
 
 function addSet(dump: IpsetDump, set: {name: string; type: string; header: readonly string[]; line: number}): Ipset {
@@ -156,7 +167,7 @@ function parseEntry(rest: string, line: number, text: string): IpsetEntry {
 
 /** Parses `ipset list` (and `list -o plain`), also where header lines are missing. */
 export function parseIpsetList(text: string, file: string): IpsetDump {
-  const dump: IpsetDump = {file, sets: new Map(), problems: []}
+  const dump: IpsetDump = {file, sets: new Map(), twice: new Set(), problems: []}
   let name: string | undefined
   let line0 = 0
   let type = ''
@@ -164,10 +175,12 @@ export function parseIpsetList(text: string, file: string): IpsetDump {
   const shown = new Set<string>()
   text.split('\n').forEach((raw, at) => {
     const line = raw.trim()
-    if (line === '') return
+    if (PROMPT.test(line)) name = set = undefined
+    if (line === '' || PROMPT.test(line)) return
     const field = /^(Name|Type|Revision|Header|Size in memory|References|Number of entries|Members): ?(.*)$/.exec(line)
     if (field?.[1] === 'Name') {
       name = field[2]!
+      if (dump.sets.has(name)) standsTwice(dump, name, {line: at + 1, text: line})
       type = ''
       line0 = at + 1
       set = undefined

@@ -1,10 +1,12 @@
 import {parseRange} from '../util/ip.js'
 import {newRule, type IptablesRule, type RuleMatch, type RuleOption} from './iptables-rule.js'
-import {IptablesChain, type IptablesDump} from './iptables.js'
+import {IptablesChain, readRemark, type IptablesDump} from './iptables.js'
+import {LEFT_OUT, PROMPT} from './pasted.js'
+import {SERVICES} from './services.js'
 
 /**
  * Parses `iptables -t nat -nL`, with or without `-v` and `--line-numbers`, into the shape of iptables-save.
- * Without `-v` the listing hides interfaces; that is a problem of the whole file, not of each rule.
+ * Without `-v` the listing hides interfaces (`hidesInterfaces`): a bare ACCEPT may be one of lo alone.
  */
 export function parseIptablesList(text: string, file: string): IptablesDump {
   const dump: IptablesDump = {file, tables: new Map(), problems: [], hidden: []}
@@ -12,19 +14,26 @@ export function parseIptablesList(text: string, file: string): IptablesDump {
   let current: Listed | undefined
   text.split('\n').forEach((raw, at) => {
     const line = raw.trim()
-    if (line === '' || line.startsWith('#')) return
+    if (line === '') return
+    if (line.startsWith('#') || LEFT_OUT.test(line) || PROMPT.test(line)) {
+      readRemark(dump, line, at + 1)
+      if (LEFT_OUT.test(line)) leaveOut(dump, {current, line: at + 1, text: line})
+      return
+    }
     const head = /^Chain (\S+) \((?:policy ([A-Z]+)|\d+ references)/.exec(line)
     if (head) {
       if (beginsTable([...listings.at(-1)!.keys()], head[1]!)) listings.push(new Map())
-      current = {line: at + 1, policy: head[2], rows: []}
+      current = {line: at + 1, policy: head[2], rows: [], headed: false, cut: false}
       listings.at(-1)!.set(head[1]!, current)
-    } else if (/^(num\s+)?(pkts\s+bytes\s+)?target\s+prot/.test(line)) return
-    else if (current) current.rows.push({line, number: at + 1})
+    } else if (/^(num\s+)?(pkts\s+bytes\s+)?target\s+prot/.test(line)) {
+      if (current) current.headed = true
+      if (!/\sin\s+out\s/.test(line)) dump.hidesInterfaces = true
+    } else if (current) current.rows.push({line, number: at + 1})
     else dump.problems.push({file, line: at + 1, message: 'not a line of iptables -L', text: line})
   })
   for (const listing of listings) if (listing.size > 0) addTable(dump, listing)
   const nat = dump.tables.get('nat')
-  dump.partial = !nat || !['PREROUTING', 'OUTPUT', 'POSTROUTING'].every((name) => nat.chains.has(name))
+  dump.partial ||= !nat || !['PREROUTING', 'OUTPUT', 'POSTROUTING'].every((name) => nat.chains.has(name))
   return dump
 }
 
@@ -42,6 +51,19 @@ interface Listed {
   readonly line: number
   readonly policy: string | undefined
   readonly rows: {line: string; number: number}[]
+  /** The row of column titles stands below its name, as iptables prints it for each chain. */
+  headed: boolean
+  /** Rows were left out. */
+  cut: boolean
+}
+
+function leaveOut(
+  dump: IptablesDump,
+  {current, line, text}: {current: Listed | undefined; line: number; text: string},
+): void {
+  if (current) current.cut = true
+  dump.partial = true
+  dump.problems.push({file: dump.file, line, message: 'somebody left lines out here', text})
 }
 
 /** Which table a listing is of: by the hooks that only one table has, else by targets, else nat, as the file's name says. */
@@ -59,15 +81,19 @@ function addTable(dump: IptablesDump, listing: ReadonlyMap<string, Listed>): voi
     dump.problems.push({
       file: dump.file,
       line: [...listing.values()][0]!.line,
-      message: `table ${name} is listed twice`,
+      message: `table ${name} is listed twice: two hosts or two moments in one file?`,
     })
+  const again = [...listing.keys()].some((chain) => dump.tables.get(name)?.chains.has(chain))
   const table = dump.tables.get(name) ?? {name, chains: new Map<string, IptablesChain>(), complete: true}
+  if (again) table.complete = false
   dump.tables.set(name, table)
-  for (const [chainName, {line, policy, rows}] of listing) {
+  for (const [chainName, {line, policy, rows, headed, cut}] of listing) {
     const chain = new IptablesChain(dump, name, chainName)
     chain.declared = true
     chain.policy = policy
     chain.line = line
+    // without its titles the listing went through grep, and lines may be missing
+    chain.cut = cut || !headed
     const rules = rows.map((row, at) =>
       readRule({line: row.line, number: row.number, chain, rules: at, file: dump.file}),
     )
@@ -86,7 +112,8 @@ interface Row {
   readonly file: string
 }
 
-const PROTOCOL = /^(!?)(all|tcp|udp|sctp|icmp|icmpv6|ipv6-icmp|esp|ah|gre|udplite|dccp|\d{1,3})$/
+/** The word before the column of options, `--` or `-f`. */
+const PROTOCOL = /^(!?)([a-z][\w.-]*|\d{1,3})$/
 
 function readRule({line, number, chain, rules, file}: Row): IptablesRule {
   const rule = newRule({table: chain.table, chain: chain.name, number: rules + 1, file, line: number}, line)
@@ -115,18 +142,29 @@ function readRule({line, number, chain, rules, file}: Row): IptablesRule {
         .filter((word) => word !== '[goto]')
         .join(' '),
     )
+  if (!verbose && isBare(rule)) match(rule, HIDDEN_INTERFACES)
   return rule
 }
+
+/** A match that stands for what a listing does not show. */
+const HIDDEN_INTERFACES = 'interfaces that -L hides without -v'
+const VERDICTS = new Set(['ACCEPT', 'DROP', 'REJECT', 'RETURN'])
+
+/** A verdict on everything: such a rule is likely to be about one interface (`-i lo -j ACCEPT`). */
+const isBare = ({protocol, source, destination, matches, target}: IptablesRule): boolean =>
+  target !== undefined && VERDICTS.has(target.name) && !protocol && !source && !destination && matches.length === 0
 
 const isInterface = (word: string | undefined): boolean => word !== undefined
 const isAddress = (word: string | undefined): boolean =>
   word !== undefined && (/^!?[\d.]+(\/|$)/.test(word) || word.includes('::') || /^!?anywhere$/.test(word))
 const protocolName = (word: string): string =>
-  ({'6': 'tcp', '17': 'udp', '132': 'sctp', '1': 'icmp', '58': 'ipv6-icmp'})[word] ?? word
+  ({'6': 'tcp', '17': 'udp', '132': 'sctp', '1': 'icmp', '58': 'ipv6-icmp', ipencap: '4', vrrp: '112'})[word] ?? word
 
 function readInterfaces(rule: IptablesRule, inside: string, outside: string): void {
-  if (inside !== '*') rule.inInterface = {not: inside.startsWith('!'), value: inside.replace('!', '')}
-  if (outside !== '*') rule.outInterface = {not: outside.startsWith('!'), value: outside.replace('!', '')}
+  // «any» without -n (libxtables, print_ifaces)
+  const isAny = (word: string): boolean => word === '*' || word === 'any'
+  if (!isAny(inside)) rule.inInterface = {not: inside.startsWith('!'), value: inside.replace('!', '')}
+  if (!isAny(outside)) rule.outInterface = {not: outside.startsWith('!'), value: outside.replace('!', '')}
 }
 
 function readAddress(rule: IptablesRule, field: 'source' | 'destination', word: string | undefined): void {
@@ -233,14 +271,32 @@ const EXTENSIONS: readonly Extension[] = [
   {pattern: /^(random-fully|random|persistent)/, read: ([, flag], rule) => targetOption(rule, flag!)},
   {pattern: /^reject-with (\S+)/, read: ([, kind], rule) => targetOption(rule, 'reject-with', kind!)},
   {pattern: /^nfacct-name {1,2}(\S+)/, read: ([, name], rule) => match(rule, 'nfacct', option('nfacct-name', [name!]))},
-  {pattern: /^(LOG|NFLOG) .*/, read: () => undefined},
+  {pattern: /^limit: avg \S+ burst \d+/, read: (_, rule) => match(rule, 'limit')},
+  {
+    pattern: /^(! )?(source|destination) IP range (\S+)/,
+    read: ([, not, side, range], rule) =>
+      match(rule, 'iprange', option(side === 'source' ? 'src-range' : 'dst-range', [range!], Boolean(not))),
+  },
+  {
+    pattern: /^(! )?(ctorigsrc|ctorigdst|ctreplsrc|ctrepldst|ctorigsrcport|ctorigdstport|ctproto|ctstatus|ctdir) (\S+)/,
+    read: ([, not, name, value], rule) => match(rule, 'conntrack', option(name!, [value!], Boolean(not))),
+  },
+  {
+    pattern: /^policy match dir (in|out) pol (none|ipsec)/,
+    read: ([, dir, pol], rule) => match(rule, 'policy', option('dir', [dir!]), option('pol', [pol!])),
+  },
+  {pattern: /^(LOG|NFLOG|nflog-\S+|TCPMSS) .*/, read: () => undefined},
 ]
+
+/** Whatever these do, the packet goes on as it was. */
+const ONLY_LOOKS = new Set(['LOG', 'NFLOG', 'ULOG', 'TCPMSS', 'TRACE'])
 
 function readExtensions(rule: IptablesRule, text: string): void {
   let rest = text.trim()
   while (rest !== '') {
     const extension = EXTENSIONS.find(({pattern}) => pattern.test(rest))
     if (!extension) {
+      if (ONLY_LOOKS.has(rule.target?.name ?? '')) return
       rule.problem = `"${rest}" is not understood`
       return
     }
@@ -256,10 +312,17 @@ function readAddrtype(rule: IptablesRule, types: string): void {
     addrtype.options.push(option(`${side}-type`, [type!], not === '!'))
 }
 
+/** `http`, `ssh:domain`: what a listing without -n makes of ports. */
+const numbered = (ports: string): string =>
+  ports
+    .split(':')
+    .map((port) => String(SERVICES[port] ?? port))
+    .join(':')
+
 function readPorts(rule: IptablesRule, module: string, rest: string): void {
   const ports = match(rule, module)
   for (const [, kind, not, value] of rest.matchAll(/!?(dpt|spt)s?:(!?)(\S+)/g))
-    ports.options.push(option(kind === 'dpt' ? 'dport' : 'sport', [value!], not === '!'))
+    ports.options.push(option(kind === 'dpt' ? 'dport' : 'sport', [numbered(value!)], not === '!'))
   const flags = /flags:(!?)0x([\dA-F]+)\/0x([\dA-F]+)/.exec(rest)
   if (flags) ports.options.push(option('tcp-flags', [flagNames(flags[2]!), flagNames(flags[3]!)], flags[1] === '!'))
 }

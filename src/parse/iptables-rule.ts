@@ -118,6 +118,7 @@ const ONE_VALUE = [
   'destination-ports',
   'source-ports',
   'comment',
+  'pkt-type',
   'mark',
   'ctstate',
   'state',

@@ -1,4 +1,5 @@
 import {parseRule, type IptablesRule} from './iptables-rule.js'
+import {LEFT_OUT, PROMPT} from './pasted.js'
 import type {Problem} from './problem.js'
 import {splitWords} from './tokens.js'
 
@@ -114,6 +115,8 @@ export interface IptablesDump {
   readonly problems: Problem[]
   /** What the dump says of rules that it does not show. */
   readonly hidden: Hidden[]
+  /** A listing without the columns of interfaces (`iptables -L` without `-v`). */
+  hidesInterfaces?: boolean
   /** A listing that somebody cut out or pasted: built-in chains that it lacks exist all the same. */
   partial?: boolean
 }
@@ -124,8 +127,6 @@ export type Hidden = {readonly kind: 'native'; readonly table: string} | {readon
 const COUNTERS = /^\[\d+:\d+\]\s*/
 /** Blanks that are none: tabs, which iptables-restore takes as well, and those that web pages make of blanks. */
 const ODD_BLANK = /[\t\u00a0\u2007\u202f]/
-/** Whoever posted the dump made it shorter. */
-const LEFT_OUT = /^\W*(\.{2,}|…|(snip|snipped|cut|omitted|truncated|left out)\b)\W*$/i
 /** What iptables-nft says of tables of the other backend (iptables, nft-shared.c). */
 export const LEGACY_PRESENT = /tables-legacy tables present/
 /** A chain that a damaged line names. */
@@ -149,6 +150,21 @@ export function parseIptablesSave(text: string, file: string, share = (line: str
   }
   reader.finish(number)
   return dump
+}
+
+/** What iptables itself says of what it prints, and of what it cannot print (iptables, nft-shared.c, xtables-save.c). */
+export function readRemark(dump: IptablesDump, line: string, number: number): void {
+  if (/nf_tables|xtables-save/.test(line)) dump.backend = 'nft'
+  else if (!line.startsWith('# Warning') && /tables-save v1\.8\.\d+ on|legacy/.test(line)) dump.backend ??= 'legacy'
+  if (LEGACY_PRESENT.test(line)) {
+    dump.backend = 'nft'
+    dump.hidden.push({kind: 'legacy'})
+  }
+  const [, table] = /Table `?([a-z]+)'? (?:is incompatible|contains incompatible base-chains)/.exec(line) ?? []
+  if (table === undefined) return
+  dump.hidden.push({kind: 'native', table})
+  const message = `table ${table} holds native nftables rules that iptables cannot show`
+  dump.problems.push({file: dump.file, line: number, message, text: line})
 }
 
 class SaveReader {
@@ -206,6 +222,15 @@ class SaveReader {
     return table
   }
 
+  /** iptables-save names every built-in chain of a table; what kube-proxy feeds to iptables-restore names none. */
+  private checkBuiltIn(table: IptablesTable): void {
+    if (table.name === HEADERLESS || table.chains.size === 0) return
+    if ([...table.chains.values()].some(({policy}) => policy !== undefined)) return
+    this.dump.partial = true
+    const message = `table ${table.name} has no built-in chain: this is not the whole of it`
+    this.dump.problems.push({file: this.dump.file, line: 0, message})
+  }
+
   private cut(table: IptablesTable, line: number, message: string): void {
     table.complete = false
     for (const chain of table.chains.values()) chain.cut = true
@@ -215,6 +240,7 @@ class SaveReader {
   private commit(): void {
     for (const chain of this.table?.chains.values() ?? []) chain.trim()
     this.loseEmpty()
+    if (this.table) this.checkBuiltIn(this.table)
     this.table = undefined
     this.chain = undefined
   }
@@ -247,22 +273,8 @@ class SaveReader {
   }
 
   private remark(line: string, number: number): void {
-    if (/nf_tables|xtables-save/.test(line)) this.dump.backend = 'nft'
-    else if (!line.startsWith('# Warning') && /tables-save v1\.8\.\d+ on|legacy/.test(line))
-      this.dump.backend ??= 'legacy'
-    if (LEGACY_PRESENT.test(line)) {
-      this.dump.backend = 'nft'
-      this.dump.hidden.push({kind: 'legacy'})
-    }
-    const incompatible = /Table `?([a-z]+)'? is incompatible/.exec(line)
-    if (incompatible) this.dump.hidden.push({kind: 'native', table: incompatible[1]!})
-    if (incompatible)
-      this.dump.problems.push({
-        file: this.dump.file,
-        line: number,
-        message: `table ${incompatible[1]} holds native nftables rules that iptables cannot show`,
-        text: line,
-      })
+    readRemark(this.dump, line, number)
+    if (this.table && LEFT_OUT.test(line)) this.cut(this.table, number, 'somebody left lines out here')
   }
 
   /** One rule, or several whose line ends were lost. */
@@ -317,6 +329,7 @@ class SaveReader {
    */
   private strange(line: string, number: number): void {
     this.dump.problems.push({file: this.dump.file, line: number, message: 'not a line of iptables-save', text: line})
+    if (PROMPT.test(line)) return this.prompt(number)
     if (this.table && LEFT_OUT.test(line)) return this.cut(this.table, number, 'somebody left lines out here')
     const bare = line.replaceAll(/"[^"]*"?/g, '')
     const named = [...bare.matchAll(NAMED_CHAINS)]
@@ -328,6 +341,12 @@ class SaveReader {
     if (before && before.problem === undefined && /^(-|!)/.test(line) && !/ -[jg] /.test(before.text))
       before.text += ` ${line}`
     else this.lose(number, line)
+  }
+
+  /** Another command begins: between listings nothing is lost, inside a table its end is. */
+  private prompt(number: number): void {
+    this.chain = undefined
+    if (this.table && this.table.name !== HEADERLESS) this.cut(this.table, number, 'a prompt stands before COMMIT')
   }
 
   /** Lines that may have been rules, of the chain before them or of any that follows up to the next rule. */
@@ -390,7 +409,9 @@ function sortHeaderless(dump: IptablesDump, headerless: IptablesTable): void {
       complete: true,
     }
     dump.tables.set(tableName, table)
+    if (!headerless.complete) table.complete = false
     const moved = table.chains.get(name) ?? new IptablesChain(dump, tableName, name)
+    moved.cut ||= chain.cut
     moved.declared ||= chain.declared
     moved.policy ??= chain.policy
     for (const {line, text, problem} of chain.texts)

@@ -1,5 +1,6 @@
 import {table} from '../util/table.js'
 import {parseAddress, type Address} from '../util/ip.js'
+import {PROMPT} from './pasted.js'
 import type {Problem} from './problem.js'
 
 export type ForwardMethod = 'Masq' | 'Route' | 'Tunnel' | 'Local'
@@ -49,6 +50,7 @@ export function parseIpvsList(text: string, file: string): IpvsDump {
   const dump: IpvsDump = {file, virtualServers: [], problems: []}
   const lines = text.split('\n').map((raw) => raw.trim())
   lines.forEach((line, at) => readListLine(dump, line, at + 1))
+  markTwins(dump)
   dump.partial =
     dump.problems.length > 0 ||
     (dump.virtualServers.length > 0 &&
@@ -59,7 +61,7 @@ export function parseIpvsList(text: string, file: string): IpvsDump {
 const LIST_HEADER = /^(IP Virtual Server|Prot LocalAddress|-> RemoteAddress|--$)/
 
 function readListLine(dump: IpvsDump, line: string, number: number): void {
-  if (line === '' || LIST_HEADER.test(line)) return
+  if (line === '' || LIST_HEADER.test(line) || PROMPT.test(line)) return
   const words = line.split(/\s+/)
   if (/^(TCP|UDP|SCTP|FWM)$/.test(words[0]!)) return addVirtual(dump, words, {line: number, text: line})
   if (words[0] === '->') return addReal(dump, words, {line: number, text: line})
@@ -91,6 +93,22 @@ function addVirtual(dump: IpvsDump, words: readonly string[], place: {line: numb
     ...place,
     realServers: [],
   })
+}
+
+/** One kernel has each once: with a second one the listings of two hosts, or of two moments, are in one file. */
+function markTwins(dump: IpvsDump): void {
+  const known = new Map<string, VirtualServer>()
+  for (const server of dump.virtualServers) {
+    const {protocol, address, port, mark} = server
+    const key = `${protocol} ${address} ${port} ${mark}`
+    const twin = known.get(key)
+    if (twin) {
+      twin.damaged = server.damaged = true
+      const message = `the virtual server stands twice, as in line ${twin.line}: two hosts or two moments in one file?`
+      dump.problems.push({file: dump.file, line: server.line, message, text: server.text})
+    }
+    known.set(key, server)
+  }
 }
 
 /** A firewall mark; ipvsadm prints those from 0x80000000 on as negative numbers. */
@@ -155,6 +173,7 @@ export function parseIpvsSave(text: string, file: string): IpvsDump {
     else if (words[0] === '-a') saveReal(dump, words, place)
     else dump.problems.push({file, ...place, message: 'not a line of ipvsadm -Sn'})
   })
+  markTwins(dump)
   dump.partial = dump.problems.length > 0
   return dump
 }

@@ -1,5 +1,6 @@
 import {table as lookup} from '../util/table.js'
-import {LEFT_OUT, NftRuleReader} from './nft-rule.js'
+import {LEFT_OUT as WORDS_LEFT_OUT, NftRuleReader} from './nft-rule.js'
+import {PROMPT} from './pasted.js'
 import {elementOf, PRIORITY_NAMES, tableOf, type NftChain, type NftJson, type NftRuleset, type NftTable} from './nft.js'
 
 interface Line {
@@ -12,6 +13,8 @@ export function parseNftText(text: string, file: string): NftRuleset {
   const ruleset: NftRuleset = {file, tables: new Map(), problems: [], cut: false}
   const lines = text.split('\n').map((raw, at): Line => ({number: at + 1, text: raw.trim()}))
   new TextReader(ruleset, lines).read()
+  if (ruleset.tables.size === 0 && ruleset.problems.length === 0 && lines.some(({text: words}) => isHidden(words)))
+    ruleset.problems.push({file, line: 1, message: 'nothing but remarks: the rules are behind # signs'})
   return ruleset
 }
 
@@ -68,7 +71,8 @@ class TextReader {
 
   /** A line that is nothing we know, between tables or between chains: some may be missing. What stands above all of them is a prompt. */
   private strange(line: Line, message: string): void {
-    if (!PROMPT.test(line.text) && (this.ruleset.tables.size > 0 || LEFT_OUT.test(line.text))) this.ruleset.cut = true
+    if (!PROMPT.test(line.text) && (this.ruleset.tables.size > 0 || WORDS_LEFT_OUT.test(line.text)))
+      this.ruleset.cut = true
     this.problem(line, message)
   }
 
@@ -77,6 +81,12 @@ class TextReader {
     this.at--
     this.ruleset.cut = true
     this.problem(line, 'a block begins before the one above it ends: lines are missing')
+  }
+
+  /** One kernel has each once: the dumps of two hosts, or of two moments, are in one file. */
+  private twice(line: Line, what: string): void {
+    this.ruleset.cut = true
+    this.problem(line, `${what} stands twice in one dump: two hosts or two moments in one file?`)
   }
 
   private cut(): void {
@@ -121,6 +131,7 @@ class TextReader {
       line: head.number,
       ...(handle === undefined ? {} : {handle: Number(handle)}),
     }
+    if (table.chains.has(name)) this.twice(head, `chain ${name}`)
     table.chains.set(name, chain)
     while (this.at < this.lines.length) {
       const line = this.lines[this.at++]!
@@ -141,7 +152,7 @@ class TextReader {
         table.chains.set(name, chain)
       } else if (
         line.text !== '' &&
-        !/^#(?! xt_)/.test(line.text) &&
+        !isRemark(line.text) &&
         !(chain.rules.length === 0 && /^comment "/.test(line.text))
       )
         this.rule(chain, line)
@@ -205,6 +216,7 @@ class TextReader {
       }
     }
     if (!closed && !broken) this.cut()
+    if (table.sets.has(name)) this.twice(head, `set ${name}`)
     const isMap = kind === 'map'
     const read = elements === undefined ? {value: [] as NftJson[]} : new NftRuleReader(elements).elements()
     if ('problem' in read && read.problem) {
@@ -255,14 +267,19 @@ function ofIptables(table: NftTable): void {
 
 const LOSSY = 'nft prints an iptables rule with --ctstate DNAT or SNAT as if it asked for nothing else'
 
-/** What a shell says before and between commands: `user@n1:~$ sudo nft list ruleset`. */
-const PROMPT = /^(\[?[\w.-]+@[\w.-]+[^#$>{}]*[#$>]|[#$>] ?(sudo |nft |$)|(sudo )?nft (-\w+ )*list )/
-
 const words = (text: string): string[] =>
   text
     .replace(/;$/, '')
     .split(/[\s,]+/)
     .filter(Boolean)
+
+/** A rule or a block behind a `#`. */
+const isHidden = (text: string): boolean => /^#+\s*(table|chain|type \w+ hook) /.test(text)
+
+/** A line of its own that says nothing; what nft cannot translate of iptables-nft it prints behind `#`, with the rule's other words. */
+const isRemark = (text: string): boolean =>
+  text.startsWith('#') &&
+  !/^# (xt_|.*(\bcounter packets \d|\b(accept|drop|return|masquerade|jump \S+|goto \S+)$))/.test(text)
 
 /** A line that begins a new block: whatever was open has lost its end. */
 const BEGINS_BLOCK = /^(table (\w+ )?\S+|chain \S+|set \S+|map \S+|meter \S+) \{( # handle \d+)?$/

@@ -37,13 +37,28 @@ const CONNECTED =
   /^(tcp|udp|sctp|mptcp|dccp)?\s*(ESTAB|SYN-SENT|SYN-RECV|FIN-WAIT-1|FIN-WAIT-2|TIME-WAIT|CLOSED?|CLOSE-WAIT|LAST-ACK|CLOSING)\s/
 const LISTENING = new Set(['LISTEN', 'UNCONN'])
 
-/** Parses `ss -lntup` (also without the Netid column when only one protocol was asked). Source: ss(8). */
+/** `netstat -lntup`: `tcp6 0 0 :::9100 :::* LISTEN 123/node` (netstat(8)); its IPv6 sockets take IPv4, too. */
+const NETSTAT =
+  /^(tcp|udp|sctp)6? +\d+ +\d+ +(\S+:\S+) +(\S+:\S+)(?: +([A-Z][A-Z_0-9]+))?(?: +(?:\d+\/([^\s:]+).*|-))?\s*$/
+
+function netstatSocket(line: string, number: number): Socket | undefined {
+  const [, netid, local, peer, state, process] = NETSTAT.exec(line) ?? []
+  if (netid === undefined || (netid === 'udp' ? !peer!.endsWith(':*') : state !== 'LISTEN')) return undefined
+  const host = local!.startsWith(':::') ? `*${local!.slice(2)}` : local!
+  const found = socketOf(host, netid.toUpperCase() as Socket['protocol'], {line: number, text: line})
+  return found && process !== undefined ? {...found, process} : found
+}
+
+/** Parses `ss -lntup` (also without the Netid column when only one protocol was asked), and `netstat -lntup`. Source: ss(8). */
 export function parseSockets(text: string, file: string): {value: Socket[]; problems: Problem[]} {
   const value: Socket[] = []
   const problems: Problem[] = []
   text.split('\n').forEach((raw, at) => {
     const line = raw.trim()
-    if (line === '' || /^(Netid|State)\s/.test(line)) return
+    if (line === '' || /^(Netid|State|Proto|Active Internet)\s/.test(line)) return
+    const old = netstatSocket(line, at + 1)
+    if (old) return void value.push(old)
+    if (NETSTAT.test(line)) return
     const words = line.split(/\s+/)
     const stateAt = words.findIndex((word) => LISTENING.has(word))
     if (stateAt < 0) {

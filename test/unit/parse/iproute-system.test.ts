@@ -204,11 +204,31 @@ describe('parse/system', () => {
     'tcp LISTEN 0 128 x.x.x.x:22 *:*',
     'root@node1:~# ss -lntup',
     'node1: tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:*',
-    'udp        0      0 0.0.0.0:68              0.0.0.0:*                           800/dhclient',
-    'tcp        0      0 0.0.0.0:22              0.0.0.0:*               LISTEN      1234/sshd',
   ]
   for (const line of sockets)
     it(`ss: reports ${line}`, () => expect(parseSockets(`${line}\n`, 'f').problems).to.have.length(1))
+
+  it('netstat -lntup', () => {
+    const {value, problems} = parseSockets(
+      [
+        'Active Internet connections (only servers)',
+        'Proto Recv-Q Send-Q Local Address           Foreign Address         State       PID/Program name',
+        'tcp        0      0 192.0.2.1:2379          0.0.0.0:*               LISTEN      1234/etcd',
+        'tcp6       0      0 :::9100                 :::*                    LISTEN      7/node_exporter: x',
+        'tcp        0      0 192.0.2.1:2379          192.0.2.9:40000         ESTABLISHED 1234/etcd',
+        'udp        0      0 0.0.0.0:68              0.0.0.0:*                           -',
+      ].join('\n'),
+      'f',
+    )
+    expect(problems).to.deep.equal([])
+    expect(
+      value.map(({protocol, address, families, port, process}) => [protocol, show(address), families, port, process]),
+    ).to.deep.equal([
+      ['TCP', '192.0.2.1', [4], 2379, 'etcd'],
+      ['TCP', undefined, [4, 6], 9100, 'node_exporter'],
+      ['UDP', undefined, [4], 68, undefined],
+    ])
+  })
 
   it('conntrack', () => {
     const {value, problems} = parseConntrack(CONNTRACK_TEXT, 'f')

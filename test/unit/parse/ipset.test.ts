@@ -66,14 +66,7 @@ describe('parse/ipset: save', () => {
     ])
   })
 
-  const strange = [
-    '....',
-    'root@node1:~# ipset save',
-    'add OTHER 10.0.0.1,tcp:80',
-    'add KUBE-CLUSTER-IP',
-    'create',
-    '下面',
-  ]
+  const strange = ['....', 'add OTHER 10.0.0.1,tcp:80', 'add KUBE-CLUSTER-IP', 'create', '下面']
   for (const line of strange)
     it(`says that "${line}" is not understood`, () =>
       expect(parseIpsetSave(`${CREATE}\n${line}\n`, 's').problems[0]).to.include({file: 's', line: 2}))
@@ -123,16 +116,30 @@ describe('parse/ipset: list', () => {
     expect(parseIpsetList('Name: A\nMembers:\n10.0.0.1,tcp:80\n', 'l').problems).to.have.length(1)
   })
 
-  for (const line of [
-    'root@node1:~# ipset list B',
-    '[sudo] password for x:',
-    'node2 | CHANGED | rc=0 >>',
-    '....',
-    'x.x.x.x,tcp:80',
-  ]) {
+  for (const line of ['node2 | CHANGED | rc=0 >>', '....', 'x.x.x.x,tcp:80']) {
     it(`does not take "${line}" for a member`, () =>
       expect(parseIpsetList(`${head('A')}Members:\n10.0.0.1,tcp:80\n${line}\n`, 'l').problems).to.not.deep.equal([]))
   }
+
+  it('passes over prompts, which end a set', () => {
+    const prompts = [
+      'root@node1:~# ipset list B',
+      '[root@n2 ~]# ipset list',
+      '[sudo] password for x:',
+      '$ sudo ipset list',
+    ]
+    for (const prompt of prompts) {
+      const {problems, sets} = parseIpsetList(`${prompt}\n${head('A')}Members:\n10.0.0.1,tcp:80\n${prompt}\n`, 'l')
+      expect(problems, prompt).to.deep.equal([])
+      expect(sets.get('A')?.entries.length, prompt).to.equal(1)
+    }
+  })
+
+  it('says that a set stands twice: of two hosts nobody knows which is meant', () => {
+    const twice = parseIpsetList(`${head('A')}Members:\n10.0.0.1,tcp:80\n`.repeat(2), 'l')
+    expect([...twice.twice], twice.problems[0]?.message).to.deep.equal(['A'])
+    expect([...parseIpsetSave(`${CREATE}\n${CREATE}\n`, 'f').twice]).to.have.length(1)
+  })
 
   it('reads the same members from save and list', () => {
     const member = fc

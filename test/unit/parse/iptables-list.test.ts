@@ -117,6 +117,57 @@ describe('parse/iptables-list: a row says the same as the line of iptables-save'
     expect(rulesOf(list('Chain X (1 references)\nRETURN all -- 0.0.0.0/0 10.0.0.1\n'))[0]?.problem).to.equal(undefined))
 })
 
+describe('parse/iptables-list: as people paste it', () => {
+  const row = 'DROP  all  --  0.0.0.0/0  0.0.0.0/0'
+  it('passes over prompts', () => {
+    const dump = list(`root@node1:~# iptables -t nat -nL\n${HEAD}${row}\n[root@n1 ~]# iptables -nL\n`)
+    expect(dump.problems).to.deep.equal([])
+    expect(rulesOf(dump)).to.have.length(1)
+  })
+  it('dots cut the chain that they stand in', () => {
+    const dump = list(`${HEAD}${row}\n....\n`)
+    expect(dump.problems[0]).to.include({line: 4})
+    expect([dump.partial, [...dump.tables.values()][0]?.chains.values().next().value?.cut]).to.deep.equal([true, true])
+  })
+  it('a chain without its titles went through grep: rules may be missing', () => {
+    const dump = list('Chain PREROUTING (policy ACCEPT)\nChain KUBE-A (1 references)\n')
+    expect([...dump.tables.get('nat')!.chains.values()].map(({cut}) => cut)).to.deep.equal([true, true])
+  })
+  it('the same chain twice: two hosts in one file', () => {
+    const dump = list(`${HEAD}${row}\n`.repeat(2))
+    expect([...dump.tables.values()].some(({complete}) => !complete)).to.equal(true)
+  })
+  it('what iptables says of tables that it cannot show is heard', () => {
+    const {hidden} = list(
+      `# Warning: iptables-legacy tables present, use iptables-legacy to see them\n# Table \`nat' contains incompatible base-chains, use 'nft' tool to list them.\n${HEAD}`,
+    )
+    expect(hidden).to.deep.equal([{kind: 'legacy'}, {kind: 'native', table: 'nat'}])
+  })
+  it('a bare verdict without -v may be about one interface; -v says «any» or «*»', () => {
+    expect(rulesOf(list(`${HEAD}${row}\n`))[0]?.matches.map(({module}) => module)).to.deep.equal([
+      'interfaces that -L hides without -v',
+    ])
+    const verbose = `${HEAD}  0 0 DROP  all  --  any  *  0.0.0.0/0  0.0.0.0/0\n`
+    const [rule] = rulesOf(list(verbose))
+    expect([rule?.inInterface, rule?.outInterface, rule?.matches]).to.deep.equal([undefined, undefined, []])
+  })
+  it('what only looks at packets is understood however it is worded', () => {
+    const words = [
+      'LOG flags 0 level 4 prefix "x"',
+      'nflog-group 86',
+      'limit: avg 10/min burst 5 NFLOG nflog-group 100',
+      'TCPMSS clamp to PMTU',
+    ]
+    for (const text of words)
+      expect(
+        rulesOf(
+          list(`${HEAD}${text.startsWith('TCPMSS') ? 'TCPMSS' : 'NFLOG'}  all  --  0.0.0.0/0  0.0.0.0/0  ${text}\n`),
+        )[0]?.problem,
+        text,
+      ).to.equal(undefined)
+  })
+})
+
 describe('parse/iptables-list: what is not understood is a problem', () => {
   const rows = [
     'KUBE-SVC-A  tcp  --  anywhere   kubernetes.default.svc.cluster.local  /* a */ tcp dpt:https',
@@ -131,8 +182,6 @@ describe('parse/iptables-list: what is not understood is a problem', () => {
     'MARK  all  --  0.0.0.0/0  0.0.0.0/0  MARK or',
     'KUBE-SVC-A  tcp  --  0.0.0.0/0  10.96.  ',
     'X all -- 0.0.0.0/0 0.0.0.0/0 frobnicate',
-    '....',
-    'root@node1:~# iptables -t nat -nL',
     'Chain KUBE-SVC-A (1 refer',
     '以下是规则',
   ]
@@ -144,9 +193,10 @@ describe('parse/iptables-list: what is not understood is a problem', () => {
     })
   }
 
-  it('a port that is a name stays a name', () => {
-    const read = only('X tcp -- anywhere anywhere tcp dpt:https')
-    expect(read.matches[0]?.options[0]?.values).to.deep.equal(['https'])
+  it('a port that is a name is its number, where the name is known', () => {
+    const port = (name: string): unknown =>
+      only(`X tcp -- anywhere anywhere tcp dpt:${name}`).matches[0]?.options[0]?.values
+    expect([port('https'), port('ssh:domain'), port('frobnicate')]).to.deep.equal([['443'], ['22:53'], ['frobnicate']])
   })
 
   it('rows whose chain was lost by grep', () =>

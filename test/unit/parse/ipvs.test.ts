@@ -134,7 +134,6 @@ describe('parse/ipvs: pasted listings', () => {
     ['no scheduler', 'TCP  10.96.0.1:443'],
     ['a port too high', 'TCP  10.96.0.1:99999 rr'],
     ['a mark that is none', 'FWM'],
-    ['a prompt', 'root@node1:~# ipvsadm -Ln'],
     ['a host separator', 'node2 | CHANGED | rc=0 >>'],
     ['dots', '....'],
     ['a real server of nobody', '  -> 10.0.0.4:6443 Masq 1 4 0'],
@@ -146,6 +145,19 @@ describe('parse/ipvs: pasted listings', () => {
       expect(dump.virtualServers).to.deep.equal([])
     })
   }
+
+  it('prompts are passed over', () => {
+    const dump = parseIpvsList(`root@node1:~# ipvsadm -Ln\n${HEAD}root@node1:~# \n`, 'f')
+    expect([dump.problems, dump.partial]).to.deep.equal([[], false])
+  })
+
+  it('a virtual server that stands twice is damaged: two hosts in one file', () => {
+    const dump = parseIpvsList(
+      `${HEAD}TCP  10.96.0.1:443 rr\nTCP  10.96.0.1:443 rr\n  -> 10.0.0.4:6443 Masq 1 4 0\n`,
+      'f',
+    )
+    expect(dump.virtualServers.map(({damaged}) => damaged)).to.deep.equal([true, true])
+  })
 
   it('a listing of which nothing was understood is partial, not empty', () =>
     expect(parseIpvsList('TCP  node1.example.com:https rr\n', 'f').partial).to.equal(true))
