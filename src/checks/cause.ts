@@ -37,6 +37,8 @@ export function perService(mismatch: Mismatch, name: CodeName, node: string): Ca
   const {service, fate} = mismatch
   const evidence = name === 'stale-endpoint' ? chosenBy(fate) : programming(fate, node)
   const [line] = name === 'stale-endpoint' ? evidence : []
-  const cause = line ? `${line.source}:${line.line}` : fate.reason
+  // in ipvs mode the cluster IP and each NodePort have a line of their own for one real server
+  const real = /(?:-r|->) +(\S+)/.exec(line?.text ?? '')?.[1]
+  const cause = real ?? (line ? `${line.source}:${line.line}` : fate.reason)
   return {key: `${name} ${node} ${service.id} ${cause}`, name, node, evidence, message: fate.reason}
 }

@@ -34,7 +34,7 @@ export interface Compared {
  * whole proves nothing, and that line is a finding of its own.
  */
 export function findingsOf({cluster, states, comparison, isIncomplete}: Compared): Finding[] {
-  const groups = new Map<string, {cause: Cause; victims: Mismatch[]}>()
+  const groups = new Map<string, Group>()
   const scene = {cluster, states, ...missingEntries(comparison)}
   for (const mismatch of comparison.mismatches) {
     if (mismatch.fate.hops.some(({evidence, reply}) => !reply && evidence && isIncomplete(evidence))) continue
@@ -45,7 +45,23 @@ export function findingsOf({cluster, states, comparison, isIncomplete}: Compared
     if (known) known.victims.push(mismatch)
     else groups.set(cause.key, {cause, victims: [mismatch]})
   }
-  return [...groups.values()].map(({cause, victims}) => toFinding(cause, victims))
+  return withoutEchoes([...groups.values()]).map(({cause, victims}) => toFinding(cause, victims))
+}
+
+interface Group {
+  readonly cause: Cause
+  readonly victims: Mismatch[]
+}
+
+/** A line that drops what should be delivered drops what should be refused as well: one cause, one finding. */
+function withoutEchoes(groups: readonly Group[]): Group[] {
+  const line = ({cause: {node, evidence}}: Group): string => `${node} ${evidence[0]?.source}:${evidence[0]?.line}`
+  const louder = new Map(groups.filter(({cause}) => cause.name !== 'silent-port').map((group) => [line(group), group]))
+  return groups.filter((group) => {
+    const known = group.cause.name === 'silent-port' ? louder.get(line(group)) : undefined
+    known?.victims.push(...group.victims)
+    return known === undefined
+  })
 }
 
 /** An endpoint that lost its place to a wrong one is told with that one. */

@@ -527,6 +527,7 @@ function seesClient({sourceIsClient, source, receiver}: Fate, {origin, from, cli
 }
 
 function judgeDelivery(fates: readonly Fate[], promise: ServicePromise, asker: Asker): Judgement[] {
+  if (promise.elsewhere) return []
   const found: Judgement[] = []
   for (const fate of fates) {
     if (fate.share <= NEGLIGIBLE) continue

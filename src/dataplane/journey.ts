@@ -1,5 +1,5 @@
 import type {Flow, Receiver} from '../model/trace.js'
-import {familyOf, formatAddress, type Address} from '../util/ip.js'
+import {familyOf, formatAddress, isLoopback, type Address} from '../util/ip.js'
 import {isArrival, dropped, refused, unknown, type Arrival, type Result} from './arrival.js'
 import {Bridge} from './bridge.js'
 import {throughProxy} from './proxy-process.js'
@@ -267,6 +267,11 @@ export class Journey {
     const unread = this.world.facts.unread.get(dst)
     if (unread !== undefined) return unknown(`the answer goes on at node ${unread}, which was not read`)
     const pod = this.world.podAt(dst)
+    if (!pod && (isLoopback(dst) || this.world.isVirtual(dst)))
+      return dropped(
+        'not-masqueraded',
+        `${endpointText(reply.src, undefined)} outside the cluster has no way to ${formatAddress(dst)}, an address that no host out there owns: it was not masqueraded`,
+      )
     if (!pod) return unknown(`nobody knows the way from ${endpointText(reply.src, undefined)} to ${formatAddress(dst)}`)
     if (this.world.hostsRoutePods(reply.family))
       return dropped(

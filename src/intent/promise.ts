@@ -24,6 +24,8 @@ export interface ServicePromise {
   readonly endpoints: readonly ServiceEndpoint[]
   /** Endpoints that some proxies may use besides (ipvs' fallback for policy Local), and those that are just going. */
   readonly tolerated: readonly ServiceEndpoint[]
+  /** The proxy leaves such packets to the network around, which may do anything with them. */
+  readonly elsewhere?: boolean
   /** Topology hints leave out ready endpoints, which are tolerated ones. */
   readonly hinted?: boolean
   /** Only rules that lead past externalTrafficPolicy: Local make it so. */
@@ -118,7 +120,7 @@ function byProcess({frontend, origin, port}: Asked, all: readonly ServiceEndpoin
     : promise('delivered', {
         ...spare(all, ready),
         endpoints: ready,
-        also: leaves ? ['dropped', 'refused'] : [],
+        ...(leaves ? {also: ['dropped', 'refused'] as const, elsewhere: true} : {}),
         why: 'every ready endpoint, whatever the policy: userspace mode knows none',
       })
 }
@@ -185,7 +187,9 @@ const leavesAlone = ({frontend, origin, proxy}: Asked): boolean =>
 /** Node ports, external and load-balancer addresses. */
 function external(asked: Asked, choices: Choices): ServicePromise {
   const found = promisedOutside(asked, choices)
-  return leavesAlone(asked) || overridden(asked) ? {...found, also: ['dropped', 'refused']} : found
+  const either = {...found, also: ['dropped', 'refused'] as const}
+  if (leavesAlone(asked)) return {...either, elsewhere: true}
+  return overridden(asked) ? either : found
 }
 
 function promisedOutside(asked: Asked, {all, wide, view}: Choices): ServicePromise {
