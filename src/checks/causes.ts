@@ -11,6 +11,7 @@ import {forwardedAsItCame, missingEntries, notProgrammed, OWN_REFUSAL, type Scen
 import {wantedBy} from './policy.js'
 import {
   chosenBy,
+  chosenByStranger,
   deciding,
   evidenceOf,
   programming,
@@ -169,6 +170,20 @@ function wrongEndpoint(mismatch: Mismatch, {cluster}: Scene): Cause {
       }
 }
 
+/** A stranger's rule leads to where nobody is. */
+function hijacked(mismatch: Mismatch): Cause {
+  const {fate, service} = mismatch
+  const node = translator(mismatch)
+  const evidence = chosenBy(fate)
+  return {
+    key: `hijack ${node} ${evidence[0]?.source}:${evidence[0]?.line}`,
+    name: 'traffic-hijacked',
+    node,
+    evidence,
+    message: `on ${node} packets to ${at(mismatch)} of ${service.id} are led elsewhere by a rule that is not kube-proxy's: ${fate.reason}`,
+  }
+}
+
 function missingEndpoint(mismatch: Mismatch, {states}: Scene): Cause {
   const {fate, endpoint, service, port, node, frontend} = mismatch
   const address = formatEndpoint(endpoint!.address, endpoint!.port)
@@ -302,6 +317,7 @@ function failure(mismatch: Mismatch, scene: Scene): Cause {
   const node = placeOf(mismatch)
   if (scene.wholeNode.has(`${node} ${familyOf(mismatch.frontend.address)}`) && !translated(fate) && !fate.onReply)
     return notProgrammed(mismatch, scene)
+  if ((fate.cause === 'nobody' || fate.cause === 'no-listener') && chosenByStranger(fate)) return hijacked(mismatch)
   const stranger = markedAsStranger(mismatch)
   if (stranger) return byRule(mismatch, {name: 'source-range-incomplete', hop: stranger})
   if (untracked(fate)) return byRule(mismatch, {name: 'connection-tracking-off', hop: untracked(fate)})

@@ -55,6 +55,16 @@ export function chosenBy({hops}: Fate): Evidence[] {
   return evidenceOf(hops.slice(0, nat < 0 ? undefined : nat).findLast(({evidence}) => evidence !== undefined))
 }
 
+/** kube-proxy's own chains, in any of its modes. */
+const OWN_CHAIN = /\/KUBE-[A-Z0-9-]+#|(^| )kube-proxy\//
+
+/** A rule that is not kube-proxy's has chosen the destination. */
+export function chosenByStranger({hops}: Fate): boolean {
+  const nat = hops.findIndex(({kind, reply, what}) => kind === 'nat' && !reply && /^(DNAT|REDIRECT)/.test(what))
+  const rule = nat < 0 ? undefined : hops.slice(0, nat + 1).findLast(({where}) => where !== undefined)
+  return rule !== undefined && !OWN_CHAIN.test(rule.where!)
+}
+
 const TO_MARK = /-j KUBE-MARK-MASQ|jump mark-for-masquerade/
 const EXTERNAL_ENTRY = /-j KUBE-(EXT|XLB|FW)-|goto external-/
 const OWN_POSTROUTING = /-j KUBE-POSTROUTING|jump masquerading/
