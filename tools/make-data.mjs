@@ -1,4 +1,4 @@
-// Makes the embedded data from a corpus folder: node tools/make-data.mjs ../shared/corpus
+// Makes the embedded data from corpus folders: node tools/make-data.mjs ../shared/corpus CAPTURES-OF-THE-LAB…
 // test/data/corpus.tar.br: every cluster with its faults and packets; examples/*.tar.gz: small snapshots for people.
 import {cpSync, mkdtempSync, readdirSync, rmSync, writeFileSync, existsSync, readFileSync, statSync, chmodSync} from 'node:fs'
 import {tmpdir} from 'node:os'
@@ -6,8 +6,8 @@ import {join, relative} from 'node:path'
 import {brotliCompressSync, constants} from 'node:zlib'
 import {create} from 'tar'
 
-const corpus = process.argv[2] ?? '../shared/corpus'
-const root = process.argv[3] ?? '.'
+const folders = process.argv.length > 2 ? process.argv.slice(2) : ['../shared/corpus']
+const root = join(import.meta.dirname, '..')
 /** Repeated or unneeded by the walk. */
 const LEFT_OUT = new Set(['iptables-nft-save.txt', 'conntrack.txt', 'conntrack6.txt', 'kube-proxy.log'])
 const SECOND = {'iptables-nat-L.txt': 'iptables-save.txt', 'ipset-list.txt': 'ipset-save.txt', 'ipvsadm-Ln.txt': 'ipvsadm-Sn.txt', 'proc-net-ip_vs.txt': 'ipvsadm-Sn.txt'}
@@ -39,7 +39,8 @@ function writable(path) {
 }
 
 const work = mkdtempSync(join(tmpdir(), 'svc-trace-data-'))
-for (const name of readdirSync(corpus)) if (name !== 'scale' && statSync(join(corpus, name)).isDirectory()) copy(join(corpus, name), join(work, name))
+for (const corpus of folders)
+  for (const name of readdirSync(corpus)) if (name !== 'scale' && statSync(join(corpus, name)).isDirectory()) copy(join(corpus, name), join(work, name))
 const tar = join(work, '..', `${relative(tmpdir(), work)}.tar`)
 await create({cwd: work, file: tar, portable: true}, readdirSync(work).sort())
 const bytes = readFileSync(tar)

@@ -103,6 +103,7 @@ export class Journey {
       dst,
       dport,
       reply,
+      outer: false,
       about,
       tcpFlags: tcpFlags ?? (reply ? SYN_ACK : SYN),
       family: familyOf(this.flow.destination),
@@ -278,7 +279,7 @@ export class Journey {
         'not-masqueraded',
         `${endpointText(reply.src, undefined)} outside the cluster has no route to pod address ${formatAddress(dst)}: it was not masqueraded`,
       )
-    return this.wire.toOtherNode(reply, pod)
+    return this.wire.toOtherNode(machine, reply, {pod})
   }
 
   private clientAddressOutside(): Party | undefined {

@@ -67,6 +67,8 @@ export interface Packet extends Tuple {
   ipvs: IpvsConnection | undefined
   /** The answer of the endpoint, not the client's packet. */
   readonly reply: boolean
+  /** It carries another packet to another node (VXLAN). */
+  readonly outer: boolean
   /** Of a TCP packet, in upper case. */
   readonly tcpFlags: readonly string[]
   /** An ICMP error: the tuple that an answer to the packet it is about would have, translated as it goes. */

@@ -228,7 +228,7 @@ export class Stack extends JourneyPart implements HookOptions {
     packet.oif = ''
     const hook = this.hook('INPUT')
     if (hook) return hook
-    if (packet.reply) return {kind: 'socket', machine, listening: true}
+    if (packet.reply || packet.outer) return {kind: 'socket', machine, listening: true}
     return this.socket(machine, packet)
   }
 

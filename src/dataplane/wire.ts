@@ -1,9 +1,10 @@
+import type {Link} from '../parse/iproute.js'
 import {familyOf, formatAddress, type Address} from '../util/ip.js'
-import {dropped, unknown, type Arrival, type Result} from './arrival.js'
+import {dropped, isArrival, unknown, type Arrival, type Result} from './arrival.js'
 import {JourneyPart} from './journey-part.js'
 import type {Machine} from './machine.js'
 import {endpointText} from './nat.js'
-import {CLIENT, UNKNOWN_DEVICE, isLoopbackParty, type Packet, type Party} from './packet.js'
+import {CLIENT, EPHEMERAL, FRESH, UNKNOWN_DEVICE, isLoopbackParty, type Packet, type Party} from './packet.js'
 import type {RouteResult} from './router.js'
 import type {End} from './walker.js'
 import type {PodPlace} from './world.js'
@@ -21,11 +22,49 @@ export class Wire extends JourneyPart {
     const pod = this.world.podAt(packet.dst)
     if (pod?.node === machine.name && route.gateway === undefined) return this.toPod(machine, pod, packet)
     const next = this.world.machineAt(hop)
-    if (next && next !== machine) return this.journey.stack.receive(next, packet, next.deviceOf(hop) ?? UNKNOWN_DEVICE)
+    if (next && next !== machine) return this.reach(machine, packet, {next, link, device: next.deviceOf(hop)})
     const unread = this.world.facts.unread.get(hop)
     if (unread !== undefined) return unknown(`the packet goes on at node ${unread}, which was not read`)
     if (route.gateway === undefined && !route.assumed) return this.onLink(machine, packet, route)
     return this.beyond(machine, packet, route)
+  }
+
+  /** Another node gets it, by the wire or out of a tunnel. */
+  private reach(
+    machine: Machine,
+    packet: Packet,
+    {next, link, device}: {next: Machine; link: Link | undefined; device: string | undefined},
+  ): Result {
+    const lost = link?.vxlan ? this.tunnel(machine, packet, {next, vxlan: link.vxlan}) : undefined
+    return lost ?? this.journey.stack.receive(next, packet, device ?? UNKNOWN_DEVICE)
+  }
+
+  /**
+   * The UDP packet that carries it (drivers/net/vxlan, vxlan_xmit_one): sent by this node itself, with the mark that it has
+   * (skb_scrub_packet keeps it within one namespace), through OUTPUT here and INPUT there. Undefined: it gets there.
+   */
+  private tunnel(
+    machine: Machine,
+    inner: Packet,
+    {next, vxlan}: {next: Machine; vxlan: NonNullable<Link['vxlan']>},
+  ): End | undefined {
+    const local = vxlan.local ?? machine.hints.addresses[0]
+    const remote = next.hints.addresses.find((own) => local !== undefined && familyOf(own) === familyOf(local))
+    if (local === undefined || remote === undefined) return undefined
+    const carrier: Packet = {
+      ...inner,
+      ...FRESH,
+      ...{src: local, sport: EPHEMERAL, dst: remote, dport: vxlan.port},
+      ...{family: familyOf(local), protocol: 'UDP', tcpFlags: [], about: undefined, outer: true, mark: inner.mark},
+    }
+    const way = `its VXLAN packet to ${endpointText(remote, vxlan.port)}/UDP of ${next.name}`
+    const arrival = this.journey.stack.send(machine, carrier, local)
+    if (isArrival(arrival))
+      return arrival.machine === next && arrival.kind === 'socket'
+        ? undefined
+        : dropped('route', `${way} does not get there`)
+    if (arrival.outcome === 'unknown') return unknown(`${way}: ${arrival.reason}`)
+    return dropped(arrival.cause ?? 'rule', `${way} is lost: ${arrival.reason}`)
   }
 
   outside(machine: Machine): Arrival {
@@ -37,7 +76,7 @@ export class Wire extends JourneyPart {
     const dst = packet.dst as Address
     const pod = this.world.podAt(dst)
     const podDevice = machine.isBridge(device) || machine.link(device)?.kind === 'veth'
-    if (pod && !podDevice) return this.toOtherNode(packet, pod)
+    if (pod && !podDevice) return this.toOtherNode(machine, packet, {pod, link: machine.link(device)})
     if (this.isOutside(dst)) return this.outside(machine)
     if (this.world.isVirtual(dst)) return this.virtualLost(machine, dst)
     if (podDevice || this.world.rangeOwner(dst) === machine.name)
@@ -90,18 +129,15 @@ export class Wire extends JourneyPart {
         `${machine.name} has no route to pod ${pod.id} on ${pod.node}: the packet leaves by ${route.text}, a gateway that knows no pods (other nodes route pods by their nodes)`,
       )
     }
-    return this.toOtherNode(packet, pod)
+    return this.toOtherNode(machine, packet, {pod, link: machine.link(route.device)})
   }
 
-  toOtherNode(packet: Packet, pod: PodPlace): Result {
+  toOtherNode(from: Machine, packet: Packet, {pod, link}: {pod: PodPlace; link?: Link | undefined}): Result {
     const other = this.world.machines.get(pod.node)
     if (!other) return unknown(`node ${pod.node}, where pod ${pod.id} runs, was not read`)
     const own = other.hints.addresses.find((address) => familyOf(address) === packet.family)
-    return this.journey.stack.receive(
-      other,
-      packet,
-      (own === undefined ? undefined : other.deviceOf(own)) ?? UNKNOWN_DEVICE,
-    )
+    const device = own === undefined ? undefined : other.deviceOf(own)
+    return this.reach(from, packet, {next: other, link, device})
   }
 
   toPod(machine: Machine, pod: PodPlace, packet: Packet): Result {

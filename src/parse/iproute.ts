@@ -9,6 +9,8 @@ export interface Link {
   readonly master?: string
   /** `bridge`, `veth`, `vxlan`, `dummy`, … where `ip -d` told. */
   readonly kind?: string
+  /** UDP port to which a VXLAN device sends its packets, and the address from which. */
+  readonly vxlan?: {readonly port: number; readonly local?: Address}
   readonly mtu?: number
   readonly hairpin?: boolean
   readonly loopback: boolean
@@ -120,6 +122,15 @@ const number = (value: unknown): number | undefined => (typeof value === 'number
 const strings = (value: unknown): string[] =>
   Array.isArray(value) ? value.filter((item): item is string => typeof item === 'string') : []
 
+/** drivers/net/vxlan: 8472 where nothing else was asked for. */
+const VXLAN_PORT = 8472
+
+function vxlanOf(data: unknown): NonNullable<Link['vxlan']> {
+  const info = (data ?? {}) as Json
+  const local = parseAddress(string(info['local']) ?? string(info['local6']) ?? '')
+  return {port: number(info['port']) ?? VXLAN_PORT, ...(local === undefined ? {} : {local})}
+}
+
 /** Parses `ip -j [-d] link` (and the links inside `ip -j addr`). */
 export function parseLinks(text: string, file: string): Parsed<Link> {
   return readList(text, file, (item) => {
@@ -140,6 +151,7 @@ export function parseLinks(text: string, file: string): Parsed<Link> {
       xdp: item['xdp'] !== undefined,
       ...(master === undefined ? {} : {master}),
       ...(kind === undefined ? {} : {kind}),
+      ...(kind === 'vxlan' ? {vxlan: vxlanOf(info['info_data'])} : {}),
       ...(mtu === undefined ? {} : {mtu}),
       ...(group === undefined ? {} : {group}),
       ...(typeof slave['hairpin'] === 'boolean' ? {hairpin: slave['hairpin']} : {}),

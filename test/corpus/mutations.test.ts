@@ -7,7 +7,7 @@ import {corpusSnapshot, snapshotFiles} from '../helpers/corpus.js'
 
 type Files = Map<string, string>
 type Mutation = (files: Files) => void
-type Mode = 'iptables-v4' | 'nftables-v4' | 'ipvs-v4' | 'iptables-dual'
+type Mode = 'iptables-v4' | 'nftables-v4' | 'ipvs-v4' | 'iptables-dual' | 'k120-iptables-v4'
 
 const NODES = ['node1', 'node2', 'node3']
 const SAVE = 'iptables-save.txt'
@@ -238,7 +238,7 @@ const checkFiles = (files: Files): CheckResult => {
 
 /** What `check` says of the changed capture and not of the healthy one. */
 async function fresh(mode: Mode, mutate: Mutation): Promise<Fresh> {
-  const cluster = `k136-${mode}`
+  const cluster = mode.startsWith('k120-') ? mode : `k136-${mode}`
   if (!healthy.has(mode)) healthy.set(mode, snapshotFiles(cluster).then(checkFiles))
   const before = await healthy.get(mode)!
   const files = new Map(await snapshotFiles(cluster))
@@ -777,6 +777,76 @@ describe('captures where several findings would be one too many', () => {
     expect(brief(errors)).to.have.length(1)
     expect(errors[0]).to.include({code: 'SVT100', node: 'node2'})
     expect(errors[0]!.services).to.have.members(SIX)
+  }).timeout(60_000)
+})
+
+describe('one cause, one finding', () => {
+  const flushed = without('nat', /./)
+  const openForward = without('filter', /^-A FORWARD /)
+  const forwardDrops = (text: string): string =>
+    openForward(text).replace(/(\*filter[\s\S]*?:FORWARD) ACCEPT/, '$1 DROP')
+
+  it('a flushed nat table behind a FORWARD policy that drops (node3)', async () => {
+    const {loud} = await fresh('iptables-v4', (files) => edit(files, `nodes/node3/${SAVE}`, flushed))
+    expect(loud.map(({code, node}) => `${code} ${node}`)).to.deep.equal(['SVT101 node3'])
+  }).timeout(60_000)
+
+  it('what should be refused is dropped by the policy that drops everything else', async () => {
+    const {loud} = await fresh('iptables-v4', onNode2(SAVE, forwardDrops))
+    expect(loud.map(({code, node}) => `${code} ${node}`)).to.deep.equal(['SVT202 node2'])
+    expect(loud[0]!.services).to.include.members(['shop/nopods', 'default/dempapp'])
+  }).timeout(60_000)
+
+  it("a stranger's rule that leads to a port where nobody listens is a hijack", async () => {
+    const rule = '-d 10.96.239.180/32 -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 9'
+    const {loud} = await fresh('iptables-v4', onNode2(SAVE, first('nat', 'PREROUTING', rule)))
+    expect(loud.map(({code, node, services}) => `${code} ${node} ${services.join()}`)).to.deep.equal([
+      'SVT203 node2 default/dempapp',
+    ])
+    expect(loud[0]!.evidence[0]!.text).to.include('--to-ports 9')
+  }).timeout(60_000)
+})
+
+describe('a kube-proxy of 1.20', () => {
+  const old = (change: (text: string) => string): Promise<Fresh> => fresh('k120-iptables-v4', onNode2(SAVE, change))
+  const loudOf = ({loud}: Fresh): string[] =>
+    loud.map(({code, node, services}) => `${code} ${node} ${services.length > 3 ? services.length : services.join()}`)
+
+  const cases: [name: string, change: (text: string) => string, loud: string[]][] = [
+    [
+      'a NodePort that it holds and no rule leads on',
+      without('nat', /^-A KUBE-NODEPORTS .*--dport 32327 /),
+      ['SVT131 node2 default/dempapp'],
+    ],
+    ['no NodePort at all', without('nat', /-j KUBE-NODEPORTS$/), ['SVT131 node2 21']],
+    [
+      'policy Local: the chain of local endpoints is empty',
+      without('nat', /^-A KUBE-XLB-IW44L2ULIV2PYFKX .*Balancing rule/),
+      ['SVT133 node2 shop/local-np'],
+    ],
+    [
+      'a source range is not let through, and nat marks those clients',
+      without('nat', /^-A KUBE-FW-PV4EPRVIIQ32IMYP -s 172\.18\.0\.100\/30 /),
+      ['SVT154 node2 shop/lb'],
+    ],
+    [
+      'an endpoint that nobody has',
+      (text) => text.replace('--to-destination 10.244.2.13:8080', '--to-destination 10.244.2.213:8080'),
+      ['SVT140 node2 default/dempapp'],
+    ],
+    ['the jump from PREROUTING is gone', without('nat', /^-A PREROUTING .*-j KUBE-SERVICES/), ['SVT101 node2 31']],
+  ]
+  for (const [name, change, loud] of cases)
+    it(name, async () => expect(loudOf(await old(change))).to.deep.equal(loud)).timeout(60_000)
+
+  it('one that stopped says no version: it has that of the others', async () => {
+    const found = await fresh('k120-iptables-v4', (files) => {
+      files.delete('nodes/node2/kube-proxy-version.txt')
+      editJson<List<{status: {nodeInfo: {kubeletVersion: string}}}>>(files, 'api/nodes.json', ({items}) => {
+        for (const {status} of items) status.nodeInfo.kubeletVersion = 'v1.36.3'
+      })
+    })
+    expect(loudOf(found)).to.deep.equal([])
   }).timeout(60_000)
 })
 

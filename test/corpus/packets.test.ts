@@ -39,6 +39,10 @@ describe('real packets of real clusters', () => {
       'k136-nftables-v4',
       'k136-iptables-dual',
       'k130-nftables-v4',
+      'k120-iptables-v4',
+      'k120-iptables-dual',
+      'k120-ipvs-v4',
+      'k120-userspace-v4',
     ])
   })
 
@@ -48,6 +52,10 @@ describe('real packets of real clusters', () => {
     'k136-nftables-v4',
     'k136-iptables-dual',
     'k130-nftables-v4',
+    'k120-iptables-v4',
+    'k120-iptables-dual',
+    'k120-ipvs-v4',
+    'k120-userspace-v4',
   ]) {
     it(`${cluster}: every packet of the healthy cluster is predicted`, async () => {
       expect(await disagreements(cluster)).to.have.length.at.most(EXPLAINED[cluster] ?? 0)
