@@ -118,3 +118,33 @@ describe('faults that were really injected', () => {
     expect(rule.node).to.equal('node2')
   })
 })
+
+describe('faults of a kube-proxy 1.20 in the lab: the first finding on the node is the cause', () => {
+  const wanted: readonly (readonly [cluster: string, fault: string, name: string])[] = [
+    ['k120-iptables-v4', 'node-port-lost', 'node-port-not-programmed'],
+    ['k120-iptables-v4', 'node-port-lost-held', 'node-port-not-programmed'],
+    ['k120-iptables-v4', 'cluster-ip-lost', 'cluster-ip-not-programmed'],
+    ['k120-iptables-v4', 'endpoint-stale', 'stale-endpoint'],
+    ['k120-iptables-v4', 'masquerade-lost', 'masquerade-missing'],
+    ['k120-iptables-v4', 'forward-dropped', 'forward-policy-drop'],
+    ['k120-iptables-v4', 'rules-flushed', 'node-not-programmed'],
+    ['k120-ipvs-v4', 'node-port-lost', 'node-port-not-programmed'],
+    ['k120-ipvs-v4', 'endpoint-stale', 'stale-endpoint'],
+    ['k120-ipvs-v4', 'weights-zero', 'no-endpoints-programmed'],
+  ]
+  for (const [cluster, fault, name] of wanted)
+    it(`${cluster} ${fault}: ${name}`, async () => {
+      const healthy = new Set((await findings(cluster)).findings.map(key))
+      const fresh = (await findings(cluster, fault)).findings.filter((finding) => !healthy.has(key(finding)))
+      const errors = fresh.filter(({severity, node}) => severity === 'error' && node === 'node3')
+      expect(errors.map((finding) => finding.name)).to.deep.equal([name])
+    }).timeout(60_000)
+
+  for (const cluster of ['k120-iptables-v4', 'k120-iptables-dual', 'k120-ipvs-v4', 'k120-userspace-v4'])
+    it(`${cluster}: nothing on the nodes is an error or a warning while all is well`, async () => {
+      const {findings: all, incomplete} = await findings(cluster)
+      const loud = all.filter(({severity, node}) => severity !== 'info' && node !== undefined)
+      expect(loud.map(key)).to.deep.equal([])
+      expect(incomplete).to.deep.equal([])
+    }).timeout(60_000)
+})
