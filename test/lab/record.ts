@@ -9,8 +9,7 @@ import {LabError} from './plan-site.js'
 import {listenersOf, type Judged, type Pair} from './probe.js'
 
 /** Dumps that no walk reads twice, and the tool's own note. */
-const LEFT_OUT =
-  /^snapshot\.json$|\/(iptables-nft-save|ip6tables-nft-save|conntrack6?)\.txt(\.stderr)?$/
+const LEFT_OUT = /^snapshot\.json$|\/(iptables-nft-save|ip6tables-nft-save|conntrack6?)\.txt(\.stderr)?$/
 
 /** Reads the lab as a user would. */
 export async function takeSnapshot(): Promise<string> {
