@@ -1,4 +1,4 @@
-import {proxyFacts} from './checks/proxy.js'
+import {isKubeProxy, proxyFacts} from './checks/proxy.js'
 import type {ProxySocket, WorldFacts} from './dataplane/world.js'
 import {asEndpoints, endpointsOf} from './intent/endpoints.js'
 import {frontendsOf, isProxied} from './intent/frontends.js'
@@ -25,7 +25,7 @@ export function proxySockets(cluster: ClusterState, nodes: ReadonlyMap<string, N
   const known = new Map<string, OneNode>()
   return (node, {protocol, port, family, process}) => {
     const state = nodes.get(node)
-    if (!state || (process !== undefined && process !== 'kube-proxy')) return undefined
+    if (!state || (process !== undefined && !isKubeProxy(process))) return undefined
     const {served, minor} = remembered(known, node, () => oneNode(cluster, state))
     const place = `${protocol} ${port}`
     const found = served.get(place)

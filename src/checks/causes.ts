@@ -46,7 +46,7 @@ export function findingsOf({cluster, states, comparison, isIncomplete}: Compared
     if (known) known.victims.push(mismatch)
     else groups.set(cause.key, {cause, victims: [mismatch]})
   }
-  return withoutEchoes([...groups.values()]).map(({cause, victims}) => toFinding(cause, victims))
+  return joinSilent([...groups.values()]).map(({cause, victims}) => toFinding(cause, victims))
 }
 
 interface Group {
@@ -54,10 +54,12 @@ interface Group {
   readonly victims: Mismatch[]
 }
 
+const DROPS: ReadonlySet<CodeName> = new Set(['forward-policy-drop', 'packet-dropped-by-rule'])
+
 /** A line that drops what should be delivered drops what should be refused as well: one cause, one finding. */
-function withoutEchoes(groups: readonly Group[]): Group[] {
+function joinSilent(groups: readonly Group[]): Group[] {
   const line = ({cause: {node, evidence}}: Group): string => `${node} ${evidence[0]?.source}:${evidence[0]?.line}`
-  const louder = new Map(groups.filter(({cause}) => cause.name !== 'silent-port').map((group) => [line(group), group]))
+  const louder = new Map(groups.filter(({cause}) => DROPS.has(cause.name)).map((group) => [line(group), group]))
   return groups.filter((group) => {
     const known = group.cause.name === 'silent-port' ? louder.get(line(group)) : undefined
     known?.victims.push(...group.victims)

@@ -527,7 +527,13 @@ function seesClient({sourceIsClient, source, receiver}: Fate, {origin, from, cli
 }
 
 function judgeDelivery(fates: readonly Fate[], promise: ServicePromise, asker: Asker): Judgement[] {
-  if (promise.elsewhere) return []
+  // what the network around does is not ours to judge; into a pod it comes by somebody's translation
+  if (promise.elsewhere)
+    return judgeDelivery(
+      fates.filter(({receiver}) => receiver?.kind === 'pod'),
+      {...promise, elsewhere: false},
+      asker,
+    )
   const found: Judgement[] = []
   for (const fate of fates) {
     if (fate.share <= NEGLIGIBLE) continue

@@ -11,7 +11,7 @@ import type {CodeName} from './codes.js'
 import type {Comparison} from './compare.js'
 import {makeFinding, type Finding, type FindingParts} from './finding.js'
 import {checkNetwork} from './network.js'
-import {otherProxy, secondProxy} from './proxy.js'
+import {isKubeProxy, otherProxy, secondProxy} from './proxy.js'
 
 export interface NodeCheck {
   readonly state: NodeState
@@ -215,7 +215,7 @@ function listeners({state, services, proxy}: NodeCheck): Finding[] {
               (own) =>
                 own.port === nodePort &&
                 own.protocol === protocol &&
-                (own.process ?? unnamed) !== 'kube-proxy' &&
+                !isKubeProxy(own.process ?? unnamed) &&
                 // NodePorts of 127.0.0.1 exist in iptables mode alone
                 (proxy.mode === 'iptables' || own.address === undefined || !isLoopback(own.address)),
             )
@@ -460,9 +460,6 @@ function missingServer(state: NodeState, {port, protocol, address}: Frontend): M
 /** Only where the configuration names a scheduler, or most virtual servers agree on one. */
 function schedulers({state, proxy, cluster, services}: NodeCheck): Finding[] {
   if (proxy.mode !== 'ipvs' || !state.ipvs) return []
-  const wanted = proxy.config ? (proxy.config.scheduler ?? 'rr') : usualScheduler(state.ipvs.virtualServers)
-  const others = state.ipvs.virtualServers.filter(({scheduler, protocol}) => protocol !== 'FWM' && scheduler !== wanted)
-  if (others.length === 0) return []
   const owners = new Map<string, Service>(
     services
       .filter(isProxied)
@@ -472,9 +469,14 @@ function schedulers({state, proxy, cluster, services}: NodeCheck): Finding[] {
           .map(({address, port, protocol}) => [`${protocol} ${address} ${port}`, service] as const),
       ),
   )
-  return others.flatMap((server) => {
-    const owner = owners.get(`${server.protocol} ${server.address} ${server.port}`)
-    if (!owner) return []
+  const ownerOf = ({protocol, address, port}: VirtualServer): Service | undefined =>
+    owners.get(`${protocol} ${address} ${port}`)
+  const owned = state.ipvs.virtualServers.filter(ownerOf)
+  const wanted = proxy.config ? (proxy.config.scheduler ?? 'rr') : usualScheduler(owned)
+  if (wanted === undefined) return []
+  return owned.flatMap((server) => {
+    const owner = ownerOf(server)
+    if (!owner || server.scheduler === wanted) return []
     const says = proxy.config ? 'the configuration says' : 'most others use'
     return [
       finding('scheduler-differs', state.name, {
@@ -486,11 +488,11 @@ function schedulers({state, proxy, cluster, services}: NodeCheck): Finding[] {
   })
 }
 
-/** Without the configuration: a flag may have chosen any. */
+/** Without the configuration a flag may have chosen any: what more than half of them use. */
 function usualScheduler(servers: readonly VirtualServer[]): string | undefined {
   const counts = new Map<string, number>()
   for (const {scheduler} of servers) counts.set(scheduler, (counts.get(scheduler) ?? 0) + 1)
-  return [...counts].toSorted(([, one], [, other]) => other - one)[0]?.[0]
+  return [...counts].find(([, count]) => count > servers.length / 2)?.[0]
 }
 
 /** A Service with ClientIP affinity must meet something that remembers the client, for the right time. */

@@ -27,6 +27,10 @@ function hasChainLike(state: NodeState, prefix: string): boolean {
   return false
 }
 
+/** Processes in which kube-proxy runs: its own, and those of distributions that have everything in one. */
+export const isKubeProxy = (process: string): boolean =>
+  /^(kube-proxy|hyperkube|kubelite|k3s(-server|-agent)?)$/.test(process)
+
 /** Another Service proxy on the node, when there is no sign of kube-proxy itself. */
 export function otherProxy(state: NodeState): string | undefined {
   if (state.proxyMode !== undefined || modeFromRules(state) !== undefined) return undefined
@@ -89,7 +93,7 @@ function neverAsked(state: NodeState, mode: ProxyMode | undefined, family: Famil
 
 function minorOf(state: NodeState, cluster: ClusterState): number | undefined {
   const kubelet = cluster.nodes.find(({name}) => name === state.name)?.kubeletVersion
-  const version = state.proxyVersion ?? cluster.kubeProxyVersion ?? kubelet ?? cluster.version
+  const version = state.proxyVersion ?? cluster.kubeProxyVersions?.get(kubelet ?? '') ?? kubelet ?? cluster.version
   const minor = /^v?1\.(\d+)/.exec(version ?? '')?.[1]
   return minor === undefined ? undefined : Number(minor)
 }

@@ -238,7 +238,8 @@ function hiddenHooks(state: NodeState): Gap[] {
 function piecesOf({file, tables, problems}: NftRuleset): Gap[] {
   const chains = [...tables.values()].flatMap((table) => [...table.chains.values()])
   const strange = tables.size === 0 && problems.length > 0
-  if (!strange && (chains.length === 0 || chains.some(({hook}) => hook !== undefined))) return []
+  const dead = chains.every(({hook}) => hook === undefined) && chains.some(({rules}) => rules.length > 0)
+  if (!strange && !dead) return []
   const what = strange
     ? `${file} is not a listing of nft`
     : `${file} shows no chain with a hook: what leads to the others is not in it`

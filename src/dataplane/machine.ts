@@ -1,7 +1,7 @@
 import type {IptablesDump} from '../parse/iptables.js'
 import type {Link, LocalAddress, Route} from '../parse/iproute.js'
 import type {VirtualServer} from '../parse/ipvs.js'
-import type {ConntrackEntry, Socket} from '../parse/system.js'
+import {NOT_UNDERSTOOD, type ConntrackEntry, type Socket} from '../parse/system.js'
 import type {NodeState, Section} from '../snapshot/node-state.js'
 import {formatAddress, familyOf, isLoopback, prefixRange, type Address, type Family, type Range} from '../util/ip.js'
 import type {Chooser} from './explore.js'
@@ -269,6 +269,14 @@ export class Machine {
       family === 4 ? 'net.bridge.bridge-nf-call-iptables' : 'net.bridge.bridge-nf-call-ip6tables',
     )
     return value === 1
+  }
+
+  /** A listener of which the port is not understood may be any. */
+  get damagedSocket(): string | undefined {
+    const found = this.state.problems.find(
+      ({file, message}) => file === this.state.path('ss.txt') && message === NOT_UNDERSTOOD,
+    )
+    return found && `${found.file}:${found.line} is not understood`
   }
 
   get sockets(): readonly Socket[] | undefined {

@@ -154,7 +154,7 @@ export class Stack extends JourneyPart implements HookOptions {
   /** Addresses that may not come in by a wire (ip_route_input_slow, fib_validate_source; ip6_rcv_core). */
   private martian(machine: Machine, packet: Packet, route: RouteResult): End | undefined {
     const {src, dst, iif, family} = packet
-    if ((isLoopbackParty(dst) || isLoopbackParty(src)) && (family === 6 || !machine.routesLoopback(iif))) {
+    if ((isLoopbackParty(dst) || isLoopbackParty(src)) && (family === 6 || !this.takesLoopback(machine, packet))) {
       return dropped(
         'loopback',
         `${machine.name} drops a loopback address that comes in by ${iif}${family === 4 ? ' (route_localnet is not set)' : ''}`,
@@ -170,6 +170,19 @@ export class Stack extends JourneyPart implements HookOptions {
       )
     }
     return route.type === 'none' ? undefined : this.reversePath(machine, packet)
+  }
+
+  /** An answer comes to 127.0.0.1 where its request left from there; else nobody knows without the sysctl. */
+  private takesLoopback(machine: Machine, {iif, reply}: Packet): boolean {
+    if (machine.deviceSysctl(4, iif, 'route_localnet') === 1) return true
+    if (!machine.routesLoopback(iif)) return false
+    return (
+      reply ||
+      this.walker.assume(`route_localnet:${iif}`, [
+        `if route_localnet is set for ${iif} of ${machine.name}, which nobody asked for`,
+        `if route_localnet is not set for ${iif} of ${machine.name}, which nobody asked for`,
+      ])
+    )
   }
 
   private reversePath(machine: Machine, packet: Packet): End | undefined {
@@ -256,7 +269,11 @@ export class Stack extends JourneyPart implements HookOptions {
       this.walker.hop('arrive', `${found.process ?? 'a process'} listens on ${text}`, {
         evidence: {source: machine.state.path('ss.txt'), line: found.line, text: found.text},
       })
-    else this.walker.hop('arrive', `nothing listens on ${text}`)
+    else {
+      const damage = machine.damagedSocket
+      if (damage) return unknown(`nobody knows whether anything listens on ${text}: ${damage}`)
+      this.walker.hop('arrive', `nothing listens on ${text}`)
+    }
     const proxy = found && this.proxy(machine, packet, found.process)
     return {kind: 'socket', machine, listening: found !== undefined, ...(proxy ? {proxy} : {})}
   }

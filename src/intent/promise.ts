@@ -155,15 +155,16 @@ function internal(asked: Asked, {all, wide, view}: Choices): ServicePromise {
       ? promise('delivered', {...spare(all, wide), endpoints: wide, keepsClient, why: 'every ready endpoint'})
       : nobody(asked)
   const local = localEndpoints(all, view)
+  const bothLocal = overridden(asked) && service.externalTrafficPolicy === 'Local'
   if (local.length > 0)
     return promise('delivered', {
       ...spare(onNode(all, view), local),
-      ...(overridden(asked) ? {tolerated: all} : {}),
+      ...(bothLocal ? {tolerated: [...wide, ...spare(all, wide).tolerated]} : {}),
       endpoints: local,
       keepsClient,
       why: 'internalTrafficPolicy: Local',
     })
-  const falls = mode === 'ipvs' || overridden(asked)
+  const falls = mode === 'ipvs' || bothLocal
   return promise('dropped', {
     also: falls ? ['refused', 'delivered'] : ['refused'],
     tolerated: falls ? wide : [],
@@ -189,7 +190,9 @@ function external(asked: Asked, choices: Choices): ServicePromise {
   const found = promisedOutside(asked, choices)
   const either = {...found, also: ['dropped', 'refused'] as const}
   if (leavesAlone(asked)) return {...either, elsewhere: true}
-  return overridden(asked) ? either : found
+  if (!overridden(asked) || asked.service.externalTrafficPolicy === 'Local') return found
+  const local = localEndpoints(choices.all, choices.view)
+  return local.length > 0 ? {...found, endpoints: local, tolerated: [...found.endpoints, ...found.tolerated]} : either
 }
 
 function promisedOutside(asked: Asked, {all, wide, view}: Choices): ServicePromise {

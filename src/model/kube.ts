@@ -147,8 +147,8 @@ export interface ClusterState {
   readonly pods: readonly Pod[] | undefined
   readonly nodes: readonly Node[]
   readonly kubeProxy?: KubeProxyConfig
-  /** `v1.30.5`: what all kube-proxies that answered say of themselves, else what their DaemonSet names; a stopped one says nothing. */
-  readonly kubeProxyVersion?: string
+  /** Kubelet's version → what kube-proxies beside such kubelets say of themselves (`v1.30.5`); a stopped one says nothing. */
+  readonly kubeProxyVersions?: ReadonlyMap<string, string>
   /** Names of the lists that were in the snapshot. */
   readonly read: ReadonlySet<string>
   /** Objects as they came, of the lists that have no form of their own above. */

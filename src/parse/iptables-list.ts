@@ -1,7 +1,7 @@
 import {parseRange} from '../util/ip.js'
 import {newRule, type IptablesRule, type RuleMatch, type RuleOption} from './iptables-rule.js'
 import {IptablesChain, readRemark, type IptablesDump} from './iptables.js'
-import {LEFT_OUT, PROMPT} from './pasted.js'
+import {isLeftOut, PROMPT} from './pasted.js'
 import {SERVICES} from './services.js'
 
 /**
@@ -15,9 +15,9 @@ export function parseIptablesList(text: string, file: string): IptablesDump {
   text.split('\n').forEach((raw, at) => {
     const line = raw.trim()
     if (line === '') return
-    if (line.startsWith('#') || LEFT_OUT.test(line) || PROMPT.test(line)) {
+    if (line.startsWith('#') || isLeftOut(line) || PROMPT.test(line)) {
       readRemark(dump, line, at + 1)
-      if (LEFT_OUT.test(line)) leaveOut(dump, {current, line: at + 1, text: line})
+      if (isLeftOut(line)) leaveOut(dump, {current, line: at + 1, text: line})
       return
     }
     const head = /^Chain (\S+) \((?:policy ([A-Z]+)|\d+ references)/.exec(line)
@@ -152,7 +152,12 @@ const VERDICTS = new Set(['ACCEPT', 'DROP', 'REJECT', 'RETURN'])
 
 /** A verdict on everything: such a rule is likely to be about one interface (`-i lo -j ACCEPT`). */
 const isBare = ({protocol, source, destination, matches, target}: IptablesRule): boolean =>
-  target !== undefined && VERDICTS.has(target.name) && !protocol && !source && !destination && matches.length === 0
+  target !== undefined &&
+  VERDICTS.has(target.name) &&
+  !protocol &&
+  !source &&
+  !destination &&
+  matches.every(({module}) => module === 'comment')
 
 const isInterface = (word: string | undefined): boolean => word !== undefined
 const isAddress = (word: string | undefined): boolean =>

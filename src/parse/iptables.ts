@@ -1,5 +1,5 @@
 import {parseRule, type IptablesRule} from './iptables-rule.js'
-import {LEFT_OUT, PROMPT} from './pasted.js'
+import {isLeftOut, PROMPT} from './pasted.js'
 import type {Problem} from './problem.js'
 import {splitWords} from './tokens.js'
 
@@ -227,8 +227,7 @@ class SaveReader {
     if (table.name === HEADERLESS || table.chains.size === 0) return
     if ([...table.chains.values()].some(({policy}) => policy !== undefined)) return
     this.dump.partial = true
-    const message = `table ${table.name} has no built-in chain: this is not the whole of it`
-    this.dump.problems.push({file: this.dump.file, line: 0, message})
+    this.cut(table, 0, `table ${table.name} has no built-in chain: this is not the whole of it`)
   }
 
   private cut(table: IptablesTable, line: number, message: string): void {
@@ -274,7 +273,7 @@ class SaveReader {
 
   private remark(line: string, number: number): void {
     readRemark(this.dump, line, number)
-    if (this.table && LEFT_OUT.test(line)) this.cut(this.table, number, 'somebody left lines out here')
+    if (this.table && isLeftOut(line)) this.cut(this.table, number, 'somebody left lines out here')
   }
 
   /** One rule, or several whose line ends were lost. */
@@ -330,7 +329,7 @@ class SaveReader {
   private strange(line: string, number: number): void {
     this.dump.problems.push({file: this.dump.file, line: number, message: 'not a line of iptables-save', text: line})
     if (PROMPT.test(line)) return this.prompt(number)
-    if (this.table && LEFT_OUT.test(line)) return this.cut(this.table, number, 'somebody left lines out here')
+    if (this.table && isLeftOut(line)) return this.cut(this.table, number, 'somebody left lines out here')
     const bare = line.replaceAll(/"[^"]*"?/g, '')
     const named = [...bare.matchAll(NAMED_CHAINS)]
     for (const [, chain] of named) this.chainNamed(chain!).append(number, line, MAY_BE_A_RULE)

@@ -99,8 +99,9 @@ function addVirtual(dump: IpvsDump, words: readonly string[], place: {line: numb
 function markTwins(dump: IpvsDump): void {
   const known = new Map<string, VirtualServer>()
   for (const server of dump.virtualServers) {
-    const {protocol, address, port, mark} = server
-    const key = `${protocol} ${address} ${port} ${mark}`
+    const {protocol, address, port, mark, text} = server
+    const six = / (IPv6|-6)( |$)/.test(text)
+    const key = `${protocol} ${address} ${port} ${mark} ${six}`
     const twin = known.get(key)
     if (twin) {
       twin.damaged = server.damaged = true

@@ -277,9 +277,9 @@ const words = (text: string): string[] =>
 const isHidden = (text: string): boolean => /^#+\s*(table|chain|type \w+ hook) /.test(text)
 
 /** A line of its own that says nothing; what nft cannot translate of iptables-nft it prints behind `#`, with the rule's other words. */
-const isRemark = (text: string): boolean =>
-  text.startsWith('#') &&
-  !/^# (xt_|.*(\bcounter packets \d|\b(accept|drop|return|masquerade|jump \S+|goto \S+)$))/.test(text)
+const isRemark = (text: string): boolean => text.startsWith('#') && !SAYS_WHAT_RULES_SAY.test(text)
+const SAYS_WHAT_RULES_SAY =
+  /^# ?(xt_|.*\b(counter|accept|drop|return|masquerade|reject|queue|dnat|snat|redirect|jump|goto|mark set)\b)/
 
 /** A line that begins a new block: whatever was open has lost its end. */
 const BEGINS_BLOCK = /^(table (\w+ )?\S+|chain \S+|set \S+|map \S+|meter \S+) \{( # handle \d+)?$/

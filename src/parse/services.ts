@@ -1,6 +1,6 @@
 import {table} from '../util/table.js'
 
-/** Port names of /etc/services that tools print without `-n`; others stay names, which nothing understands. */
+/** Port names of /etc/services that tools print without `-n`; others, and those that mean another port on another system (`http-alt`), stay names, which nothing understands. */
 export const SERVICES: Readonly<Record<string, number>> = table({
   ssh: 22,
   smtp: 25,
@@ -22,5 +22,4 @@ export const SERVICES: Readonly<Record<string, number>> = table({
   mdns: 5353,
   amqp: 5672,
   redis: 6379,
-  'http-alt': 8080,
 })

@@ -37,6 +37,9 @@ const CONNECTED =
   /^(tcp|udp|sctp|mptcp|dccp)?\s*(ESTAB|SYN-SENT|SYN-RECV|FIN-WAIT-1|FIN-WAIT-2|TIME-WAIT|CLOSED?|CLOSE-WAIT|LAST-ACK|CLOSING)\s/
 const LISTENING = new Set(['LISTEN', 'UNCONN'])
 
+/** Of a listening socket. */
+export const NOT_UNDERSTOOD = 'a socket that is not understood'
+
 /** `netstat -lntup`: `tcp6 0 0 :::9100 :::* LISTEN 123/node` (netstat(8)); its IPv6 sockets take IPv4, too. */
 const NETSTAT =
   /^(tcp|udp|sctp)6? +\d+ +\d+ +(\S+:\S+) +(\S+:\S+)(?: +([A-Z][A-Z_0-9]+))?(?: +(?:\d+\/([^\s:]+).*|-))?\s*$/
@@ -58,7 +61,8 @@ export function parseSockets(text: string, file: string): {value: Socket[]; prob
     if (line === '' || /^(Netid|State|Proto|Active Internet)\s/.test(line)) return
     const old = netstatSocket(line, at + 1)
     if (old) return void value.push(old)
-    if (NETSTAT.test(line)) return
+    const [, netid, , peer, state] = NETSTAT.exec(line) ?? []
+    if (netid !== undefined && !(state === 'LISTEN' || (netid === 'udp' && peer!.endsWith(':*')))) return
     const words = line.split(/\s+/)
     const stateAt = words.findIndex((word) => LISTENING.has(word))
     if (stateAt < 0) {
@@ -69,8 +73,7 @@ export function parseSockets(text: string, file: string): {value: Socket[]; prob
     const protocol = protocolOf(words, stateAt)
     const socket = protocol && socketOf(words[stateAt + 3] ?? '', protocol, {line: at + 1, text: line})
     if (socket) value.push(socket)
-    else if (protocol || stateAt > 1)
-      problems.push({file, line: at + 1, message: 'a socket that is not understood', text: line})
+    else if (protocol || stateAt > 1) problems.push({file, line: at + 1, message: NOT_UNDERSTOOD, text: line})
   })
   return {value, problems}
 }

@@ -39,17 +39,18 @@ export function snapshotFromFiles(files: SnapshotFiles): Snapshot {
   const names = new Set([...files.keys()].flatMap((path) => /^nodes\/([^/]+)\/[^/]+$/.exec(path)?.[1] ?? []))
   const share = names.size > 1 ? sharer() : undefined
   const nodes = new Map([...names].map((name) => [name, new NodeState(name, folder(files, `nodes/${name}/`), share)]))
-  const version = proxyVersion(cluster, [...nodes.values()])
-  return {info, cluster: version === undefined ? cluster : {...cluster, kubeProxyVersion: version}, nodes, problems}
+  const versions = proxyVersions(cluster, nodes)
+  return {info, cluster: {...cluster, kubeProxyVersions: versions}, nodes, problems}
 }
 
-function proxyVersion({raw}: ClusterState, nodes: readonly NodeState[]): string | undefined {
-  const told = new Set(nodes.flatMap(({proxyVersion: own}) => own ?? []))
-  if (told.size > 0) return told.size === 1 ? [...told][0] : undefined
-  const images = (raw['daemonsets'] ?? [])
-    .filter(({metadata}) => metadata.name === 'kube-proxy')
-    .flatMap(({spec}) => /"image":"[^"]*:(v1\.\d+[^"]*)"/.exec(JSON.stringify(spec ?? {}))?.[1] ?? [])
-  return images[0]
+/** Where those beside the same kubelets differ, an upgrade is under way, and nobody speaks for the others. */
+function proxyVersions(cluster: ClusterState, nodes: ReadonlyMap<string, NodeState>): Map<string, string> {
+  const told = new Map<string, Set<string>>()
+  for (const {name, kubeletVersion = ''} of cluster.nodes) {
+    const version = nodes.get(name)?.proxyVersion
+    if (version !== undefined) told.set(kubeletVersion, (told.get(kubeletVersion) ?? new Set()).add(version))
+  }
+  return new Map([...told].flatMap(([kubelet, [only, other]]) => (only && !other ? [[kubelet, only] as const] : [])))
 }
 
 /** The files of a folder, by their names in it. */

@@ -27,6 +27,9 @@ function listed(text: string): string {
 describe('pieces of dumps', () => {
   it('a bare ACCEPT of a listing without -v may be one of another interface', () => {
     expect(listed(listing('ACCEPT     all  --  0.0.0.0/0            0.0.0.0/0'))).to.equal('unknown')
+    expect(listed(listing('ACCEPT     all  --  0.0.0.0/0            0.0.0.0/0            /* loopback */'))).to.equal(
+      'unknown',
+    )
     expect(listed(listing('ACCEPT     all  --  10.1.0.0/16          0.0.0.0/0'))).to.equal('delivered')
   })
 
@@ -75,12 +78,54 @@ describe('pieces of dumps', () => {
     expect(outcome({iptables: NAT, nft: chain('# match-set KUBE-X dst,dst counter packets 0 bytes 0 drop')})).to.equal(
       'unknown',
     )
+    for (const rule of [
+      '# match-set X dst counter reject',
+      '# match-set X dst drop comment "x"',
+      '# x counter meta mark set 0x1',
+    ])
+      expect(outcome({iptables: NAT, nft: chain(rule)}), rule).to.equal('unknown')
     expect(outcome({iptables: NAT, nft: chain('# my own words about this chain')})).to.equal('delivered')
   })
 
   it('nft: chains without a hook, and a listing behind # signs, are no whole ruleset', () => {
     expect(outcome({iptables: NAT, nft: 'table ip nat {\n\tchain KUBE-X {\n\t\tdrop\n\t}\n}\n'})).to.equal('unknown')
     expect(outcome({iptables: NAT, nft: '# table ip nat {\n# \tchain X {\n# \t}\n# }\n'})).to.equal('unknown')
+  })
+
+  it('what kubelet leaves in nft beside legacy rules is an empty chain, and no piece', () =>
+    expect(outcome({iptables: NAT, nft: 'table ip mangle {\n\tchain KUBE-KUBELET-CANARY {\n\t}\n}\n'})).to.equal(
+      'delivered',
+    ))
+
+  it('a filter table without its built-in chains is a piece, too', () =>
+    expect(outcome({iptables: `${NAT}*filter\n:KUBE-FORWARD - [0:0]\n-A KUBE-FORWARD -j DROP\nCOMMIT\n`})).to.equal(
+      'unknown',
+    ))
+
+  it('a listener whose port is not understood may be any', () => {
+    const to = {from: {external: '198.51.100.7'}, to: '192.0.2.11:443'}
+    for (const line of [
+      'tcp 0 0 0.0.0.0:frobnicate 0.0.0.0:* LISTEN 701/nginx',
+      'tcp LISTEN 0 128 0.0.0.0:frobnicate 0.0.0.0:*',
+    ])
+      expect(outcome({ss: `${line}\n`}, to), line).to.equal('unknown')
+    expect(outcome({ss: 'tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:*\n'}, to)).to.equal('refused')
+  })
+
+  it('loopback that comes in by a wire is open where nobody asked for sysctls', () => {
+    const files = oneNode({
+      iptables: NAT.replace('10.1.1.3:8080', '127.0.0.1:8080'),
+      ss: 'tcp LISTEN 0 128 127.0.0.1:8080 0.0.0.0:*\n',
+    })
+    files.delete('nodes/n1/sysctl.txt')
+    files.set('nodes/n1/rc.txt', files.get('nodes/n1/rc.txt')!.replace('sysctl.txt rc=0\n', ''))
+    expect(Object.keys(askNode(files, VIP).outcomes)).to.deep.equal(['unknown'])
+  })
+
+  it('a long line of dots takes no time', () => {
+    const start = Date.now()
+    outcome({iptables: `# ${'.'.repeat(20_000)}x\n${NAT}`})
+    expect(Date.now() - start).to.be.below(2000)
   })
 
   it('dots in rules without a table are heard', () =>

@@ -148,6 +148,11 @@ describe('a NodePort that kube-proxy only holds', () => {
       expect(ask(held, {to, mode}).outcomes, mode).to.deep.equal({dropped: 1})
   })
 
+  it('by a distribution that has kube-proxy inside, too', () => {
+    for (const process of ['k3s-server', 'k3s', 'hyperkube', 'kubelite'])
+      expect(ask({ss: socket(30080, process)}, {to, mode: 'iptables'}).outcomes, process).to.deep.equal({dropped: 1})
+  })
+
   it('another process answers', () => {
     expect(ask({ss: socket(30080, 'nginx')}, {to, mode: 'iptables'}).outcomes).to.deep.equal({delivered: 1})
   })

@@ -117,11 +117,21 @@ describe('what kube-proxies of other versions and modes promise', () => {
     expect(promised(LOCAL_IN, proxy('iptables', 20))).to.equal('delivered 10.1.2.2')
     expect(promised(LOCAL_IN, proxy('iptables', 24))).to.equal('dropped (or refused)')
     expect(promised(LOCAL_IN, proxy('iptables', undefined))).to.equal('dropped (or refused)')
-    expect(promised(LOCAL_IN, proxy('iptables', 23))).to.equal('dropped (or refused, delivered) ~10.1.2.2')
+    expect(promised(LOCAL_IN, proxy('iptables', 23))).to.equal('dropped (or refused)')
     expect(promised(LOCAL_IN, proxy('iptables', 23), {kind: 'nodePort'})).to.equal(
       'delivered (or dropped, refused) 10.1.2.2',
     )
     expect(promised(LOCAL_IN, proxy('iptables', 25), {kind: 'nodePort'})).to.equal('delivered 10.1.2.2')
+  })
+
+  it('1.22 and 1.23: the internal policy alone decides for every frontend, and none where both are Local', () => {
+    const one: Given = {spec: {internalTrafficPolicy: 'Local'}}
+    const both: Given = {spec: {internalTrafficPolicy: 'Local', externalTrafficPolicy: 'Local'}}
+    const old = proxy('iptables', 23)
+    expect(promised(one, old, {kind: 'nodePort'})).to.equal('delivered 10.1.1.2 ~10.1.2.2')
+    expect(promised(both, old, {kind: 'nodePort'})).to.equal('delivered 10.1.1.2')
+    expect(promised(both, old)).to.equal('delivered 10.1.1.2 ~10.1.2.2')
+    expect(promised({...both, endpoints: REMOTE}, old)).to.equal('dropped (or refused, delivered) ~10.1.2.2')
   })
 
   it('external IPs from inside: 1.20 in iptables mode leaves them to the network', () => {

@@ -159,6 +159,13 @@ describe('parse/ipvs: pasted listings', () => {
     expect(dump.virtualServers.map(({damaged}) => damaged)).to.deep.equal([true, true])
   })
 
+  it('a firewall mark of IPv4 and the same of IPv6 are two', () => {
+    const listed = parseIpvsList(`${HEAD}FWM  1 rr\nFWM  1 IPv6 rr\n`, 'f')
+    const saved = parseIpvsSave('-A -f 1 -s rr\n-A -f 1 -6 -s rr\n', 'f')
+    for (const {virtualServers, problems} of [listed, saved])
+      expect([virtualServers.some(({damaged}) => damaged), problems]).to.deep.equal([false, []])
+  })
+
   it('a listing of which nothing was understood is partial, not empty', () =>
     expect(parseIpvsList('TCP  node1.example.com:https rr\n', 'f').partial).to.equal(true))
 
