@@ -2,6 +2,7 @@ import {isKubeProxy, proxyFacts} from './checks/proxy.js'
 import type {ProxySocket, WorldFacts} from './dataplane/world.js'
 import {asEndpoints, endpointsOf} from './intent/endpoints.js'
 import {frontendsOf, isProxied} from './intent/frontends.js'
+import {SINCE} from './intent/proxy-facts.js'
 import type {ClusterState, Service, ServicePort} from './model/kube.js'
 import type {IptablesRule} from './parse/iptables-rule.js'
 import type {NodeState} from './snapshot/node-state.js'
@@ -11,9 +12,6 @@ interface Served {
   readonly service: Service
   readonly port: ServicePort
 }
-
-/** From this version on kube-proxy holds no NodePorts open (kubernetes/kubernetes#108496). */
-const HOLDS_NONE = 24
 
 /**
  * Which of a node's sockets are kube-proxy's own, and what it does there. Userspace mode (pkg/proxy/userspace): every Service
@@ -59,7 +57,7 @@ function held(
   port: number,
 ): ProxySocket | undefined {
   if (process !== undefined) return {kind: 'holds'}
-  if (minor !== undefined) return minor < HOLDS_NONE ? {kind: 'holds'} : undefined
+  if (minor !== undefined) return minor < SINCE.noHeldPorts ? {kind: 'holds'} : undefined
   return {
     kind: 'unclear',
     why: `no dump tells whether the listener at port ${port} is a kube-proxy before 1.24, which holds its NodePorts and never answers`,

@@ -1,6 +1,6 @@
 import {endpointsOf} from '../intent/endpoints.js'
 import {frontendsOf, isProxied, nodePortFrontends, type Frontend} from '../intent/frontends.js'
-import type {ProxyFacts} from '../intent/proxy-facts.js'
+import {isBefore, type ProxyFacts} from '../intent/proxy-facts.js'
 import type {ClusterState, Service, ServicePort} from '../model/kube.js'
 import type {Evidence} from '../model/trace.js'
 import type {VirtualServer} from '../parse/ipvs.js'
@@ -205,7 +205,7 @@ function foreignServers(state: NodeState, {mode}: ProxyFacts, cluster: ClusterSt
 /** kube-proxy's own sockets are meant to be there (before 1.24 it held every NodePort; health-check ports always). */
 function listeners({state, services, proxy}: NodeCheck): Finding[] {
   // ss without process names on a version whose kube-proxy holds every NodePort
-  const unnamed = proxy.minor !== undefined && proxy.minor < 24 ? 'kube-proxy' : 'a process'
+  const unnamed = isBefore(proxy, 'noHeldPorts') ? 'kube-proxy' : 'a process'
   return services.filter(isProxied).flatMap((service) =>
     service.ports.flatMap(({nodePort, protocol}) => {
       const socket =

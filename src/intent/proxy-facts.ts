@@ -29,6 +29,8 @@ export const SINCE = {
   internalTrafficPolicy: 22,
   /** Until then one of the two traffic policies could override the other (kubernetes/kubernetes#106497). */
   separatePolicies: 24,
+  /** It holds no NodePorts open any more (kubernetes/kubernetes#108496). */
+  noHeldPorts: 24,
   /** LoadBalancerIPMode (KEP-1860). */
   ipMode: 30,
 } as const
