@@ -1,11 +1,13 @@
 import type {NftElement, NftJson, NftObject, NftRuleset, NftSet} from '../parse/nft.js'
-import {datumKey, exactKey, single, type Datum} from './nft-values.js'
+import {addressRange, datumKey, exactKey, numberRange, single, type Datum} from './nft-values.js'
 import type {Walker} from './walker.js'
 
 interface Index {
   readonly exact: ReadonlyMap<string, NftElement>
   /** Prefixes, ranges, wildcards: tried one by one. */
   readonly others: readonly NftElement[]
+  /** Words that are names, of devices, or of ports that nobody knows: no number is equal to one. */
+  readonly names: readonly NftElement[]
   readonly all: readonly NftElement[]
   readonly set: NftSet | undefined
 }
@@ -91,13 +93,14 @@ export class NftSets {
 
 function search(
   walker: Walker,
-  {exact, others, all, set}: Index,
+  {exact, others, names, all, set}: Index,
   datum: Datum,
 ): NftElement | {unknown: string} | undefined {
   const key = datumKey(datum)
   const hit = key === undefined ? undefined : exact.get(key)
   if (hit) return hit
-  for (const element of key === undefined ? all : others) {
+  const rest = datum.kind === 'name' || names.length === 0 ? others : [...names, ...others]
+  for (const element of key === undefined ? all : rest) {
     const answer = element.key === '*' ? true : single(walker, datum, element.key, `set ${set?.name ?? ''}`)
     if (typeof answer === 'object') return answer
     if (answer) return element
@@ -131,7 +134,15 @@ function buildIndex(elements: readonly NftElement[], set: NftSet | undefined): I
   }
   // the catch-all comes last
   others.sort((a, b) => Number(a.key === '*') - Number(b.key === '*'))
-  return {exact, others, all: elements, set}
+  return {exact, others, names: elements.filter(({key}) => hasName(key)), all: elements, set}
+}
+
+/** A word that is no number, address or wildcard, alone or as a part. */
+function hasName(key: NftJson): boolean {
+  if (typeof key === 'string') return key !== '*' && numberRange(key) === undefined && addressRange(key) === undefined
+  return typeof key === 'object' && key !== null && !Array.isArray(key) && Array.isArray(key['concat'])
+    ? key['concat'].some(hasName)
+    : false
 }
 
 function elementText({key, data}: NftElement): string {

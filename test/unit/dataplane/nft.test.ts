@@ -37,6 +37,17 @@ describe('native nftables', () => {
     expect(fate({nft}, {...VIP, from: {external: '198.51.100.200'}}).outcomes['delivered']).to.equal(undefined)
   })
 
+  it('a port that is a name which nobody knows is an open question, in a list as well', () => {
+    const rule = (ports: string): string =>
+      table(
+        `${prerouting('ip daddr 10.96.0.1 dnat to 10.1.1.2')}\tchain fwd {\n\t\ttype filter hook forward priority filter; policy drop;\n\t\tct state established accept\n\t\ttcp dport ${ports} accept\n\t}\n`,
+      )
+    for (const ports of ['frobnicate', '{ https, frobnicate }'])
+      expect(fate({nft: rule(ports)}, VIP).outcomes, ports).to.deep.equal({unknown: 1})
+    expect(fate({nft: rule('{ http, frobnicate }')}, VIP).outcomes).to.deep.equal({delivered: 1})
+    expect(fate({nft: rule('{ https, ssh }')}, VIP).outcomes).to.deep.equal({dropped: 1})
+  })
+
   it('a dormant table does nothing', () => {
     expect(
       fate({nft: table(prerouting('dnat to 10.1.1.2:80'), '\tflags dormant\n')}, VIP).outcomes['delivered'],
