@@ -163,6 +163,7 @@ export function externalClients(cluster: ClusterState, world: World, family: Fam
 function nodeNetworks(world: World, family: Family): Range[] {
   return [...world.machines.values()].flatMap((machine) => [
     ...ownContainers(machine, family),
+    ...[...machine.addresses].filter((address) => familyOf(address) === family).map(single),
     ...machine.state.addresses
       .filter(({address}) => familyOf(address) === family)
       .flatMap((own) => {
