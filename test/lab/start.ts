@@ -75,7 +75,7 @@ export function obstacle(mode: Mode = 'iptables'): string | undefined {
     'sysctl',
     'python3',
     'kubectl',
-    ...(mode === 'ipvs' ? ['ipvsadm', 'linux.uml'] : []),
+    ...(mode === 'ipvs' || mode === 'userspace' ? ['ipvsadm', 'linux.uml'] : []),
   ]
   const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin']
   const lacking = tools.find((tool) => !folders.some((folder) => existsSync(join(folder, tool))))
