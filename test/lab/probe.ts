@@ -32,8 +32,8 @@ export interface Judged {
 const TRIES = 6
 const AT_ONCE = 240
 const PATIENCE = 0.7
-/** For the second look: neighbours and the limits of ICMP take their time. */
-const MORE_PATIENCE = 1.6
+/** For the second look: neighbours, the limits of ICMP and a busy user-mode Linux take their time. */
+const MORE_PATIENCE = 4
 
 interface Frontend {
   readonly kind: string
