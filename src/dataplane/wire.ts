@@ -50,7 +50,12 @@ export class Wire extends JourneyPart {
   ): End | undefined {
     const local = vxlan.local ?? machine.hints.addresses[0]
     const remote = next.hints.addresses.find((own) => local !== undefined && familyOf(own) === familyOf(local))
-    if (local === undefined || remote === undefined) return undefined
+    if (local === undefined || remote === undefined) {
+      this.walker.note(
+        `which addresses its VXLAN packets to ${next.name} have is not known; they are taken to get there`,
+      )
+      return undefined
+    }
     const carrier: Packet = {
       ...inner,
       ...FRESH,

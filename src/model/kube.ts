@@ -173,7 +173,6 @@ export interface KubeObject {
 export const TRAFFIC_ANNOTATIONS: readonly string[] = [
   'service.kubernetes.io/topology-mode',
   'service.kubernetes.io/topology-aware-hints',
-  'service.beta.kubernetes.io/load-balancer-source-ranges',
   'kubernetes.io/ingress.class',
   'ingressclass.kubernetes.io/is-default-class',
   'nginx.ingress.kubernetes.io/service-upstream',
