@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 import {setFlagsFromString} from 'node:v8'
 
-// A check of ten thousand Services makes much that lives for a moment: collecting it sooner halves the memory (docs/check.md).
-// A flag of V8's that other versions of Node may not have.
-if (/^v2[024]\./.test(process.version)) setFlagsFromString('--heap-growing-percent=60')
+// A check of ten thousand Services makes much that lives for a moment: collecting it sooner halves the memory, and putting
+// it where it can be collected at once saves a tenth of the time (docs/check.md). Flags of V8's that other versions of Node may not have.
+if (/^v2[024]\./.test(process.version)) setFlagsFromString('--heap-growing-percent=60 --no-allocation-site-pretenuring')
 const {main} = await import('../dist/cli/main.js')
 
 // A reader that closes early (`| head`) is no failure; without this Node ends with 13, an unsettled await.

@@ -108,7 +108,7 @@ export interface CompareInput {
 const NEGLIGIBLE = 0.001
 
 /** Rules of so many Services are kept ready; more only take memory. */
-const SERVICES_REMEMBERED = 100
+const SERVICES_REMEMBERED = 20
 
 /** Walks every frontend of every Service from every kind of origin on every node and compares with the promise. */
 export function compareAll(input: CompareInput): Comparison {

@@ -41,7 +41,7 @@ const INDEX_FROM = 16
 export class TableProgram {
   readonly table: IptablesTable
   readonly dump: IptablesDump
-  private readonly chains = new Map<string, ChainProgram>()
+  private chains = new Map<string, ChainProgram>()
 
   constructor(dump: IptablesDump, table: IptablesTable) {
     this.dump = dump
@@ -58,11 +58,14 @@ export class TableProgram {
     return program
   }
 
-  /** Lets go of rules that are ready to run: in a large table most are needed for one Service only. */
+  /**
+   * Lets go of rules that are ready to run: in a large table most are needed for one Service only. A fresh map, not an emptied
+   * one: V8 chains the old tables of a map that grows and shrinks, and what is in them lives until a whole collection.
+   */
   forget(): void {
-    for (const [name, program] of this.chains)
-      if (program.isLong) program.forget()
-      else this.chains.delete(name)
+    const long = [...this.chains].filter(([, program]) => program.isLong)
+    for (const [, program] of long) program.forget()
+    this.chains = new Map(long)
   }
 
   /** `nat/KUBE-SERVICES#3`, with the backend where a node has rules in both. */

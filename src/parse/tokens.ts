@@ -45,13 +45,24 @@ function splitQuoted(line: string): Words {
 }
 
 function nextBlank(line: string, from: number): number {
-  let at = from
-  while (at < line.length && !isBlank(line[at])) at++
-  return at
+  const space = line.indexOf(' ', from)
+  const tab = line.indexOf('\t', from)
+  if (space < 0 || tab < 0) return Math.max(space, tab) < 0 ? line.length : Math.max(space, tab)
+  return Math.min(space, tab)
 }
 
 /** A word with quotes in it, up to the next blank outside of them. */
 function readQuoted(line: string, start: number): {text: string; closed: boolean; end: number} {
+  const end = line[start] === '"' ? line.indexOf('"', start + 1) : -1
+  if (end > 0 && (end + 1 === line.length || isBlank(line[end + 1]))) {
+    const text = line.slice(start + 1, end)
+    if (!text.includes('\\')) return {text, closed: true, end: end + 1}
+  }
+  return readPieces(line, start)
+}
+
+/** The same, piece by piece: quotes in the middle of the word, or escapes. */
+function readPieces(line: string, start: number): {text: string; closed: boolean; end: number} {
   let text = ''
   let inside = false
   let at = start
