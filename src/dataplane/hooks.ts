@@ -248,7 +248,7 @@ function track(walker: Walker, options: HookOptions): undefined {
     packet.state = reply ? 'ESTABLISHED' : 'NEW'
     return undefined
   }
-  if (packet.reply && packet.protocol !== 'UDP') {
+  if (packet.reply && (packet.protocol === 'TCP' || packet.protocol === 'SCTP')) {
     // a SYN,ACK or INIT-ACK begins nothing (nf_conntrack_proto_tcp.c, tcp_new)
     packet.state = 'INVALID'
     return undefined

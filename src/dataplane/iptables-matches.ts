@@ -501,7 +501,8 @@ function protocolTest(value: string): Test | Unmodelled {
   if (wanted === 'all' || wanted === '0') return always
   const icmpName = wanted === 'icmp' || wanted === 'icmpv6' || wanted === 'ipv6-icmp'
   const name = wanted.toUpperCase()
-  const number = Number(wanted)
+  // what /etc/protocols of Red Hat calls ipencap
+  const number = wanted === 'ipv4' ? 4 : Number(wanted)
   return ({packet}) =>
     (packet.protocol === 'ICMP' ? icmpName : packet.protocol === name) || protocolNumber(packet) === number
 }

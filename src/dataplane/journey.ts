@@ -28,6 +28,8 @@ export class Journey {
   readonly bridge = new Bridge(this)
   readonly wire = new Wire(this)
   visits = 0
+  /** Tunnels that the packet on its way is in. */
+  nesting = 0
   /** The address that the client's packet left with. */
   clientAddress: Party = CLIENT
   /** A frame went from pod to pod without iptables and conntrack. */

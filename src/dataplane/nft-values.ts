@@ -35,6 +35,7 @@ const PROTOCOLS: Readonly<Record<string, number>> = table({
   esp: 50,
   ah: 51,
   gre: 47,
+  ipencap: 4,
   dccp: 33,
   udplite: 136,
   comp: 108,

@@ -13,8 +13,8 @@ export const UNKNOWN_DEVICE = '?'
 
 export type TrackState = 'NEW' | 'ESTABLISHED' | 'RELATED' | 'INVALID' | 'UNTRACKED'
 
-/** What is on the wire: a Service's protocol, or an ICMP error about it. */
-export type WireProtocol = Protocol | 'ICMP'
+/** What is on the wire: a Service's protocol, an ICMP error about it, or a packet that carries another one (IP in IP, GRE). */
+export type WireProtocol = Protocol | 'ICMP' | 'IPENCAP' | 'GRE'
 
 export interface Tuple {
   src: Party
@@ -67,7 +67,7 @@ export interface Packet extends Tuple {
   ipvs: IpvsConnection | undefined
   /** The answer of the endpoint, not the client's packet. */
   readonly reply: boolean
-  /** It carries another packet to another node (VXLAN). */
+  /** It carries another packet to another node (tunnel.ts). */
   readonly outer: boolean
   /** Of a TCP packet, in upper case. */
   readonly tcpFlags: readonly string[]
@@ -78,7 +78,13 @@ export interface Packet extends Tuple {
 export const sameTuple = (a: Tuple, b: Tuple): boolean =>
   a.src === b.src && a.dst === b.dst && a.sport === b.sport && a.dport === b.dport
 
-const PROTOCOL_NUMBER: Readonly<Record<Protocol, number>> = {TCP: 6, UDP: 17, SCTP: 132}
+const PROTOCOL_NUMBER: Readonly<Record<Exclude<WireProtocol, 'ICMP'>, number>> = {
+  TCP: 6,
+  UDP: 17,
+  SCTP: 132,
+  IPENCAP: 4,
+  GRE: 47,
+}
 
 /** As in the IP header. */
 export const protocolNumber = ({protocol, family}: Pick<Packet, 'protocol' | 'family'>): number =>

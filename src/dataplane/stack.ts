@@ -7,6 +7,7 @@ import type {ProxySocket} from './world.js'
 import {endpointText} from './nat.js'
 import {CLIENT, UNKNOWN_DEVICE, FRESH, isLoopbackParty, type Packet, type Party} from './packet.js'
 import type {RouteResult} from './router.js'
+import type {Emerged} from './tunnel.js'
 import type {End, Hook} from './walker.js'
 
 /** The IP stack of one node: how packets leave it, come in, are routed and forwarded. */
@@ -100,8 +101,14 @@ export class Stack extends JourneyPart implements HookOptions {
   }
 
   receive(machine: Machine, packet: Packet, device: string): Result {
+    return this.comeIn(machine, packet, {device, mark: FRESH.mark})
+  }
+
+  /** A packet out of a tunnel may have a mark already. */
+  comeIn(machine: Machine, packet: Packet, {device, mark}: Emerged): Result {
     const loop = this.arriveAt(machine, packet, device)
     if (loop) return loop
+    packet.mark = mark
     if (this.walker.steps)
       this.walker.hop(
         'enter',
@@ -283,7 +290,7 @@ export class Stack extends JourneyPart implements HookOptions {
     {protocol, dport, family}: Packet,
     process: string | undefined,
   ): ProxySocket | undefined {
-    return protocol === 'ICMP'
+    return protocol === 'ICMP' || protocol === 'IPENCAP' || protocol === 'GRE'
       ? undefined
       : this.world.facts.proxySocket(machine.name, {protocol, port: dport, family, process})
   }

@@ -1,11 +1,12 @@
 import type {Link} from '../parse/iproute.js'
 import {familyOf, formatAddress, type Address} from '../util/ip.js'
-import {dropped, isArrival, unknown, type Arrival, type Result} from './arrival.js'
+import {dropped, unknown, type Arrival, type Result} from './arrival.js'
 import {JourneyPart} from './journey-part.js'
 import type {Machine} from './machine.js'
 import {endpointText} from './nat.js'
-import {CLIENT, EPHEMERAL, FRESH, UNKNOWN_DEVICE, isLoopbackParty, type Packet, type Party} from './packet.js'
+import {CLIENT, UNKNOWN_DEVICE, isLoopbackParty, type Packet, type Party} from './packet.js'
 import type {RouteResult} from './router.js'
+import {carry} from './tunnel.js'
 import type {End} from './walker.js'
 import type {PodPlace} from './world.js'
 
@@ -22,7 +23,7 @@ export class Wire extends JourneyPart {
     const pod = this.world.podAt(packet.dst)
     if (pod?.node === machine.name && route.gateway === undefined) return this.toPod(machine, pod, packet)
     const next = this.world.machineAt(hop)
-    if (next && next !== machine) return this.reach(machine, packet, {next, link, device: next.deviceOf(hop)})
+    if (next && next !== machine) return this.reach(machine, packet, {next, link, hop})
     const unread = this.world.facts.unread.get(hop)
     if (unread !== undefined) return unknown(`the packet goes on at node ${unread}, which was not read`)
     if (route.gateway === undefined && !route.assumed) return this.onLink(machine, packet, route)
@@ -33,43 +34,13 @@ export class Wire extends JourneyPart {
   private reach(
     machine: Machine,
     packet: Packet,
-    {next, link, device}: {next: Machine; link: Link | undefined; device: string | undefined},
+    {next, link, hop}: {next: Machine; link: Link | undefined; hop: Address | undefined},
   ): Result {
-    const lost = link?.vxlan ? this.tunnel(machine, packet, {next, vxlan: link.vxlan}) : undefined
-    return lost ?? this.journey.stack.receive(next, packet, device ?? UNKNOWN_DEVICE)
-  }
-
-  /**
-   * The UDP packet that carries it (drivers/net/vxlan, vxlan_xmit_one): sent by this node itself, with the mark that it has
-   * (skb_scrub_packet keeps it within one namespace), through OUTPUT here and INPUT there. Undefined: it gets there.
-   */
-  private tunnel(
-    machine: Machine,
-    inner: Packet,
-    {next, vxlan}: {next: Machine; vxlan: NonNullable<Link['vxlan']>},
-  ): End | undefined {
-    const local = vxlan.local ?? machine.hints.addresses[0]
-    const remote = next.hints.addresses.find((own) => local !== undefined && familyOf(own) === familyOf(local))
-    if (local === undefined || remote === undefined) {
-      this.walker.note(
-        `which addresses its VXLAN packets to ${next.name} have is not known; they are taken to get there`,
-      )
-      return undefined
-    }
-    const carrier: Packet = {
-      ...inner,
-      ...FRESH,
-      ...{src: local, sport: EPHEMERAL, dst: remote, dport: vxlan.port},
-      ...{family: familyOf(local), protocol: 'UDP', tcpFlags: [], about: undefined, outer: true, mark: inner.mark},
-    }
-    const way = `its VXLAN packet to ${endpointText(remote, vxlan.port)}/UDP of ${next.name}`
-    const arrival = this.journey.stack.send(machine, carrier, local)
-    if (isArrival(arrival))
-      return arrival.machine === next && arrival.kind === 'socket'
-        ? undefined
-        : dropped('route', `${way} does not get there`)
-    if (arrival.outcome === 'unknown') return unknown(`${way}: ${arrival.reason}`)
-    return dropped(arrival.cause ?? 'rule', `${way} is lost: ${arrival.reason}`)
+    const device = hop === undefined ? undefined : next.deviceOf(hop)
+    const {tunnel} = link ?? {}
+    if (!link || !tunnel) return this.journey.stack.receive(next, packet, device ?? UNKNOWN_DEVICE)
+    const carried = carry(this.journey, packet, {from: machine, next, link: {...link, tunnel}, hop})
+    return 'outcome' in carried ? carried : this.journey.stack.comeIn(next, packet, carried)
   }
 
   outside(machine: Machine): Arrival {
@@ -140,9 +111,8 @@ export class Wire extends JourneyPart {
   toOtherNode(from: Machine, packet: Packet, {pod, link}: {pod: PodPlace; link?: Link | undefined}): Result {
     const other = this.world.machines.get(pod.node)
     if (!other) return unknown(`node ${pod.node}, where pod ${pod.id} runs, was not read`)
-    const own = other.hints.addresses.find((address) => familyOf(address) === packet.family)
-    const device = own === undefined ? undefined : other.deviceOf(own)
-    return this.reach(from, packet, {next: other, link, device})
+    const hop = other.hints.addresses.find((address) => familyOf(address) === packet.family)
+    return this.reach(from, packet, {next: other, link, hop})
   }
 
   toPod(machine: Machine, pod: PodPlace, packet: Packet): Result {

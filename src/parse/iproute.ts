@@ -9,14 +9,24 @@ export interface Link {
   readonly master?: string
   /** `bridge`, `veth`, `vxlan`, `dummy`, … where `ip -d` told. */
   readonly kind?: string
-  /** UDP port to which a VXLAN device sends its packets, and the address from which. */
-  readonly vxlan?: {readonly port: number; readonly local?: Address}
+  readonly tunnel?: Tunnel
   readonly mtu?: number
   readonly hairpin?: boolean
   readonly loopback: boolean
   readonly group?: string
   /** An XDP program sees its packets before the kernel does. */
   readonly xdp: boolean
+}
+
+/** How a device wraps packets into packets between nodes. */
+export interface Tunnel {
+  readonly kind: 'vxlan' | 'geneve' | 'ipip' | 'gre'
+  /** UDP port to which it sends; undefined for those without ports. */
+  readonly port?: number
+  /** The address that it is bound to. */
+  readonly local?: Address
+  /** Its other end, where it has one only. */
+  readonly remote?: Address
 }
 
 export interface LocalAddress {
@@ -122,13 +132,20 @@ const number = (value: unknown): number | undefined => (typeof value === 'number
 const strings = (value: unknown): string[] =>
   Array.isArray(value) ? value.filter((item): item is string => typeof item === 'string') : []
 
-/** drivers/net/vxlan: 8472 where nothing else was asked for. */
-const VXLAN_PORT = 8472
+/** drivers/net/vxlan: 8472 where nothing else was asked for; RFC 8926 for Geneve. */
+const TUNNEL_PORTS = {vxlan: 8472, geneve: 6081} as const
 
-function vxlanOf(data: unknown): NonNullable<Link['vxlan']> {
+/** Without `-d` only the type of the link tells; that of VXLAN and Geneve is Ethernet. */
+function tunnelOf(kind: string | undefined, type: string | undefined, data: unknown): Tunnel | undefined {
   const info = (data ?? {}) as Json
   const local = parseAddress(string(info['local']) ?? string(info['local6']) ?? '')
-  return {port: number(info['port']) ?? VXLAN_PORT, ...(local === undefined ? {} : {local})}
+  const remote = parseAddress(string(info['remote']) ?? string(info['remote6']) ?? '')
+  const ends = {...(local === undefined ? {} : {local}), ...(remote === undefined ? {} : {remote})}
+  if (kind === 'vxlan' || kind === 'geneve') return {kind, port: number(info['port']) ?? TUNNEL_PORTS[kind], ...ends}
+  if (kind === 'ipip' || (kind === undefined && type === 'ipip')) return {kind: 'ipip', ...ends}
+  return kind === 'gre' || kind === 'gretap' || (kind === undefined && type === 'gre')
+    ? {kind: 'gre', ...ends}
+    : undefined
 }
 
 /** Parses `ip -j [-d] link` (and the links inside `ip -j addr`). */
@@ -141,6 +158,7 @@ export function parseLinks(text: string, file: string): Parsed<Link> {
     const slave = (info['info_slave_data'] ?? {}) as Json
     const master = string(item['master'])
     const kind = string(info['info_kind'])
+    const tunnel = tunnelOf(kind, string(item['link_type']), info['info_data'])
     const mtu = number(item['mtu'])
     const group = string(item['group'])
     return {
@@ -151,7 +169,7 @@ export function parseLinks(text: string, file: string): Parsed<Link> {
       xdp: item['xdp'] !== undefined,
       ...(master === undefined ? {} : {master}),
       ...(kind === undefined ? {} : {kind}),
-      ...(kind === 'vxlan' ? {vxlan: vxlanOf(info['info_data'])} : {}),
+      ...(tunnel === undefined ? {} : {tunnel}),
       ...(mtu === undefined ? {} : {mtu}),
       ...(group === undefined ? {} : {group}),
       ...(typeof slave['hairpin'] === 'boolean' ? {hairpin: slave['hairpin']} : {}),
