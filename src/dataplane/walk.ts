@@ -68,7 +68,7 @@ function keyOf({end, source, sourceIsClient}: Way): string {
   const {outcome, receiver} = end
   if (outcome === 'unknown') return 'unknown'
   if (outcome !== 'delivered')
-    return `${outcome} ${end.cause ?? ''} ${receiver ? `${receiver.address} ${receiver.port}` : ''}`
+    return `${outcome} ${end.cause ?? ''} ${receiver ? `${receiver.address} ${receiver.port}` : ''} ${end.reason}`
   return `delivered ${receiver!.kind} ${receiver!.address} ${receiver!.port} ${receiver!.node ?? ''} ${sourceIsClient ? 'client' : String(source)}`
 }
 
