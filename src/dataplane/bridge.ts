@@ -1,3 +1,4 @@
+import type {Link} from '../parse/iproute.js'
 import {familyOf, inRange, prefixRange, type Address} from '../util/ip.js'
 import {dropped, unknown, type Result} from './arrival.js'
 import {JourneyPart} from './journey-part.js'
@@ -115,7 +116,8 @@ export class Bridge extends JourneyPart {
   private hairpinOff(machine: Machine, packet: Packet, {device, pod}: BridgeWay): End | undefined {
     const ports = machine.state.links.filter(({master}) => master === device)
     const off = ports.filter(({hairpin}) => hairpin === false)
-    if (this.journey.world.podAt(packet.dst as Address) !== pod || off.length === 0) return undefined
+    if (this.journey.world.podAt(packet.dst as Address) !== pod) return this.isolated(machine, {device, ports})
+    if (off.length === 0) return undefined
     if (off.length < ports.length)
       return unknown(
         `hairpin mode is on at some ports of bridge ${device} of ${machine.name} and off at others; which one pod ${pod.id} has, no dump shows`,
@@ -124,6 +126,17 @@ export class Bridge extends JourneyPart {
       'hairpin-mode',
       `bridge ${device} of ${machine.name} does not send a frame back by the port it came from (hairpin mode is off)`,
     )
+  }
+
+  /** Between two isolated ports nothing passes (br_forward.c, should_deliver, br_skb_isolated). */
+  private isolated(machine: Machine, {device, ports}: {device: string; ports: readonly Link[]}): End | undefined {
+    const isolated = ports.filter((port) => port.isolated)
+    if (isolated.length < 2) return undefined
+    if (isolated.length < ports.length)
+      return unknown(
+        `some ports of bridge ${device} of ${machine.name} are isolated from each other; which ones pods have, no dump shows`,
+      )
+    return dropped('hairpin-mode', `the ports of bridge ${device} of ${machine.name} are isolated from each other`)
   }
 
   private deliver(machine: Machine, packet: Packet, {device}: BridgeWay): Result {

@@ -1,6 +1,6 @@
 import {table} from '../util/table.js'
 import type {Ipset, IpsetDump, IpsetEntry} from '../parse/ipset.js'
-import {parseRange, type Range} from '../util/ip.js'
+import {parseRange, prefixRange, type Range} from '../util/ip.js'
 import {CLIENT, protocolNumber, UNKNOWN_DEVICE, type Packet, type Party} from './packet.js'
 import type {Walker} from './walker.js'
 
@@ -74,6 +74,8 @@ export class Ipsets {
   private testPlain(walker: Walker, set: Ipset, flags: readonly string[]): SetAnswer {
     const {packet} = walker
     if ((set.family === 'inet6') !== (packet.family === 6) && /ip|net/.test(set.type)) return {match: false, set}
+    const mask = ['bitmask', 'markmask'].find((option) => set.options.has(option))
+    if (mask !== undefined) return {unknown: `set ${set.name} has a ${mask}, which is not modelled`}
     const index = this.indexOf(set)
     if (flags.length < index.dimensions.length) return {match: false, set}
     const unknown = index.dimensions
@@ -140,6 +142,15 @@ export class Ipsets {
   }
 }
 
+/** A member that is no address meets nothing. With a netmask addresses stand for networks (hash:ip, bitmap:ip). */
+function rangeOf(part: string, {options}: Ipset, dimension: Dimension): Range {
+  const netmask = dimension === 'ip' ? Number(options.get('netmask')) : Number.NaN
+  const range = parseRange(part) ?? {lo: 1, hi: 0}
+  return netmask >= 0 && range.lo <= range.hi
+    ? {lo: prefixRange(range.lo, netmask).lo, hi: prefixRange(range.hi, netmask).hi}
+    : range
+}
+
 /** Exact dimensions first, then `#` and the address of the first ip dimension, if the member has a single one. */
 function* keysFor(exact: readonly string[], parties: readonly Party[]): Iterable<string> {
   const prefix = exact.join('|')
@@ -155,7 +166,7 @@ function buildIndex(set: Ipset): Index {
     const exact: string[] = []
     dimensions.forEach((dimension, at) => {
       const part = entry.parts[at] ?? ''
-      if (dimension === 'ip' || dimension === 'net') ranges.push(parseRange(part) ?? {lo: 1, hi: 0})
+      if (dimension === 'ip' || dimension === 'net') ranges.push(rangeOf(part, set, dimension))
       else exact.push(...(dimension === 'port' ? [portKey(part, set.type)] : [part.toLowerCase()]))
     })
     const [first] = ranges

@@ -186,12 +186,12 @@ const ADDRESS_TYPES = new Set(
 
 const addressType =
   (pick: (packet: Packet) => Packet['src']): OptionTest =>
-  ([types], {rule}) => {
-    const wanted = words(types?.toLowerCase(), ADDRESS_TYPES, 'address type')
+  (values, {rule}) => {
+    const wanted = words(values[0]?.toLowerCase(), ADDRESS_TYPES, 'address type')
     if ('unmodelled' in wanted) return wanted
-    const limit = rule.matches
-      .find(({module}) => module === 'addrtype')
-      ?.options.find(({name}) => name.startsWith('limit-iface'))?.name
+    // one rule may have the match twice, with limits of its own each (Calico's rule for its tunnel)
+    const own = rule.matches.find(({options}) => options.some((option) => option.values === values))
+    const limit = own?.options.find(({name}) => name.startsWith('limit-iface'))?.name
     return (walker) => {
       const party = pick(walker.packet)
       if (walker.packet.family === 6) return hasTypeV6(walker, party, {wanted, limit})
@@ -276,6 +276,7 @@ function ipset(options: readonly RuleOption[], {where}: MatchContext): Test | Un
   if (!first || other) return {unmodelled: `set --${other?.name ?? 'match-set'}`}
   const [name, flags] = first.values
   const list = (flags ?? '').split(',')
+  const inverts = options.some((option) => option.name === 'return-nomatch')
   return (walker) => {
     if (walker.remembers(`set ${name}`))
       return walker.unknownMatch(where, `ipset ${name}, which this packet was just written to`)
@@ -295,7 +296,9 @@ function ipset(options: readonly RuleOption[], {where}: MatchContext): Test | Un
         evidence: {source: answer.set.file, line: answer.entry.line, text: answer.entry.text},
       })
     }
-    return answer.match !== first.not
+    // members that are there to be left out are what is asked for; only types with networks have them (ip_set_test)
+    const match = inverts && answer.entry && answer.set?.type.includes('net') ? answer.entry.nomatch : answer.match
+    return match !== first.not
   }
 }
 
@@ -383,12 +386,31 @@ function rpfilter(options: readonly RuleOption[]): Test {
   return (walker) => {
     const {packet, machine} = walker
     if (packet.iif === 'lo' || packet.iif === '') return !has('invert')
-    const route = machine
-      .router(packet.family)
-      .lookup(walker.chooser, {dst: packet.src, src: packet.dst, mark: has('validmark') ? packet.mark : 0, iif: 'lo'})
+    const route = machine.router(packet.family).lookup(walker.chooser, {
+      dst: packet.src,
+      src: packet.dst,
+      mark: has('validmark') ? packet.mark : 0,
+      iif: 'lo',
+      // any of several next hops will do (fib_info_nh_uses_dev)
+      via: packet.iif,
+    })
     const known = route.type === 'unicast' || (route.type === 'local' && has('accept-local'))
     const good = known && (has('loose') || route.device === packet.iif || route.assumed)
     return good !== has('invert')
+  }
+}
+
+/**
+ * `-m owner`: only packets that a process of the node sends have a socket (net/netfilter/xt_owner.c): for all others what is
+ * asked with `!` holds, and nothing else.
+ */
+function owner(options: readonly RuleOption[], {where}: MatchContext): Test {
+  const bare = options.every(({name, not}) => name === 'socket-exists' && !not)
+  return (walker) => {
+    const {packet, hook} = walker
+    if (hook !== 'OUTPUT' && (packet.iif !== '' || packet.physin !== '')) return options.every(({not}) => not)
+    const plain = packet.protocol !== 'ICMP' && !packet.tcpFlags.includes('RST') && !packet.outer
+    return bare && plain ? true : walker.unknownMatch(where, '-m owner')
   }
 }
 
@@ -409,6 +431,7 @@ export const MATCHES: Readonly<Record<string, Module>> = table<Module>({
   connmark: {mark: markTest(({connection}) => connection?.mark ?? 0)},
   conntrack,
   state: {state: ctstate},
+  owner,
   addrtype: {
     'src-type': addressType(({src}) => src),
     'dst-type': addressType(({dst}) => dst),

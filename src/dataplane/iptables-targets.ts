@@ -187,6 +187,7 @@ const hopLimit =
 
 /** What a rule adds to a set may decide about the same packet further on. */
 const writeSet: Build = (options) => {
+  if (option(options, 'map-set')) return {unmodelled: 'SET --map-set'}
   const names = options
     .filter(({name}) => name === 'add-set' || name === 'del-set')
     .flatMap(({values}) => values[0] ?? [])

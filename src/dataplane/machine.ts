@@ -383,12 +383,12 @@ export class Machine {
         table.flags.includes('dormant')
       )
         return []
-      if (this.isIptablesTable(family, table.family, table.name)) return []
+      const isIptables = this.isIptablesTable(family, table.family, table.name)
       const key = `nft ${table.family} ${table.name}`
       let program = this.programs.get(key) as NftTableProgram | undefined
       if (!program) this.programs.set(key, (program = new NftTableProgram(table)))
       return [...table.chains.values()]
-        .filter((chain) => chain.hook?.toUpperCase() === hook)
+        .filter((chain) => chain.hook?.toUpperCase() === hook && !(isIptables && chain.name === hook))
         .map((chain) => {
           const base = program.chain(chain.name)!
           const type = chain.type === 'nat' || chain.type === 'route' ? chain.type : 'filter'
@@ -431,7 +431,10 @@ export class Machine {
     return known
   }
 
-  /** iptables-nft's own tables are in both dumps; iptables-save shows them better. */
+  /**
+   * iptables-nft's own tables are in both dumps; iptables-save shows them better, but for base chains that others have added,
+   * whatever their names (`chain forward`): those it cannot print.
+   */
   private isIptablesTable(family: Family, tableFamily: string, name: string): boolean {
     return (
       tableFamily !== 'inet' &&

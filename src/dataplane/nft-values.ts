@@ -17,6 +17,8 @@ export type Datum =
   | {readonly kind: 'flags'; readonly set: readonly string[]}
   | {readonly kind: 'concat'; readonly parts: readonly Datum[]}
   /** The packet has no such field: the rule does not match (NFT_BREAK). */
+  /** Where a route leads; '' is nowhere. */
+  | {readonly kind: 'device'; readonly name: string}
   | {readonly kind: 'break'}
   | {readonly kind: 'unknown'; readonly why: string}
 
@@ -36,6 +38,13 @@ const PROTOCOLS: Readonly<Record<string, number>> = table({
   ah: 51,
   gre: 47,
   ipencap: 4,
+  vrrp: 112,
+  ospf: 89,
+  pim: 103,
+  l2tp: 115,
+  ipcomp: 108,
+  eigrp: 88,
+  rsvp: 46,
   dccp: 33,
   udplite: 136,
   comp: 108,
@@ -248,11 +257,22 @@ function fib(walker: Walker, body: NftObject): Datum {
     src: undefined,
     mark: flags.includes('mark') ? packet.mark : 0,
     iif: 'lo',
+    // any of several next hops will do (fib_info_nh_uses_dev)
+    ...(flags.includes('iif') && packet.iif !== '' ? {via: packet.iif} : {}),
   })
   if (route.assumed) return unknown('a reverse path lookup without routes')
   const found = route.type === 'local' ? 'lo' : route.type === 'unicast' ? route.device : ''
   const fits = !flags.includes('iif') || packet.iif === found || (packet.iif === 'lo' && route.type === 'local')
-  return {kind: 'name', value: fits ? found : ''}
+  return {kind: 'device', name: fits ? found : ''}
+}
+
+/** `exists`, `missing`, 0 (no device at all), a device by its name; by another number nobody knows. */
+function leadsTo(name: string, right: NftJson): boolean | {unknown: string} {
+  if (right === true || right === 'exists') return name !== ''
+  if (right === false || right === 'missing' || right === 0 || right === '0') return name === ''
+  return typeof right === 'string' && !/^\d+$/.test(right)
+    ? name !== '' && nameMatches(name, right)
+    : {unknown: `device ${JSON.stringify(right)}`}
 }
 
 /**
@@ -373,6 +393,8 @@ export function single(walker: Walker, datum: Datum, right: NftJson, where: stri
         ? walker.portInside(datum.port, range[0], range[1], where)
         : {unknown: `port ${JSON.stringify(right)}`}
     }
+    case 'device':
+      return leadsTo(datum.name, right)
     case 'name':
       return typeof right === 'string' ? nameMatches(datum.value, right) : {unknown: `name ${JSON.stringify(right)}`}
     case 'number':
@@ -469,6 +491,8 @@ export function datumKey(datum: Datum): string | undefined {
       return String(datum.value)
     case 'name':
       return datum.value
+    case 'device':
+      return datum.name
     case 'concat': {
       const parts = datum.parts.map(datumKey)
       return parts.includes(undefined) ? undefined : parts.join(' . ')

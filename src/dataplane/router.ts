@@ -75,6 +75,10 @@ const TABLE_QUESTION = (table: string, node: string): readonly [string, string] 
   `if routing table ${table} of ${node}, which was not read, has a route for it`,
 ]
 
+/** A route whose next hops are all dead is passed over for the next best (fib_table_lookup). */
+const isAlive = ({type, nextHops}: Route): boolean =>
+  type !== 'unicast' || nextHops.length === 0 || nextHops.some(({dead}) => !dead)
+
 /** The routing of one node and family: policy rules, then the longest prefix (net/ipv4/fib_rules.c, fib_trie.c). */
 export class Router {
   private readonly node: string
@@ -95,7 +99,7 @@ export class Router {
     this.mainOnly = options.mainOnly
     const own = options.rules.filter((rule) => rule.family === family || rule.family === undefined)
     this.rules = own.length > 0 ? [...own].sort((a, b) => a.priority - b.priority) : DEFAULT_RULES
-    for (const route of options.routes) if (route.family === family) this.add(route)
+    for (const route of options.routes) if (route.family === family && isAlive(route)) this.add(route)
     this.simple = this.rules.every(
       (rule) =>
         !this.unread(rule.table ?? 'main') &&
@@ -210,8 +214,6 @@ export class Router {
       assumed: false,
       ...(route.source === undefined ? {} : {source: route.source}),
     }
-    if (alive.length === 0 && route.nextHops.length > 0 && route.type === 'unicast')
-      return {...NO_ROUTE, text: `${route.text} (dead)`}
     const total = alive.reduce((sum, {weight}) => sum + weight, 0)
     const hop =
       alive.find(({device}) => device === via) ??

@@ -22,8 +22,9 @@ export interface Emerged {
   readonly mark: number
 }
 
-const NAMES: Readonly<Record<Tunnel['kind'], string>> = {vxlan: 'VXLAN', geneve: 'Geneve', ipip: 'IP-in-IP', gre: 'GRE'}
-const PROTOCOLS: Readonly<Record<Tunnel['kind'], WireProtocol>> = {
+type Walked = Exclude<Tunnel['kind'], 'wireguard'>
+const NAMES: Readonly<Record<Walked, string>> = {vxlan: 'VXLAN', geneve: 'Geneve', ipip: 'IP-in-IP', gre: 'GRE'}
+const PROTOCOLS: Readonly<Record<Walked, WireProtocol>> = {
   vxlan: 'UDP',
   geneve: 'UDP',
   ipip: 'IPENCAP',
@@ -37,6 +38,20 @@ const PROTOCOLS: Readonly<Record<Tunnel['kind'], WireProtocol>> = {
 export function carry(journey: Journey, inner: Packet, crossing: Crossing): Emerged | End {
   const device = deviceAt(crossing)
   if (typeof device !== 'string') return device
+  // which port WireGuard sends to is in no dump
+  if (!isWalked(crossing)) return {device, mark: FRESH.mark}
+  return carryBy(journey, inner, {crossing, device})
+}
+
+/** A tunnel of which the packet outside is known. */
+type WalkedCrossing = Crossing & {readonly link: {readonly tunnel: {readonly kind: Walked}}}
+const isWalked = (crossing: Crossing): crossing is WalkedCrossing => crossing.link.tunnel.kind !== 'wireguard'
+
+function carryBy(
+  journey: Journey,
+  inner: Packet,
+  {crossing, device}: {crossing: WalkedCrossing; device: string},
+): Emerged | End {
   const carrier = carrierOf(inner, crossing)
   if (!carrier) {
     const {link, next} = crossing
@@ -58,7 +73,7 @@ export function carry(journey: Journey, inner: Packet, crossing: Crossing): Emer
 const MAX_NESTING = 3
 
 /** Undefined: it gets there. */
-function send(journey: Journey, carrier: Packet, {from, next, link}: Crossing): End | undefined {
+function send(journey: Journey, carrier: Packet, {from, next, link}: WalkedCrossing): End | undefined {
   const way = `its ${NAMES[link.tunnel.kind]} packet to ${placeOf(carrier)} of ${next.name}`
   if (journey.nesting >= MAX_NESTING) return dropped('loop', `${way} leaves by ${link.name} again`)
   journey.nesting++
@@ -79,7 +94,7 @@ const placeOf = ({dst, dport, protocol}: Packet): string =>
  * Without ports both directions are one connection (nf_conntrack_proto_generic.c, nf_conntrack_proto_gre.c): the node that
  * drops what is new may have begun it itself.
  */
-function passesWhenKnown(journey: Journey, inner: Packet, crossing: Crossing): boolean {
+function passesWhenKnown(journey: Journey, inner: Packet, crossing: WalkedCrossing): boolean {
   const carrier = carrierOf(inner, crossing)!
   if (carrier.protocol === 'UDP') return false
   const {src, sport, dst, dport, protocol} = carrier
@@ -94,7 +109,7 @@ function passesWhenKnown(journey: Journey, inner: Packet, crossing: Crossing): b
   return send(journey, carrier, crossing) === undefined
 }
 
-function carrierOf(inner: Packet, {from, next, link: {tunnel}, hop}: Crossing): Packet | undefined {
+function carrierOf(inner: Packet, {from, next, link: {tunnel}, hop}: WalkedCrossing): Packet | undefined {
   const local = tunnel.local ?? from.hints.addresses[0]
   const remote = remoteOf(next, tunnel, {local, hop})
   if (local === undefined || remote === undefined) return undefined

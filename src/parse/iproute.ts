@@ -12,6 +12,8 @@ export interface Link {
   readonly tunnel?: Tunnel
   readonly mtu?: number
   readonly hairpin?: boolean
+  /** A bridge port that sends to no other isolated one. */
+  readonly isolated?: boolean
   readonly loopback: boolean
   readonly group?: string
   /** An XDP program sees its packets before the kernel does. */
@@ -20,7 +22,7 @@ export interface Link {
 
 /** How a device wraps packets into packets between nodes. */
 export interface Tunnel {
-  readonly kind: 'vxlan' | 'geneve' | 'ipip' | 'gre'
+  readonly kind: 'vxlan' | 'geneve' | 'ipip' | 'gre' | 'wireguard'
   /** UDP port to which it sends; undefined for those without ports. */
   readonly port?: number
   /** The address that it is bound to. */
@@ -141,6 +143,7 @@ function tunnelOf(kind: string | undefined, type: string | undefined, data: unkn
   const local = parseAddress(string(info['local']) ?? string(info['local6']) ?? '')
   const remote = parseAddress(string(info['remote']) ?? string(info['remote6']) ?? '')
   const ends = {...(local === undefined ? {} : {local}), ...(remote === undefined ? {} : {remote})}
+  if (kind === 'wireguard') return {kind}
   if (kind === 'vxlan' || kind === 'geneve') return {kind, port: number(info['port']) ?? TUNNEL_PORTS[kind], ...ends}
   if (kind === 'ipip' || (kind === undefined && type === 'ipip')) return {kind: 'ipip', ...ends}
   return kind === 'gre' || kind === 'gretap' || (kind === undefined && type === 'gre')
@@ -173,6 +176,7 @@ export function parseLinks(text: string, file: string): Parsed<Link> {
       ...(mtu === undefined ? {} : {mtu}),
       ...(group === undefined ? {} : {group}),
       ...(typeof slave['hairpin'] === 'boolean' ? {hairpin: slave['hairpin']} : {}),
+      ...(slave['isolated'] === true ? {isolated: true} : {}),
     }
   })
 }
@@ -217,6 +221,8 @@ export function parseRoutes(text: string, file: string, family?: Family): Parsed
     const foreign = via !== undefined && (item['via'] as Json)['family'] === 'inet6'
     const hop = gateway ?? via
     if (hidden(item['gateway']) || hidden(item['prefsrc'])) return undefined
+    // for packets with that type of service alone, and ours have none
+    if (Number(item['tos'] ?? 0) !== 0) return []
     const known =
       familyFromText(destination) ??
       familyOfAddress(foreign ? source : (hop ?? source)) ??
@@ -305,7 +311,9 @@ const RULE_KEYS = new Set([
   'goto',
   'not',
   'protocol',
+  'suppress_prefixlen',
   'suppress_prefixlength',
+  'nop',
   'iif_detached',
   'oif_detached',
   'unresolved',
@@ -325,7 +333,7 @@ export function parsePolicyRules(text: string, file: string, family?: Family): P
     const outDevice = string(item['oif'])
     const table = item['table'] === undefined ? undefined : String(item['table'])
     const goto = number(item['goto'])
-    const suppressLength = number(item['suppress_prefixlength'])
+    const suppressLength = number(item['suppress_prefixlen']) ?? number(item['suppress_prefixlength'])
     return {
       family: familyOfAddress(source?.lo ?? destination?.lo) ?? family,
       priority,
@@ -338,7 +346,7 @@ export function parsePolicyRules(text: string, file: string, family?: Family): P
       ...(table === undefined ? {} : {table}),
       ...(goto === undefined ? {} : {goto}),
       ...(suppressLength === undefined ? {} : {suppressLength}),
-      action: string(item['action']) ?? (goto === undefined ? 'lookup' : 'goto'),
+      action: string(item['action']) ?? ('nop' in item ? 'nop' : goto === undefined ? 'lookup' : 'goto'),
       unmodelled: [...Object.keys(item).filter((key) => !RULE_KEYS.has(key)), ...('l3mdev' in item ? ['l3mdev'] : [])],
       text: JSON.stringify(item),
     }

@@ -105,8 +105,9 @@ const NO_VALUE = [
   'transparent',
   'nowildcard',
   'restore-skmark',
+  'socket-exists',
 ]
-const TWO_VALUES = ['tcp-flags', 'match-set', 'add-set', 'del-set']
+const TWO_VALUES = ['tcp-flags', 'match-set', 'add-set', 'del-set', 'map-set']
 const ONE_VALUE = [
   'dport',
   'sport',

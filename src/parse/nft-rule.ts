@@ -371,6 +371,8 @@ export class NftRuleReader {
   /** Statements whose own words end where a word begins that can start a statement. */
   private opaque(kind: string): NftObject {
     const from = this.at++
+    // `flow add @name`: elsewhere `add` begins a statement of its own
+    if (kind === 'flow') this.take('add')
     while (this.at < this.words.length && !this.begins()) this.at++
     return {
       [kind]: this.words

@@ -116,9 +116,9 @@ class TextReader {
   }
 
   private skipBlock(line: Line): void {
-    if (line.text.endsWith('}')) return
-    while (this.at < this.lines.length) if (this.lines[this.at++]!.text.endsWith('}')) return
-    this.cut()
+    let depth = depthOf(line.text)
+    while (depth > 0 && this.at < this.lines.length) depth += depthOf(this.lines[this.at++]!.text)
+    if (depth > 0) this.cut()
   }
 
   private chain(table: NftTable, name: string, head: Line): void {
@@ -137,17 +137,23 @@ class TextReader {
       const line = this.lines[this.at++]!
       if (line.text === '}') return
       if (BEGINS_BLOCK.test(line.text)) return this.lost(line)
-      const base = /^type (\S+) hook (\S+)(?: device "?([^" ;]+)"?)? priority ([^;]+);(?: policy (\w+);)?/.exec(
-        line.text,
-      )
-      if (base) {
+      const base =
+        /^type (\S+) hook (\S+)(?: devices? (?:= )?(\{[^}]*\}|"?[^" ;]+"?))? priority ([^;]+);(?: policy (\w+);)?/.exec(
+          line.text,
+        )
+      if (!base && /^type \S+ hook /.test(line.text)) {
+        // where it runs is open, so it counts as one of the places that the walk does not pass
+        this.problem(line, 'a base chain whose hook is not understood')
+        chain = {...chain, hook: 'unknown'}
+        table.chains.set(name, chain)
+      } else if (base) {
         chain = {
           ...chain,
           type: base[1]!,
           hook: base[2]!,
           priority: priorityOf(base[4]!),
           policy: base[5] ?? 'accept',
-          ...(base[3] ? {device: base[3]} : {}),
+          ...(base[3] ? {device: base[3].replaceAll(/["{} ]/g, '')} : {}),
         }
         table.chains.set(name, chain)
       } else if (
@@ -284,7 +290,10 @@ const SAYS_WHAT_RULES_SAY =
 /** A line that begins a new block: whatever was open has lost its end. */
 const BEGINS_BLOCK = /^(table (\w+ )?\S+|chain \S+|set \S+|map \S+|meter \S+) \{( # handle \d+)?$/
 
-function unbalanced(text: string): boolean {
+const unbalanced = (text: string): boolean => depthOf(text) > 0
+
+/** How many blocks it opens and does not close. */
+function depthOf(text: string): number {
   let depth = 0
   let quoted = false
   for (const char of text) {
@@ -292,7 +301,7 @@ function unbalanced(text: string): boolean {
     else if (!quoted && char === '{') depth++
     else if (!quoted && char === '}') depth--
   }
-  return depth > 0
+  return depth
 }
 
 /** `dstnat - 10`, `filter`, `-100`. */
