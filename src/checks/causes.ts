@@ -100,7 +100,8 @@ const promised = ({service, port, frontend, promise}: Mismatch): Evidence[] =>
 /** Lost because a NetworkPolicy says so: explained, no fault. */
 function wanted(cluster: ClusterState, mismatch: Mismatch): Cause | undefined {
   const {kind, fate, node} = mismatch
-  if (kind !== 'fails' || fate.onReply || (fate.cause !== 'rule' && fate.cause !== 'policy')) return undefined
+  const isLost = kind === 'fails' || (kind === 'passes' && fate.outcome === 'dropped')
+  if (!isLost || fate.onReply || (fate.cause !== 'rule' && fate.cause !== 'policy')) return undefined
   const policies = wantedBy(cluster, mismatch)
   if (policies.length === 0) return undefined
   const names = policies.join(', ')
@@ -152,7 +153,8 @@ function wrongEndpoint(mismatch: Mismatch, {cluster}: Scene): Cause {
   const receiver = formatEndpoint(fate.receiver!.address, fate.receiver!.port)
   const sameHost = promise.endpoints.some(({address}) => address === fate.receiver!.address)
   const known = isKnown(cluster, mismatch)
-  const foreign = fate.share > 0.999 && !sameHost && !known
+  // kube-proxy's own rule leads to what was an endpoint once; anybody else's never did
+  const foreign = !sameHost && !known && chosenByStranger(fate)
   const text = evidence[0]?.text ?? ''
   const who = fate.receiver!.pod ? ` (pod ${fate.receiver!.pod})` : ''
   return foreign

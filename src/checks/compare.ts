@@ -12,6 +12,7 @@ import {
 } from '../intent/frontends.js'
 import {promiseFor, type OriginClass, type ServicePromise} from '../intent/promise.js'
 import type {ProxyFacts} from '../intent/proxy-facts.js'
+import {addressOf, Bystanders} from './bystanders.js'
 import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
 import type {ClusterState, Service, ServicePort} from '../model/kube.js'
 import type {ClientFates, Fate, Origin, WalkResult} from '../model/trace.js'
@@ -68,6 +69,8 @@ export interface Sample {
   readonly node: string
   readonly frontend: Frontend
   readonly from: Origin
+  /** Of clients outside: those that this fate is of. */
+  readonly clients: readonly Range[]
   readonly fate: Fate
 }
 
@@ -122,11 +125,13 @@ export function compareAll(input: CompareInput): Comparison {
     undecided: new Map(),
     sticky: new Map(),
   }
+  const bystanders = new Bystanders(input.world)
   let walked = 0
   for (const proxy of input.proxies) {
     for (const service of input.services) {
       if (!isProxied(service)) continue
-      for (const port of service.ports) new PortComparison(input, comparison, {service, port, proxy, outside}).run()
+      for (const port of service.ports)
+        new PortComparison(input, comparison, {service, port, proxy, outside, bystanders}).run()
       if (++walked % SERVICES_REMEMBERED === 0) input.world.forget()
     }
   }
@@ -231,6 +236,12 @@ interface Asker {
   readonly client?: readonly Range[]
 }
 
+/** Of how many other nodes a node asks the node ports. */
+const NEXT_NODES = 3
+
+/** Each endpoint of a node is walked to itself, but of Services with very many: that would take the square of their number. */
+const MOST_HAIRPINS = 5000
+
 /** Differences that have their cause before a packet reaches the node that it is sent to. */
 const BEFORE_THE_NODE: ReadonlySet<Difference> = new Set(['fails', 'wrong-endpoint'])
 
@@ -239,8 +250,10 @@ class PortComparison {
   private readonly input: CompareInput
   private readonly result: Comparison
   private readonly task: PortTask
+  private readonly bystanders: Bystanders
 
-  constructor(input: CompareInput, result: Comparison, task: PortTask) {
+  constructor(input: CompareInput, result: Comparison, {bystanders, ...task}: PortTask & {bystanders: Bystanders}) {
+    this.bystanders = bystanders
     this.input = input
     this.result = result
     this.task = task
@@ -253,7 +266,7 @@ class PortComparison {
     for (const frontend of [...fixed, ...own].filter((one) => this.isAsked(one)))
       for (const origin of this.origins(frontend)) this.compare(frontend, origin)
     for (const frontend of closedFrontends(this.input.cluster, service, {port, proxy})) this.compareClosed(frontend)
-    this.compareNextNode()
+    this.compareNextNodes()
   }
 
   /** A node whose rules of this family were never asked for shows nothing, right or wrong. */
@@ -294,15 +307,28 @@ class PortComparison {
           this.mismatch({kind: 'passes', fate, frontend, origin: {kind: 'external'}, from, part, promise})
   }
 
-  /** A pod that asks the node port of another node: what happens to it before it gets there. */
-  private compareNextNode(): void {
-    const {service, port, proxy} = this.task
-    const {proxies, cluster} = this.input
-    const next = proxies[(proxies.indexOf(proxy) + 1) % proxies.length]!
-    if (next === proxy || service.externalTrafficPolicy === 'Local') return
-    const frontend = nodePortFrontends(cluster, service, {port, proxy: next}).find(({kind}) => kind === 'nodePort')
-    const asker = frontend && this.podOrigins(frontend).find(({origin}) => origin.kind === 'pod')
-    if (!asker || !this.isAsked(frontend)) return
+  /** The next nodes of the list, round to its begin: all others of a small cluster. */
+  private nextNodes(): ProxyFacts[] {
+    const {proxies} = this.input
+    const at = proxies.indexOf(this.task.proxy)
+    return [...proxies.slice(at + 1), ...proxies.slice(0, at)].slice(0, NEXT_NODES)
+  }
+
+  /** The node and its pods ask the node port of another node: what happens to them before they get there. */
+  private compareNextNodes(): void {
+    const {service, port} = this.task
+    if (service.externalTrafficPolicy === 'Local') return
+    for (const next of this.nextNodes()) {
+      const frontend = nodePortFrontends(this.input.cluster, service, {port, proxy: next}).find(
+        ({kind}) => kind === 'nodePort',
+      )
+      if (!frontend || !this.isAsked(frontend)) continue
+      const pods = this.podOrigins(frontend).filter(({origin}) => origin.kind === 'pod')
+      for (const asker of [this.ownNode(), ...pods]) this.compareBefore(next, frontend, asker)
+    }
+  }
+
+  private compareBefore(next: ProxyFacts, frontend: Frontend, asker: Asker): void {
     const {promise, result} = this.walkAndPromise(frontend, asker, next)
     for (const part of result.parts)
       for (const found of judge(part, promise, asker))
@@ -310,9 +336,13 @@ class PortComparison {
           this.mismatch({...found, frontend, ...asker, part, promise})
   }
 
+  private ownNode(): Asker {
+    return {origin: {kind: 'node'}, from: {kind: 'node', node: this.task.proxy.node}}
+  }
+
   private origins(frontend: Frontend): Asker[] {
     const {proxy, outside} = this.task
-    const node = {origin: {kind: 'node'} as const, from: {kind: 'node', node: proxy.node} as const}
+    const node = this.ownNode()
     if (frontend.kind === 'localhost') return [node]
     const pods = this.podOrigins(frontend)
     if (frontend.kind === 'clusterIP') return [node, ...pods]
@@ -338,33 +368,26 @@ class PortComparison {
     return [inside, rest].filter((part) => part.length > 0)
   }
 
-  /** One pod of the node that is no endpoint, and one that is. */
+  /** Pods of the node that are no endpoints, one of each kind that its rules tell apart, and those that are. */
   private podOrigins(frontend: Frontend): Asker[] {
     const {service, port, proxy} = this.task
     const family = familyOf(frontend.address)
-    const backends = endpointsOf(this.input.cluster, service, {port, family}).filter(
+    const all = endpointsOf(this.input.cluster, service, {port, family})
+    const backends = all.filter(
       ({node, pod, ready}) => node === proxy.node && pod !== undefined && ready && this.inPodNetwork(pod),
     )
-    const bystander = this.input.world.facts.pods.find(
-      ({node, id, hostNetwork, addresses}) =>
-        node === proxy.node &&
-        !hostNetwork &&
-        addresses.some((address) => familyOf(address) === family) &&
-        !backends.some(({pod}) => pod === id),
-    )
+    const others = this.bystanders
+      .on(proxy.node, family)
+      .flatMap((kind) => kind.find(({id}) => !backends.some(({pod}) => pod === id)) ?? [])
     const own = (address: Address | undefined): Pick<Asker, 'client'> =>
       address === undefined ? {} : {client: [single(address)]}
     return [
-      ...(bystander
-        ? [
-            {
-              origin: {kind: 'pod'} as const,
-              from: {kind: 'pod', pod: bystander.id} as const,
-              ...own(bystander.addresses.find((address) => familyOf(address) === family)),
-            },
-          ]
-        : []),
-      ...backends.slice(0, 1).map(({pod, address}) => ({
+      ...others.map((pod) => ({
+        origin: {kind: 'pod'} as const,
+        from: {kind: 'pod', pod: pod.id} as const,
+        ...own(addressOf(pod, family)),
+      })),
+      ...backends.slice(0, Math.max(1, Math.floor(MOST_HAIRPINS / all.length))).map(({pod, address}) => ({
         origin: {kind: 'backend'} as const,
         from: {kind: 'pod', pod: pod!} as const,
         ...own(address),
@@ -429,7 +452,7 @@ class PortComparison {
       const delivered = part.fates.filter(({outcome}) => outcome === 'delivered')
       const [best] = delivered
       if (!best || origin.kind === 'backend') continue
-      const sample = {service, port, node: proxy.node, frontend, from, fate: best}
+      const sample = {service, port, node: proxy.node, frontend, from, clients: part.clients, fate: best}
       if (this.input.delivered) for (const fate of delivered) this.input.delivered({...sample, fate})
       if (service.affinityTimeout !== undefined) for (const fate of delivered) this.keep({...sample, fate})
     }
@@ -527,6 +550,9 @@ function seesClient({sourceIsClient, source, receiver}: Fate, {origin, from, cli
   return client === undefined || client.some(({lo}) => lo === source)
 }
 
+const wasFor = ({towards}: Fate, {address, port}: ServiceEndpoint): boolean =>
+  towards.some((place) => place.address === address && place.port === port)
+
 function judgeDelivery(fates: readonly Fate[], promise: ServicePromise, asker: Asker): Judgement[] {
   // what the network around does is not ours to judge; into a pod it comes by somebody's translation
   if (promise.elsewhere)
@@ -558,9 +584,13 @@ function judgeShares(fates: readonly Fate[], {endpoints, tolerated, also, hinted
   const reached = (endpoint: ServiceEndpoint): number =>
     fates.filter((fate) => isAmong(fate, [endpoint])).reduce((sum, {share}) => sum + share, 0)
   const shares = endpoints.map((endpoint) => ({endpoint, share: reached(endpoint)}))
-  const missing = shares.filter(({share}) => share <= NEGLIGIBLE)
+  const lost = fates.filter(({outcome, share}) => outcome !== 'delivered' && share > NEGLIGIBLE)
+  // what was lost on its way to an endpoint is no endpoint that is not chosen
+  const missing = shares.filter(
+    ({endpoint, share}) => share <= NEGLIGIBLE && !lost.some((fate) => wasFor(fate, endpoint)),
+  )
   if (missing.length === endpoints.length) return []
-  if (fates.some(({outcome, share}) => outcome !== 'delivered' && share > NEGLIGIBLE)) return []
+  if (lost.length > 0 && (missing.length === 0 || lost.some(({towards}) => towards.length === 0))) return []
   if (missing.length > 0)
     return missing.map(({endpoint}) => ({kind: 'missing-endpoint' as const, fate: first, endpoint}))
   const fair = 1 / endpoints.length

@@ -2,16 +2,23 @@ import {deniedBy, podAt, type PolicyPeer} from '../intent/network-policy.js'
 import type {ServiceEndpoint} from '../intent/endpoints.js'
 import type {ClusterState, Service} from '../model/kube.js'
 import type {Fate, Origin} from '../model/trace.js'
-import {formatEndpoint, single, type Address} from '../util/ip.js'
+import {formatEndpoint, single, type Address, type Range} from '../util/ip.js'
 import type {Mismatch, Sample} from './compare.js'
 import {apiEvidence, makeFinding, type Finding} from './finding.js'
 
-/** The NetworkPolicies that want a lost packet lost; empty when none does, or when it never got to an endpoint. */
-export function wantedBy(cluster: ClusterState, {fate, promise, port, from}: Mismatch): string[] {
+/**
+ * The NetworkPolicies that want a lost packet lost; empty when none does. What leaves for another node's port is not translated
+ * yet, and a policy for what a pod sends is about that address; a cluster IP is translated first, unless it has no endpoint.
+ */
+export function wantedBy(
+  cluster: ClusterState,
+  {fate, promise, frontend, port: {protocol}, from, part: {clients}}: Mismatch,
+): string[] {
   const target = promise.endpoints.find((endpoint) => wasSentTo(fate, endpoint))
-  return target
-    ? denied(cluster, {fate, from, address: target.address, port: target.port, protocol: port.protocol})
-    : []
+  const due = frontend.kind === 'clusterIP' && promise.outcome === 'delivered'
+  if (!target && (fate.towards.length > 0 || due)) return []
+  const {address, port} = target ?? frontend
+  return denied(cluster, {fate, from, clients, address, port, protocol})
 }
 
 const wasSentTo = ({hops}: Fate, {address, port}: ServiceEndpoint): boolean =>
@@ -23,21 +30,25 @@ const wasSentTo = ({hops}: Fate, {address, port}: ServiceEndpoint): boolean =>
 interface Connection {
   readonly fate: Fate
   readonly from: Origin
+  /** Those of the clients outside that this is about. */
+  readonly clients: readonly Range[]
   readonly address: Address
   readonly port: number
   readonly protocol: Service['ports'][number]['protocol']
 }
 
-function denied(cluster: ClusterState, {fate, from, address, port, protocol}: Connection): string[] {
+function denied(cluster: ClusterState, connection: Connection): string[] {
   if ((cluster.raw['networkpolicies'] ?? []).length === 0) return []
+  const {address, port, protocol} = connection
   const pod = podAt(cluster, address)
-  return pod ? deniedBy(cluster, {client: clientOf(cluster, fate, from), pod, port, protocol}) : []
+  const server = {addresses: [single(address)], ...(pod ? {pod} : {})}
+  return deniedBy(cluster, {client: clientOf(cluster, connection), server, port, protocol})
 }
 
 /** The client as the pod's end sees it: a masqueraded one has a node's address. */
-function clientOf(cluster: ClusterState, fate: Fate, from: Origin): PolicyPeer {
+function clientOf(cluster: ClusterState, {fate, from, clients}: Connection): PolicyPeer {
   const seen = fate.source === undefined ? undefined : [single(fate.source)]
-  if (from.kind === 'external') return {addresses: seen ?? from.ranges}
+  if (from.kind === 'external') return {addresses: seen ?? clients}
   if (from.kind === 'node') return {addresses: seen ?? [], node: from.node}
   const pod = cluster.pods?.find(({id}) => id === from.pod)
   return pod ? {pod, addresses: seen ?? []} : {addresses: seen ?? []}
@@ -61,10 +72,10 @@ export class UnseenPolicies {
   }
 
   /** A walk that was delivered. */
-  add({service, port, frontend, fate, from}: Sample): void {
+  add({service, port, frontend, fate, from, clients}: Sample): void {
     if (!fate.receiver) return
     const {address, port: number} = fate.receiver
-    const policies = denied(this.cluster, {fate, from, address, port: number, protocol: port.protocol})
+    const policies = denied(this.cluster, {fate, from, clients, address, port: number, protocol: port.protocol})
     if (policies.length === 0) return
     const entry = this.found.get(service.id) ?? {service, policies: [], origins: new Set(), frontends: new Set()}
     entry.policies = [...new Set([...entry.policies, ...policies])]

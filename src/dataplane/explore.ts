@@ -177,6 +177,8 @@ export interface Part<T> {
 export interface FoldRules<T> {
   /** Two leaves with the same key are the same end and are shown as one. */
   readonly key: (value: T) => string
+  /** One of two ends with the same key stands for both. */
+  readonly join: (one: T, other: T) => T
   /** Coarser: when all answers to an open question lead to the same fates, it did not matter. */
   readonly fate: (value: T) => string
   /** The leaf that stands for «it depends». */
@@ -232,13 +234,17 @@ function combine<T>(children: readonly Part<T>[][], join: (parts: Part<T>[]) => 
 const intersect = (a: readonly Range[], b: readonly Range[]): Range[] =>
   b.flatMap((range) => splitRanges(a, range).inside)
 
-function mix<T>(parts: readonly Part<T>[], weights: readonly number[], {key}: FoldRules<T>): Part<T> {
+function mix<T>(parts: readonly Part<T>[], weights: readonly number[], {key, join}: FoldRules<T>): Part<T> {
   const ends = new Map<string, Weighted<T>>()
   parts.forEach((part, at) => {
     for (const end of part.ends) {
       const id = key(end.value)
-      const {value, assumptions, share} = ends.get(id) ?? {...end, share: 0}
-      ends.set(id, {value, assumptions, share: share + end.share * weights[at]!})
+      const known = ends.get(id)
+      const share = end.share * weights[at]!
+      ends.set(
+        id,
+        known ? {...known, value: join(known.value, end.value), share: known.share + share} : {...end, share},
+      )
     }
   })
   return {

@@ -35,6 +35,7 @@ export class Journey {
   /** A frame went from pod to pod without iptables and conntrack. */
   pastConntrack = false
   source: Party | undefined
+  private request: Packet | undefined
 
   /** `proxies`: how many processes have passed the connection on before. */
   constructor(world: World, flow: Flow, walker: Walker, proxies = 0) {
@@ -52,6 +53,7 @@ export class Journey {
       dport: this.flow.port,
       reply: false,
     })
+    this.request = request
     const arrival = this.depart(request)
     if (!isArrival(arrival)) return arrival.notice ? this.tellClient(arrival, arrival.notice, request) : arrival
     this.source = request.src
@@ -73,6 +75,13 @@ export class Journey {
         receiver,
       }
     )
+  }
+
+  /** Where the client's packet was last sent to, if that is not where the client sent it. */
+  get translatedTo(): {address: Address; port: number}[] {
+    const {destination, port} = this.flow
+    const {dst, dport} = this.request ?? {dst: CLIENT, dport: port}
+    return dst === CLIENT || (dst === destination && dport === port) ? [] : [{address: dst, port: dport}]
   }
 
   /**

@@ -9,6 +9,7 @@ interface Way {
   readonly end: End
   readonly source: Fate['source']
   readonly sourceIsClient: boolean
+  readonly towards: Fate['towards']
   readonly hops: Fate['hops']
 }
 
@@ -24,6 +25,10 @@ export function walk(world: World, flow: Flow, {steps = true} = {}): WalkResult 
   const parts = fold(tree, clients, {
     key: keyOf,
     fate: fateKey,
+    join: (one, other) =>
+      other.towards.every((place) => isAmong(place, one.towards))
+        ? one
+        : {...one, towards: [...one.towards, ...other.towards.filter((place) => !isAmong(place, one.towards))]},
     unknown: (reasons) =>
       way({
         outcome: 'unknown',
@@ -44,7 +49,12 @@ export function walk(world: World, flow: Flow, {steps = true} = {}): WalkResult 
 const clientsOf = (flow: Flow, ranges: readonly Range[]): readonly Range[] =>
   flow.origin.kind === 'external' ? ranges : []
 
-const way = (end: End): Way => ({end, source: undefined, sourceIsClient: false, hops: []})
+const isAmong = ({address, port}: Fate['towards'][number], places: Fate['towards']): boolean =>
+  places.some((place) => place.address === address && place.port === port)
+
+const way = (end: End): Way => ({end, source: undefined, sourceIsClient: false, towards: NOWHERE, hops: []})
+
+const NOWHERE: readonly never[] = []
 
 function run(world: World, flow: Flow, {chooser, notes, steps}: {chooser: Chooser; notes: Notes; steps: boolean}): Way {
   const walker = new Walker(chooser, {notes, steps})
@@ -57,7 +67,14 @@ function run(world: World, flow: Flow, {chooser, notes, steps}: {chooser: Choose
     end = {outcome: 'unknown', cause: 'unknown', reason: error.message}
   }
   const source = journey.source
-  return {end, source: source === 'client' ? undefined : source, sourceIsClient: source === 'client', hops: walker.hops}
+  const towards = end.outcome === 'delivered' ? NOWHERE : journey.translatedTo
+  return {
+    end,
+    source: source === 'client' ? undefined : source,
+    sourceIsClient: source === 'client',
+    towards,
+    hops: walker.hops,
+  }
 }
 
 const fateKey = (value: Way): string =>
@@ -72,7 +89,7 @@ function keyOf({end, source, sourceIsClient}: Way): string {
   return `delivered ${receiver!.kind} ${receiver!.address} ${receiver!.port} ${receiver!.node ?? ''} ${sourceIsClient ? 'client' : String(source)}`
 }
 
-function fateOf({value: {end, source, sourceIsClient, hops}, share, assumptions}: Weighted<Way>): Fate {
+function fateOf({value: {end, source, sourceIsClient, towards, hops}, share, assumptions}: Weighted<Way>): Fate {
   return {
     outcome: end.outcome,
     ...(end.receiver ? {receiver: end.receiver} : {}),
@@ -82,6 +99,7 @@ function fateOf({value: {end, source, sourceIsClient, hops}, share, assumptions}
     reason: end.reason,
     cause: end.cause ?? 'rule',
     onReply: end.onReply ?? false,
+    towards,
     hops,
     assumptions,
   }

@@ -13,7 +13,8 @@ export interface PolicyPeer {
 
 export interface PolicyQuestion {
   readonly client: PolicyPeer
-  readonly pod: Pod
+  /** Who is asked: a pod, or an address that is no pod's, which only egress policies are about. */
+  readonly server: PolicyPeer
   readonly port: number
   readonly protocol: Protocol
 }
@@ -23,15 +24,16 @@ export interface PolicyQuestion {
  * some policy selects for a direction gets only what one of them allows; both directions must agree; hostNetwork pods
  * and traffic between a node and its own pods are exempt. Empty: allowed.
  */
-export function deniedBy(cluster: ClusterState, {client, pod, port, protocol}: PolicyQuestion): string[] {
+export function deniedBy(cluster: ClusterState, {client, server, port, protocol}: PolicyQuestion): string[] {
   const policies = cluster.raw['networkpolicies'] ?? []
   if (policies.length === 0) return []
-  const wanted = {port, protocol, target: pod}
+  const {pod} = server
+  const wanted = {port, protocol, ...(pod ? {target: pod} : {})}
   const incoming =
-    pod.hostNetwork || (client.node !== undefined && client.node === pod.node)
+    pod === undefined || pod.hostNetwork || (client.node !== undefined && client.node === pod.node)
       ? []
       : refusing(policies, pod, {direction: 'Ingress', peer: client, wanted, cluster})
-  const peer = {pod, addresses: pod.ips.flatMap((ip) => parseRange(ip) ?? [])}
+  const peer = pod ? {pod, addresses: pod.ips.flatMap((ip) => parseRange(ip) ?? [])} : server
   const outgoing =
     client.pod === undefined || client.pod.hostNetwork
       ? []
@@ -42,7 +44,7 @@ export function deniedBy(cluster: ClusterState, {client, pod, port, protocol}: P
 interface Side {
   readonly direction: 'Ingress' | 'Egress'
   readonly peer: PolicyPeer
-  readonly wanted: {readonly port: number; readonly protocol: Protocol; readonly target: Pod}
+  readonly wanted: {readonly port: number; readonly protocol: Protocol; readonly target?: Pod}
   readonly cluster: ClusterState
 }
 
@@ -80,7 +82,7 @@ function allowsPort(ports: readonly Json[], {wanted}: Side): boolean {
     if (protocol !== wanted.protocol) return false
     if (port === undefined) return true
     if (typeof port === 'string')
-      return wanted.target.ports.some(
+      return (wanted.target?.ports ?? []).some(
         (one) => one.name === port && one.protocol === wanted.protocol && one.port === wanted.port,
       )
     return typeof endPort === 'number'

@@ -69,7 +69,8 @@ export function promiseFor(asked: Asked): ServicePromise {
   // iptables mode has rules for the ranges only where there are endpoints
   if (blocked)
     return promise('dropped', {
-      also: wide.length === 0 ? ['refused'] : [],
+      // a refusal keeps them out as well
+      also: ['refused'],
       why: `${blocked} is not in loadBalancerSourceRanges`,
     })
   if (frontend.kind === 'clusterIP') return internal(asked, {all, wide, view})

@@ -99,6 +99,8 @@ export interface Fate {
   readonly cause: Cause
   /** It was the answer that was lost. */
   readonly onReply: boolean
+  /** Of what does not arrive: the endpoints to which it was translated, before it was lost. */
+  readonly towards: readonly {readonly address: Address; readonly port: number}[]
   readonly hops: readonly Hop[]
   /** Under which assumptions this fate holds; not empty: it is part of an `unknown`. */
   readonly assumptions: readonly string[]

@@ -339,7 +339,91 @@ const PROXY_TO_EXT = onNode2(SAVE, (text) => {
   return first('nat', 'KUBE-SERVICES', `-d 172.18.5.12/32 -p tcp -m tcp --dport 80 -j ${ext}`)(text)
 })
 
+/** The first of these pods has a label, and a policy lets nobody reach it; both are dropped, each by a rule of its own. */
+const policyAndStray = (stray: string): Mutation =>
+  all(
+    (files) =>
+      editJson<List<object>>(files, 'api/pods.json', (list) => {
+        object(list, 'local-np-a').metadata.labels['tier'] = 'closed'
+      }),
+    (files) =>
+      files.set(
+        'api/networkpolicies.json',
+        JSON.stringify({
+          items: [
+            {
+              metadata: {name: 'closed', namespace: 'shop'},
+              spec: {podSelector: {matchLabels: {tier: 'closed'}}, policyTypes: ['Ingress']},
+            },
+          ],
+        }),
+      ),
+    onNode2(SAVE, (text) => {
+      const [one, other] = [...text.matchAll(/"shop\/local-np:http" .*--to-destination (\S+):8080/g)].map(
+        ([, ip]) => ip,
+      )
+      const drop = (ip: string | undefined): string => `-d ${ip}/32 -p tcp -m tcp --dport 8080 -j DROP`
+      const mine = first('filter', 'FORWARD', drop(one))(text)
+      return stray === '' ? mine : first('filter', 'FORWARD', `${drop(other)} ${stray}`)(mine)
+    }),
+  )
+
 const RULES: Row[] = [
+  [
+    'the second of two local endpoints is not masqueraded to itself',
+    'iptables-v4',
+    onNode2(SAVE, (text) => {
+      const [own] = /^.*-A KUBE-SEP-\S+ -s 10\.244\.2\.21\/32 .*"default\/both-local:http" -j KUBE-MARK-MASQ\n/m.exec(
+        text,
+      )!
+      return text.replace(own, '')
+    }),
+    {code: 'SVT120', nodes: NODE2, service: 'default/both-local', exactly: true},
+  ],
+  [
+    'a rule drops what one pod of a node asks the DNS',
+    'iptables-v4',
+    onNode2(SAVE, first('filter', 'FORWARD', '-s 10.244.2.23/32 -p udp -m udp --dport 53 -j DROP')),
+    {
+      code: 'SVT201',
+      nodes: NODE2,
+      service: 'kube-system/kube-dns',
+      proof: /-s 10\.244\.2\.23/,
+      count: 1,
+      exactly: true,
+    },
+  ],
+  [
+    'a rule of nft drops what one pod of a node asks the DNS',
+    'nftables-v4',
+    all(
+      onNode2(
+        'nft.txt',
+        (text) =>
+          `${text}table ip x {\n\tset odd {\n\t\ttype ipv4_addr\n\t\telements = { 10.244.2.23 }\n\t}\n\n\tchain f {\n\t\ttype filter hook forward priority filter; policy accept;\n\t\tip saddr @odd udp dport 53 drop\n\t}\n}\n`,
+      ),
+      (files) => neverAsked(files, 'node2', /^nft\.json/),
+    ),
+    {code: 'SVT201', nodes: NODE2, service: 'kube-system/kube-dns', proof: /@odd/, count: 1},
+  ],
+  [
+    'pods of one node do not get to the node port of another one, which is not the next of the list',
+    'iptables-v4',
+    onNode2(SAVE, first('filter', 'FORWARD', '-s 10.244.0.0/16 -d 172.18.0.11/32 -p tcp -m tcp --dport 32327 -j DROP')),
+    {code: 'SVT201', nodes: NODE2, service: 'default/dempapp', count: 1, exactly: true},
+  ],
+  [
+    'a node does not get to the node port of another one',
+    'iptables-v4',
+    onNode2(SAVE, first('filter', 'OUTPUT', '-d 172.18.0.11/32 -p tcp -m tcp --dport 32327 -j DROP')),
+    {code: 'SVT201', nodes: NODE2, service: 'default/dempapp', count: 1, exactly: true},
+  ],
+  [
+    'a drop that a policy wants hides no other one',
+    'iptables-v4',
+    policyAndStray('-m comment --comment stray'),
+    {code: 'SVT201', nodes: NODE2, service: 'shop/local-np', proof: /stray/, count: 1, exactly: true},
+  ],
   [
     'a wrong cluster CIDR masquerades pods: their addresses are lost',
     'iptables-v4',

@@ -53,7 +53,10 @@ const denied = (
 ): boolean => {
   const state = cluster(...policies)
   const asked = {port: 8080, protocol: 'TCP' as const, ...question}
-  return deniedBy(state, {client: peer(state, client), pod: podOf(state, 'web'), ...asked}).length > 0
+  return (
+    deniedBy(state, {client: peer(state, client), server: {pod: podOf(state, 'web'), addresses: []}, ...asked}).length >
+    0
+  )
 }
 
 const WEB = {podSelector: {matchLabels: {app: 'web'}}}

@@ -180,15 +180,15 @@ describe('what kube-proxies of other versions and modes promise', () => {
     const asked = {kind: 'loadBalancerIP', client: '198.51.100.7/32'} as const
     const spec = {loadBalancerSourceRanges: ['203.0.113.0/24']}
 
-    it('hold back strangers; without endpoints iptables mode refuses', () => {
-      expect(promised({spec}, proxy('iptables', 30), asked)).to.equal('dropped')
+    it('hold back strangers; who refuses them holds them back as well', () => {
+      expect(promised({spec}, proxy('iptables', 30), asked)).to.equal('dropped (or refused)')
       expect(promised({spec, endpoints: []}, proxy('iptables', 30), asked)).to.equal('dropped (or refused)')
     })
     it('of one family do not restrict the other', () => {
       const v6 = {...asked, to: 'fd96::1', client: '2001:db8::7/128'}
       expect(promised({spec}, proxy('iptables', 30), v6)).to.equal('delivered fd01::2 fd02::2')
       expect(promised({spec: {loadBalancerSourceRanges: ['2001:db8:1::/48']}}, proxy('iptables', 30), v6)).to.equal(
-        'dropped',
+        'dropped (or refused)',
       )
     })
     it('are a field: kube-proxy reads no annotation', () => {
