@@ -24,7 +24,8 @@ const NEEDS_ALL_SERVICES = new Set<CodeName>([
 
 /** A Service of a namespace that was not read is not missing. */
 function restsOnUnread({cluster, info}: Snapshot, {name, services}: Finding): boolean {
-  if (info.forbidden['services'] === undefined || !NEEDS_ALL_SERVICES.has(name)) return false
+  const unread = info.forbidden['services'] !== undefined || !cluster.read.has('services')
+  if (!unread || !NEEDS_ALL_SERVICES.has(name)) return false
   if (name === 'external-name-broken') return true
   return !services.every((wanted) => cluster.services.some(({id}) => id === wanted))
 }

@@ -37,7 +37,7 @@ export const CODES = {
     title: 'the node does not forward packets',
     meaning: 'Translated packets must be forwarded to pods; with forwarding off the node drops them.',
     found: 'The walk reaches a forwarding decision and net.ipv4.ip_forward (or IPv6 forwarding) is 0.',
-    fix: 'sysctl -w net.ipv4.ip_forward=1, and find what switched it off (sysctl.d, a tuning daemon)',
+    fix: 'sysctl -w NAME=1 for the sysctl that the message names, and find what switched it off (sysctl.d, a tuning daemon)',
   },
   'node-not-programmed': {
     code: 'SVT101',
@@ -55,7 +55,7 @@ export const CODES = {
     meaning:
       'The packet falls off the end of a chain whose policy is DROP (Docker sets FORWARD to DROP; CNI or kube-proxy accept rules are missing).',
     found: 'The walk ends at the policy of that chain.',
-    fix: 'add the CNI’s accept rules, or iptables -P FORWARD ACCEPT',
+    fix: 'add the CNI’s accept rules, or let the named chain accept: iptables -P FORWARD ACCEPT (INPUT where that is named; in nft where the chain is written)',
   },
   'packet-dropped-by-rule': {
     code: 'SVT201',
@@ -302,7 +302,7 @@ export const CODES = {
     meaning:
       'iptables-legacy and iptables-nft both hold chains with the same purpose; one set is stale and still acts.',
     found: 'The same KUBE- chains have rules in both dumps.',
-    fix: 'flush the backend that kube-proxy does not use (iptables-legacy -F …), or reboot the node',
+    fix: 'flush the backend that kube-proxy does not use, each table of it (iptables-legacy -t nat -F, -t filter -F, -t mangle -F), or reboot the node',
   },
   'mode-leftovers': {
     code: 'SVT162',
@@ -360,7 +360,7 @@ export const CODES = {
     title: 'an ipset is nearly full',
     meaning: 'When maxelem is reached new Services are not programmed.',
     found: 'Members against maxelem.',
-    fix: 'raise maxelem, or use another mode',
+    fix: 'kube-proxy has no option for it: spread the Services over more addresses, or use mode nftables or iptables',
   },
   'duplicate-rules': {
     code: 'SVT169',
@@ -573,6 +573,16 @@ export const CODES = {
     meaning: 'By design these nodes drop the traffic (externalTrafficPolicy or internalTrafficPolicy: Local).',
     found: 'endpoints by node.',
     fix: 'nothing, if clients do not use these nodes',
+  },
+  'answered-by-node-cache': {
+    code: 'SVT323',
+    severity: 'info',
+    title: 'NodeLocal DNSCache answers on the node itself',
+    meaning:
+      'The device nodelocaldns has the Service’s address, so a cache on the node answers before kube-proxy’s rules are asked (KEP-1024). This is so by design; what is cached may be older than what the DNS Service would say.',
+    found:
+      'The device nodelocaldns of the node carries the cluster IP. The walk still asks whether anybody listens there.',
+    fix: 'nothing; kubectl svc-trace SERVICE --ask-dns compares what the cache says with the DNS Service',
   },
   'foreign-service-proxy': {
     code: 'SVT320',

@@ -13,6 +13,7 @@ import {
 import {promiseFor, type OriginClass, type ServicePromise} from '../intent/promise.js'
 import type {ProxyFacts} from '../intent/proxy-facts.js'
 import {addressOf, Bystanders} from './bystanders.js'
+import {isCached} from './node-cache.js'
 import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
 import type {ClusterState, Service, ServicePort} from '../model/kube.js'
 import type {ClientFates, Fate, Origin, WalkResult} from '../model/trace.js'
@@ -408,7 +409,7 @@ class PortComparison {
   ): {promise: ServicePromise; result: WalkResult} {
     const {service, port} = this.task
     const {origin, from, client} = asker
-    const promise = promiseFor({
+    const promised = promiseFor({
       cluster: this.input.cluster,
       service,
       port,
@@ -417,6 +418,7 @@ class PortComparison {
       proxy,
       ...(client ? {client} : {}),
     })
+    const promise = this.isCachedHere(frontend) ? fromCache(promised, frontend) : promised
     const flow = {
       origin: from,
       destination: frontend.address,
@@ -431,6 +433,11 @@ class PortComparison {
     const result = enough ? quick : walk(this.input.world, flow)
     ;(this.result as {walks: number}).walks++
     return {promise, result}
+  }
+
+  private isCachedHere({kind, address}: Frontend): boolean {
+    const machine = this.input.world.machines.get(this.task.proxy.node)
+    return kind === 'clusterIP' && machine !== undefined && isCached(machine.state, address)
   }
 
   private mismatch(found: Omit<Mismatch, 'service' | 'port' | 'node'>): void {
@@ -548,6 +555,13 @@ function seesClient({sourceIsClient, source, receiver}: Fate, {origin, from, cli
   if (origin.kind === 'external') return sourceIsClient
   if (receiver?.kind !== 'pod' || (from.kind === 'pod' && receiver.pod === from.pod)) return true
   return client === undefined || client.some(({lo}) => lo === source)
+}
+
+/** A cache on the node itself may answer in the place of the endpoints. */
+function fromCache(promised: ServicePromise, {address, port}: Frontend): ServicePromise {
+  const {hinted: _, ...promise} = promised
+  const cache = {address, port, ready: true, serving: true, terminating: false, zoneHints: [], nodeHints: []}
+  return {...promise, tolerated: [...promise.tolerated, cache]}
 }
 
 const wasFor = ({towards}: Fate, {address, port}: ServiceEndpoint): boolean =>

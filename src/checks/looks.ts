@@ -213,6 +213,9 @@ export const LOOKS: Readonly<Record<CodeName, Looks>> = {
     ipvs: 'the virtual server has no real server on this node',
     nftables: 'no-endpoint-services or no-endpoint-nodeports drops it',
   },
+  'answered-by-node-cache': api(
+    'ip address show dev nodelocaldns; kubectl -n kube-system get pods -l k8s-app=node-local-dns -o wide',
+  ),
   'foreign-service-proxy': api(
     'no KUBE-SERVICES, no kube-ipvs0, no table kube-proxy; cilium_host, bpfin.cali, antrea-gw0 or KUBE-ROUTER-… is there',
   ),

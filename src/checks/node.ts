@@ -12,6 +12,7 @@ import type {Comparison} from './compare.js'
 import {makeFinding, type Finding, type FindingParts} from './finding.js'
 import {checkNetwork} from './network.js'
 import {isKubeProxy, otherProxy, secondProxy} from './proxy.js'
+import {isCached} from './node-cache.js'
 
 export interface NodeCheck {
   readonly state: NodeState
@@ -41,6 +42,7 @@ export function checkNode(check: NodeCheck): Finding[] {
     schedulers,
     affinity,
     nodePortEntries,
+    nodeCaches,
     checkNetwork,
   ].flatMap((run) => run(check))
 }
@@ -84,7 +86,7 @@ function failedSync({state}: NodeCheck): Finding[] {
   const lines = (state.text('kube-proxy.log') ?? '').split('\n')
   const failed = lines.flatMap((text, at) => (SYNC_FAILED.test(text) ? [{text, line: at + 1}] : []))
   const last = failed.at(-1)
-  if (!last) return []
+  if (!last || hasRecovered(lines.slice(last.line), last.text)) return []
   return [
     finding('sync-fails', state.name, {
       message: `kube-proxy on ${state.name} could not write its rules ${failed.length === 1 ? 'once' : `${failed.length} times`}: ${last.text.replace(/^.*?\] /, '')}`,
@@ -92,6 +94,14 @@ function failedSync({state}: NodeCheck): Finding[] {
     }),
   ]
 }
+
+const SYNC_DONE = /"?[sS]yncProxyRules (complete|took)/
+const familyIn = (text: string): string =>
+  /ipFamily="?(IPv[46])/.exec(text)?.[1] ?? (text.includes('ip6tables') ? 'IPv6' : 'IPv4')
+
+/** A later sync of the same family went well. The end of the one that failed is told in the same words, so it takes two. */
+const hasRecovered = (later: readonly string[], failure: string): boolean =>
+  later.filter((text) => SYNC_DONE.test(text) && familyIn(text) === familyIn(failure)).length > 1
 
 function foreignProxy({state}: NodeCheck): Finding[] {
   const name = otherProxy(state)
@@ -232,6 +242,21 @@ function listeners({state, services, proxy}: NodeCheck): Finding[] {
   )
 }
 
+function nodeCaches({state, services}: NodeCheck): Finding[] {
+  return services.flatMap(({id, clusterIPs}) => {
+    const held = clusterIPs.flatMap((ip) => parseAddress(ip) ?? []).filter((address) => isCached(state, address))
+    if (held.length === 0) return []
+    const addresses = held.map(formatAddress).join(', ')
+    return [
+      finding('answered-by-node-cache', state.name, {
+        services: [id],
+        message: `NodeLocal DNSCache on ${state.name} has the address ${addresses} of ${id} and answers there`,
+        evidence: [{source: state.path('ip-addr.json'), line: 0, text: `nodelocaldns ${addresses}`}],
+      }),
+    ]
+  })
+}
+
 function localPortRange({state, services}: NodeCheck): Finding[] {
   const [low, high] = (state.sysctl('net.ipv4.ip_local_port_range') ?? '').split(/\s+/).map(Number)
   if (low === undefined || high === undefined || Number.isNaN(high)) return []
@@ -360,7 +385,8 @@ const NEARLY = 0.9
 function fullSets({state}: NodeCheck): Finding[] {
   return [...(state.ipsets?.sets.values() ?? [])].flatMap(({name, options, entries, line, file}) => {
     const most = Number(options.get('maxelem'))
-    if (!(most > 0) || entries.length < most * NEARLY) return []
+    // a full list of fail2ban's is none of ours
+    if (!(most > 0) || entries.length < most * NEARLY || !name.startsWith('KUBE-')) return []
     return [
       finding('set-nearly-full', state.name, {
         message: `ipset ${name} on ${state.name} holds ${entries.length} of ${most} members`,

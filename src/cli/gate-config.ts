@@ -2,7 +2,7 @@ import {existsSync} from 'node:fs'
 import {readFile, writeFile} from 'node:fs/promises'
 import {load as parseYaml} from 'js-yaml'
 import type {CheckResult} from '../checks/check.js'
-import {findCode} from '../checks/codes.js'
+import {CODES, findCode} from '../checks/codes.js'
 import type {Finding} from '../checks/finding.js'
 import {SvcTraceError} from '../model/errors.js'
 import type {Gated} from '../report/check-report.js'
@@ -105,7 +105,9 @@ async function ignoreRules(path: string | undefined): Promise<IgnoreRule[]> {
   } catch (error) {
     return bad((error as Error).message.split('\n')[0]!)
   }
-  if (typeof parsed !== 'object' || parsed === null) return bad('not a mapping')
+  // nothing but comments
+  if (parsed === null || parsed === undefined) return []
+  if (typeof parsed !== 'object') return bad('not a mapping')
   for (const key of Object.keys(parsed)) if (key !== 'ignore') bad(`unknown key "${key}"`)
   const list = (parsed as {ignore?: unknown}).ignore ?? []
   if (!Array.isArray(list)) return bad('"ignore" must be a list')
@@ -122,12 +124,23 @@ function readRule(rule: unknown, bad: (what: string) => never): IgnoreRule {
   if (!fields['reason']) bad('"reason" is missing')
   if (!['code', 'service', 'node'].some((key) => fields[key]))
     bad('a rule without "code", "service" or "node" would ignore everything')
-  if (fields['until'] !== undefined && Number.isNaN(Date.parse(fields['until'])))
-    bad(`"until" is not a date: ${fields['until']}`)
-  if (fields['code'] !== undefined && !fields['code'].includes('*') && !findCode(fields['code']))
-    bad(`there is no code "${fields['code']}"`)
+  if (fields['until'] !== undefined && !isDate(fields['until']))
+    bad(`"until" is not a date like 2027-01-31: ${fields['until']}`)
+  if (fields['code'] !== undefined && !namesCode(fields['code'])) bad(`there is no code "${fields['code']}"`)
   return fields as unknown as IgnoreRule
 }
+
+/** A day of the calendar: `Date.parse` alone takes many texts, and moves days that do not exist to the next month. */
+function isDate(text: string): boolean {
+  if (!/^\d{4}-\d{2}-\d{2}$/.test(text)) return false
+  const day = new Date(`${text}T00:00:00Z`)
+  return !Number.isNaN(day.getTime()) && day.toISOString().startsWith(text)
+}
+
+const namesCode = (text: string): boolean =>
+  text.includes('*')
+    ? Object.entries(CODES).some(([name, {code}]) => glob(text, name) || glob(text, code))
+    : findCode(text) !== undefined
 
 function matches({code, service, node, until}: IgnoreRule, finding: Finding): boolean {
   if (until !== undefined && Date.now() > Date.parse(until) + 86_400_000) return false

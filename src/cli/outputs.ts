@@ -1,4 +1,4 @@
-import {writeFile} from 'node:fs/promises'
+import {lstat, rename, writeFile} from 'node:fs/promises'
 import {SvcTraceError} from '../model/errors.js'
 import type {CheckReport} from '../report/check-report.js'
 import {CHECK_FORMATS, formatCheck, type CheckFormat} from '../report/formats.js'
@@ -23,7 +23,17 @@ export async function writeOutputs(report: CheckReport, flags: OutputFlags): Pro
   for (const {format, file} of wanted) {
     const text = await formatCheck(report, format, file === undefined ? screen : {color: false, width: 100})
     if (file === undefined) process.stdout.write(text)
-    else await save(file, text)
+    else await save(file, text, format)
+  }
+}
+
+/** A file, or none yet: no pipe, no device. */
+async function isPlain(file: string): Promise<boolean> {
+  try {
+    return (await lstat(file)).isFile()
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return true
+    throw error
   }
 }
 
@@ -39,9 +49,13 @@ function readOutput(text: string): {format: CheckFormat; file?: string} {
   return {format: format as CheckFormat, ...(equals < 0 ? {} : {file: text.slice(equals + 1)})}
 }
 
-async function save(file: string, text: string): Promise<void> {
+/** A textfile collector must never read half a file, so that one is put in its place whole. */
+async function save(file: string, text: string, format: CheckFormat): Promise<void> {
   try {
-    await writeFile(file, text)
+    const whole = format === 'prometheus' && (await isPlain(file))
+    const target = whole ? `${file}.${process.pid}.tmp` : file
+    await writeFile(target, text)
+    if (whole) await rename(target, file)
   } catch (error) {
     throw new SvcTraceError('CannotWrite', `cannot write ${file}: ${(error as Error).message}`, undefined, {
       cause: error,

@@ -1,5 +1,6 @@
 import {setTimeout as sleep} from 'node:timers/promises'
 import type {Finding} from '../checks/finding.js'
+import {ApiFailure} from '../kube/api.js'
 import {readConnection} from '../kube/kubeconfig.js'
 import {SvcTraceError} from '../model/errors.js'
 import {safe, safeLine} from '../util/text.js'
@@ -18,13 +19,19 @@ export async function watch<T extends Round>(
   {flags, interval, first}: {flags: LiveFlags; interval: number; first: (round: T) => Promise<void>},
 ): Promise<never> {
   let last: T | undefined
+  let told = false
+  const deaf = (reason: string): void => {
+    if (!told)
+      process.stderr.write(`${stamp(new Date())} changes of endpoints are not seen at once: ${safeLine(reason)}\n`)
+    told = true
+  }
   for (;;) {
     const over = new AbortController()
     const {signal} = over
     const stop = (): void => over.abort()
     interruption().addEventListener('abort', stop, {once: true})
     // watched from before the round, so that nothing that changes during it is missed
-    const change = endpointsChange(flags, signal)
+    const change = endpointsChange(flags, signal, deaf)
     try {
       const now = await round()
       if (last) process.stdout.write(changes(last, now, new Date()))
@@ -47,8 +54,8 @@ export async function watch<T extends Round>(
 /** Milliseconds between two rounds at least, however fast endpoints change. */
 const SHORTEST = 1000
 
-/** Settles when a slice changes, or when the signal trips; where the API does not let itself be watched, with the signal alone. */
-async function endpointsChange(flags: LiveFlags, signal: AbortSignal): Promise<void> {
+/** Settles when a slice changes, or when the signal trips; where the API does not let itself be watched, with the signal alone, and `deaf` is told. */
+async function endpointsChange(flags: LiveFlags, signal: AbortSignal, deaf: (reason: string) => void): Promise<void> {
   const over = new Promise<void>((resolve) => {
     if (signal.aborted) resolve()
     signal.addEventListener('abort', () => resolve(), {once: true})
@@ -60,8 +67,10 @@ async function endpointsChange(flags: LiveFlags, signal: AbortSignal): Promise<v
     } finally {
       api.close()
     }
-  } catch {
+  } catch (error) {
     // not allowed, or broken: the interval is all, and the next round tells what is wrong
+    if (error instanceof ApiFailure && (error.status === 401 || error.status === 403))
+      deaf(`${error.message}; grant the verb watch on endpointslices (manifests/rbac.yaml)`)
     await over
   }
 }

@@ -245,13 +245,20 @@ export class Machine {
   }
 
   forwards(family: Family, device: string): boolean | undefined {
-    const value =
-      family === 6
-        ? this.sysctl('net.ipv6.conf.all.forwarding')
-        : (this.sysctl(`net.ipv4.conf.${device}.forwarding`) ??
-          this.sysctl('net.ipv4.ip_forward') ??
-          this.sysctl('net.ipv4.conf.all.forwarding'))
+    const value = this.sysctl(this.forwardingSysctl(family, device))
     return value === undefined ? undefined : value !== 0
+  }
+
+  /** Which sysctl decides whether packets that come in by a device are forwarded: in IPv4 the device's own, where the dump has it. */
+  forwardingSysctl(family: Family, device: string): string {
+    if (family === 6) return 'net.ipv6.conf.all.forwarding'
+    const own = `net.ipv4.conf.${device}.forwarding`
+    const known = [own, 'net.ipv4.ip_forward', 'net.ipv4.conf.all.forwarding'].find(
+      (name) => this.sysctl(name) !== undefined,
+    )
+    // setting the global one sets all devices
+    const isGlobal = known === own && this.sysctl(own) === 0 && this.sysctl('net.ipv4.ip_forward') === 0
+    return isGlobal ? 'net.ipv4.ip_forward' : (known ?? 'net.ipv4.ip_forward')
   }
 
   /** Where the line of a sysctl stands. */

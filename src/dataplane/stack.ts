@@ -220,7 +220,7 @@ export class Stack extends JourneyPart implements HookOptions {
   }
 
   notForwarded(machine: Machine, packet: Packet): End {
-    const name = packet.family === 4 ? 'net.ipv4.ip_forward' : 'net.ipv6.conf.all.forwarding'
+    const name = machine.forwardingSysctl(packet.family, packet.iif)
     this.walker.hop('end', `${machine.name} does not forward`, {evidence: machine.sysctlEvidence(name)})
     return dropped(
       'not-forwarded',

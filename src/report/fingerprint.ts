@@ -2,7 +2,9 @@ import type {Finding} from '../checks/finding.js'
 
 /** Dumps of rules: their lines are the same tomorrow, unlike those of sockets, flows and logs. */
 const RULES = /(tables|nft|ipset|ipvs)[^/]*$/
-const COUNTERS = /\bpackets \d+ bytes \d+\b|\[\d+:\d+\] /g
+/** Of iptables-save, nft (text and JSON), ipvsadm -Ln (the last two columns), and how many members a set has. */
+const COUNTERS =
+  /\bpackets \d+ bytes \d+\b|\[\d+:\d+\] |"packets":\s*\d+,\s*"bytes":\s*\d+|(?<=^\s*-> .*)\s+\d+\s+\d+\s*$|\(\d+ members\)/g
 
 /**
  * The same finding tomorrow: what it is about, how bad it is, and the rule that decides, not its words and not where the rule stands.

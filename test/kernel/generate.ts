@@ -48,6 +48,9 @@ const INCOMING_MATCHES =
 const OUTGOING_MATCHES =
   '\n0.5 -m addrtype <not>--src-type LOCAL --limit-iface-out\n0.3 -m physdev <not>[--physdev-is-out¦--physdev-is-bridged]\n0.05 -m physdev --physdev-is-bridged --physdev-out port1'
 
+/** The probes on the node run as root. */
+const OWNER_MATCHES = '\n0.5 -m owner [--socket-exists¦<not>--uid-owner 4242¦! --uid-owner 0]'
+
 const ACTIONS = `
 2 -j ACCEPT
 2 -j RETURN
@@ -73,7 +76,7 @@ const TABLE_ACTIONS: Readonly<Record<string, string>> = {
 
 function setMatch(dice: Dice, sets: readonly SetInfo[]): string {
   const {name, dimensions} = dice.pick(sets)
-  return `-m set <not>--match-set ${name} ${Array.from({length: dimensions}, () => '[src¦dst¦dst]').join(',')}`
+  return `-m set <not>--match-set ${name} ${Array.from({length: dimensions}, () => '[src¦dst¦dst]').join(',')}[¦¦¦¦ --return-nomatch]`
 }
 
 function rule(dice: Dice, chain: string, place: Place): string {
@@ -107,7 +110,8 @@ function rule(dice: Dice, chain: string, place: Place): string {
     (l4 === 'tcp' ? TCP_MATCHES : '') +
     (early ? EARLY_MATCHES : '') +
     (inside ? INCOMING_MATCHES : '') +
-    (hooks.every((hook) => hook === 'POSTROUTING') ? OUTGOING_MATCHES : '')
+    (hooks.every((hook) => hook === 'POSTROUTING') ? OUTGOING_MATCHES : '') +
+    (hooks.every((hook) => hook === 'OUTPUT' || hook === 'POSTROUTING') ? OWNER_MATCHES : '')
   const used = new Map(
     dice.times(0, 2, () => dice.say(dice.line(matches), words)).map((match) => [match.split(' ')[1], match]),
   )
@@ -180,6 +184,8 @@ const SET_TYPES: Readonly<Record<string, string>> = {
   'hash:ip,port,ip': '<host>,<proto>:<port>,[<client>¦<pod>]',
   'hash:ip,port,net': '<host>,<proto>:<port>,<source>',
   'hash:net,iface': '<source>,[eth0¦cni0¦eth2¦wan0¦lo]',
+  'hash:ip netmask 24': '[<client>¦<host>]',
+  'bitmap:ip range 10.77.0.0/16 netmask 28': '[<client>¦<pod>¦<own>]',
   'bitmap:port range 0-65535': '<port>',
   'bitmap:ip range 10.77.0.0/16': '[<client>¦<pod>¦<own>]',
 }

@@ -32,8 +32,8 @@ export function addresses(text: string): string {
 /** Words that the other family calls otherwise; words that it does not have get a neighbour. */
 const WORDS: Readonly<Record<Part['tool'], readonly (readonly [RegExp, string])[]>> = {
   ipset: [
-    [/^create (\S+) bitmap:ip range \S+$/gm, 'create $1 hash:ip family inet6'],
-    [/^create (\S+) (hash:\S+)$/gm, 'create $1 $2 family inet6'],
+    [/^create (\S+) bitmap:ip range \S+( netmask \d+)?$/gm, 'create $1 hash:ip family inet6$2'],
+    [/^create (\S+) (hash:\S+)( netmask \d+)?$/gm, 'create $1 $2 family inet6$3'],
   ],
   'iptables-legacy': [],
   'iptables-nft': [],

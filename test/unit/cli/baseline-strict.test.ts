@@ -43,6 +43,41 @@ function file(name: string, text: string): string {
 
 const known = (path: string): string[] => (JSON.parse(readFileSync(path, 'utf8')) as {findings: string[]}).findings
 
+describe('the same finding tomorrow', () => {
+  const parts = (source: string, text: string): FindingParts => ({
+    node: 'n1',
+    services: ['default/web'],
+    message: 'x',
+    evidence: [{source: `nodes/n1/${source}`, line: 1, text}],
+  })
+  const pairs: [string, string, string, string][] = [
+    ['counters of iptables-save', 'iptables-save.txt', '[1:60] -A X -j DROP', '[7:420] -A X -j DROP'],
+    ['counters of nft', 'nft.txt', 'counter packets 1 bytes 60 drop', 'counter packets 2 bytes 120 drop'],
+    [
+      'counters in nft.json',
+      'nft.json',
+      '{"counter":{"packets":5,"bytes":300}}',
+      '{"counter":{"packets":77,"bytes":4}}',
+    ],
+    [
+      'connections of a real server',
+      'ipvsadm-Ln.txt',
+      '  -> 10.1.1.2:80    Masq    0      3          12',
+      '  -> 10.1.1.2:80    Masq    0      0          9',
+    ],
+    ['other members of the set', 'ipset-save.txt', 'KUBE-X (21 members)', 'KUBE-X (22 members)'],
+  ]
+  for (const [what, source, before, after] of pairs)
+    it(what, async () => expect(await leftOf(parts(source, before), parts(source, after))).to.equal(0))
+  it('another weight is another finding', async () =>
+    expect(
+      await leftOf(
+        parts('ipvsadm-Ln.txt', '  -> 10.1.1.2:80    Masq    1      3          12'),
+        parts('ipvsadm-Ln.txt', '  -> 10.1.1.2:80    Masq    0      3          12'),
+      ),
+    ).to.equal(1))
+})
+
 /** What is left of `after` where `before` is known. */
 async function leftOf(before: FindingParts, after: FindingParts): Promise<number> {
   const path = join(scratch(), 'known.json')
@@ -178,6 +213,16 @@ describe('what cannot be used is refused with one line and 2', () => {
       () => ['--config', file('c.yaml', 'ignore: [{code: SVT999, reason: x}]\n')],
       /no code "SVT999"/,
     ],
+    [
+      'a rule for codes that are none',
+      () => ['--config', file('c.yaml', 'ignore: [{code: SVT9*, reason: x}]\n')],
+      /no code "SVT9\*"/,
+    ],
+    ...['2027-02-30', '2026-13-01', 'next 2027', '12.11.2027'].map((until): [string, () => string[], RegExp] => [
+      `until ${until}`,
+      () => ['--config', file('c.yaml', `ignore: [{code: SVT131, until: "${until}", reason: x}]\n`)],
+      /"until" is not a date/,
+    ]),
   ]
   for (const [what, args, why] of cases)
     it(what, () => expectRefusal(checkWith(...snapshot, ...args()), why)).timeout(30_000)
