@@ -384,7 +384,8 @@ function claimsOf({ports, healthCheckNodePort, externalIPs, loadBalancer}: Servi
   ]
 }
 
-function duplicatePorts(services: readonly Service[]): Finding[] {
+/** What more than one Service claims, and which. */
+function contested(services: readonly Service[]): [claim: string, ids: string[]][] {
   const owners = new Map<string, string[]>()
   for (const service of services)
     for (const claim of new Set(claimsOf(service))) {
@@ -392,8 +393,28 @@ function duplicatePorts(services: readonly Service[]): Finding[] {
       if (known) known.push(service.id)
       else owners.set(claim, [service.id])
     }
-  return [...owners].flatMap(([claim, ids]) => {
-    if (ids.length < 2) return []
+  return [...owners].filter(([, ids]) => ids.length > 1)
+}
+
+/** Of a finding: is all that it is about claimed by several Services? What goes where there is theirs, not the node's fault. */
+export function isContested(services: readonly Service[]): (finding: Finding) => boolean {
+  const claims = contested(services)
+  const covers = (claim: string, frontend: string): boolean => {
+    const [, nodePort] = /^NodePort (\d+)\//.exec(claim) ?? []
+    if (nodePort !== undefined) return frontend.endsWith(`:${nodePort}`)
+    const [, ip, port] = /^(\S+), port (\d+)\//.exec(claim)!
+    return frontend === formatEndpoint(parseAddress(ip!) ?? 0, Number(port))
+  }
+  return ({node, frontends, services: hurt}) =>
+    node !== undefined &&
+    frontends.length > 0 &&
+    frontends.every((frontend) =>
+      claims.some(([claim, ids]) => covers(claim, frontend) && hurt.every((id) => ids.includes(id))),
+    )
+}
+
+function duplicatePorts(services: readonly Service[]): Finding[] {
+  return contested(services).flatMap(([claim, ids]) => {
     const port = /^NodePort (.*)/.exec(claim)?.[1]
     return [
       makeFinding('duplicate-node-port', {

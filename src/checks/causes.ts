@@ -2,7 +2,7 @@ import type {ClusterState} from '../model/kube.js'
 import type {Evidence, Fate, Hop} from '../model/trace.js'
 import {familyOf, formatAddress, formatEndpoint} from '../util/ip.js'
 import type {CodeName} from './codes.js'
-import {endpointsOf} from '../intent/endpoints.js'
+import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
 import {placeKey, type Comparison, type Mismatch} from './compare.js'
 import {apiEvidence, makeFinding, type Finding} from './finding.js'
 import type {NodeState} from '../snapshot/node-state.js'
@@ -13,6 +13,7 @@ import {
   chosenBy,
   chosenByStranger,
   deciding,
+  leftUnmarked,
   evidenceOf,
   programming,
   realServer,
@@ -139,11 +140,18 @@ function competing({fate, part, node, service}: Mismatch): Cause | undefined {
   }
 }
 
-/** An endpoint of the Service port, in whatever condition. */
-const isKnown = (cluster: ClusterState, {service, port, frontend, fate}: Mismatch): boolean =>
-  endpointsOf(cluster, service, {port, family: familyOf(frontend.address)}).some(
+/** What an address is to the Service port: one of its endpoints, in whatever condition. */
+const knownAt = (cluster: ClusterState, {service, port, frontend, fate}: Mismatch): ServiceEndpoint | undefined =>
+  endpointsOf(cluster, service, {port, family: familyOf(frontend.address)}).find(
     ({address}) => address === fate.receiver?.address,
   )
+
+const conditionOf = (known: ServiceEndpoint | undefined, port: number): string =>
+  known === undefined
+    ? 'no endpoint of it'
+    : known.port === port
+      ? 'not ready'
+      : `not the port of that endpoint, ${known.port}`
 
 /** Delivered to a stranger: an endpoint that is none any more, or a rule that leads elsewhere. */
 function wrongEndpoint(mismatch: Mismatch, {cluster}: Scene): Cause {
@@ -152,7 +160,7 @@ function wrongEndpoint(mismatch: Mismatch, {cluster}: Scene): Cause {
   const evidence = chosenBy(fate)
   const receiver = formatEndpoint(fate.receiver!.address, fate.receiver!.port)
   const sameHost = promise.endpoints.some(({address}) => address === fate.receiver!.address)
-  const known = isKnown(cluster, mismatch)
+  const known = knownAt(cluster, mismatch)
   // kube-proxy's own rule leads to what was an endpoint once; anybody else's never did
   const foreign = !sameHost && !known && chosenByStranger(fate)
   const text = evidence[0]?.text ?? ''
@@ -170,7 +178,7 @@ function wrongEndpoint(mismatch: Mismatch, {cluster}: Scene): Cause {
         name: 'stale-endpoint',
         node,
         evidence,
-        message: `${node} sends ${percent(fate.share)} of ${service.id} to ${receiver}${who}, which is ${known ? 'not ready' : 'no endpoint of it'}`,
+        message: `${node} sends ${percent(fate.share)} of ${service.id} to ${receiver}${who}, which is ${conditionOf(known, fate.receiver!.port)}`,
       }
 }
 
@@ -330,6 +338,8 @@ function failure(mismatch: Mismatch, scene: Scene): Cause {
       return ruled(mismatch, scene)
     case 'policy':
       if (!fate.onReply && forwardedAsItCame(mismatch)) return notProgrammed(mismatch, scene)
+      // kube-proxy accepts what has its mark
+      if (leftUnmarked(fate, translator(mismatch))) return unmasqueraded(mismatch, scene)
       return byRule(mismatch, {name: 'forward-policy-drop', hop: deciding(fate)})
     case 'not-forwarded':
       return onNode(mismatch, 'ip-forward-off', {node, scene})

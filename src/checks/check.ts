@@ -4,7 +4,7 @@ import type {Evidence} from '../model/trace.js'
 import type {Problem} from '../parse/problem.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import type {Snapshot} from '../snapshot/snapshot.js'
-import {checkService, checkServices, externalIpConflicts} from './api.js'
+import {checkService, checkServices, externalIpConflicts, isContested} from './api.js'
 import {findingsOf} from './causes.js'
 import {rankOf, type CodeName} from './codes.js'
 import {checkDns} from './dns.js'
@@ -49,6 +49,19 @@ export interface CheckResult {
   readonly problems: readonly Problem[]
 }
 
+/** What is said of where packets go: with two owners of one port it is as it must be. */
+const WHERE_IT_GOES = new Set<CodeName>([
+  'stale-endpoint',
+  'endpoint-missing',
+  'unequal-shares',
+  'client-address-lost',
+  'source-range-incomplete',
+  'source-range-not-enforced',
+  'policy-not-kept',
+  'no-endpoints-programmed',
+  'silent-port',
+])
+
 /** A node that shows no rules at all was not compared. */
 const unseen = (state: NodeState): Incomplete => ({
   node: state.name,
@@ -92,7 +105,9 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
   const states = [...snapshot.nodes.values()].filter(
     ({name}) => options.nodes === undefined || options.nodes.includes(name),
   )
-  const {findings, incomplete, walks} = checkNodes({snapshot, world, services, states})
+  const {findings: found, incomplete, walks} = checkNodes({snapshot, world, services, states})
+  const isTheirs = isContested(snapshot.cluster.services)
+  const findings = found.filter((finding) => !WHERE_IT_GOES.has(finding.name) || !isTheirs(finding))
   return {
     findings: order(withStoppedProxies(withoutEchoes([...findings, ...api]))),
     incomplete,
@@ -189,7 +204,13 @@ function withoutEchoes(findings: readonly Finding[]): Finding[] {
   })
 }
 
-const NEVER_WRITTEN: readonly string[] = ['service-not-programmed', 'cluster-ip-not-programmed']
+/** What rules lack or still have that nobody has written since. */
+const NEVER_WRITTEN: readonly string[] = [
+  'service-not-programmed',
+  'cluster-ip-not-programmed',
+  'stale-endpoint',
+  'endpoint-missing',
+]
 /** Fewer Services than this may lack their rules for reasons of their own. */
 const MANY_UNWRITTEN = 3
 
@@ -210,7 +231,7 @@ function withStoppedProxies(findings: readonly Finding[]): readonly Finding[] {
         services,
         frontends: [...new Set(victims.flatMap(({frontends}) => frontends))].sort(),
         origins: [...new Set(victims.flatMap(({origins}) => origins))].sort(),
-        message: `${stopped.message}: ${services.length} Services have no rules there`,
+        message: `${stopped.message}: the rules of ${services.length} Services are missing or old`,
         evidence: [...stopped.evidence, ...victims[0]!.evidence],
       }
       return all.flatMap((finding) => (finding === stopped ? [whole] : victims.includes(finding) ? [] : [finding]))

@@ -69,6 +69,12 @@ const TO_MARK = /-j KUBE-MARK-MASQ|jump mark-for-masquerade/
 const EXTERNAL_ENTRY = /-j KUBE-(EXT|XLB|FW)-|goto external-/
 const OWN_POSTROUTING = /-j KUBE-POSTROUTING|jump masquerading/
 
+/** A rule led it to the mark for masquerade, and nothing marked it. */
+export function leftUnmarked(fate: Fate, node: string): boolean {
+  const marked = fate.hops.some(({kind, reply, node: at}) => kind === 'mark' && !reply && at === node)
+  return !marked && provenAt(fate, node).some(({evidence}) => TO_MARK.test(evidence!.text))
+}
+
 /**
  * Why a packet was not masqueraded: the rule that should lead to the mark and sets none, the rule of POSTROUTING that has
  * the mark and does nothing with it, or the rule that should have asked for it.

@@ -99,7 +99,9 @@ export class Bridge extends JourneyPart {
   ): Result {
     if (translated && packet.family === 4 && machine.forwards(4, device) === false)
       return this.journey.stack.notForwarded(machine, packet)
-    if (translated && !this.targetOn(machine, packet)) return this.nobody(machine, packet, device)
+    const {wire} = this.journey
+    if (translated && !this.targetOn(machine, packet) && !wire.sharedWith(machine, packet, device))
+      return this.nobody(machine, packet, device)
     const off = this.hairpinOff(machine, packet, {device, pod})
     if (off) return off
     packet.oif = device
@@ -114,7 +116,10 @@ export class Bridge extends JourneyPart {
 
   /** A frame is not even considered for the port that it came by, unless hairpin mode is on (br_forward.c, should_deliver). */
   private hairpinOff(machine: Machine, packet: Packet, {device, pod}: BridgeWay): End | undefined {
-    const ports = machine.state.links.filter(({master}) => master === device)
+    const all = machine.state.links.filter(({master}) => master === device)
+    // the uplink of a bridge that several nodes share is no pod's port
+    const pods = all.filter(({kind}) => kind === 'veth')
+    const ports = pods.length > 0 ? pods : all
     const off = ports.filter(({hairpin}) => hairpin === false)
     if (this.journey.world.podAt(packet.dst as Address) !== pod) return this.isolated(machine, {device, ports})
     if (off.length === 0) return undefined
@@ -142,7 +147,8 @@ export class Bridge extends JourneyPart {
   private deliver(machine: Machine, packet: Packet, {device}: BridgeWay): Result {
     this.journey.stack.enter(machine, packet)
     const target = this.targetOn(machine, packet)
-    return target ? this.journey.wire.toPod(machine, target, packet) : this.nobody(machine, packet, device)
+    if (target) return this.journey.wire.toPod(machine, target, packet)
+    return this.journey.wire.across(machine, packet, device) ?? this.nobody(machine, packet, device)
   }
 
   private targetOn(machine: Machine, {dst}: Packet): PodPlace | undefined {

@@ -169,11 +169,8 @@ export class Journey {
     const back = machine
       .router(packet.family)
       .lookup(this.walker.chooser, {dst: packet.src, src: undefined, mark: 0, iif: 'lo'})
-    return this.stack.receive(
-      machine,
-      packet,
-      back.type === 'unicast' && back.device !== '' ? back.device : UNKNOWN_DEVICE,
-    )
+    const wayBack = back.type === 'unicast' && back.device !== '' ? back.device : UNKNOWN_DEVICE
+    return this.stack.receive(machine, packet, machine.entrance(this.flow.destination, back) ?? wayBack)
   }
 
   /**

@@ -14,7 +14,7 @@ import {masquerade} from './nat.js'
 import {NftTableProgram} from './nft-program.js'
 import {NftSets} from './nft-sets.js'
 import {EPHEMERAL, UNKNOWN_DEVICE, type Packet} from './packet.js'
-import {Router} from './router.js'
+import {Router, type RouteResult} from './router.js'
 import {birthOf, type Born} from './registration.js'
 import type {Hook, Verdict, Walker} from './walker.js'
 
@@ -154,6 +154,30 @@ export class Machine {
   /** The device that carries this address. */
   deviceOf(address: Address): string | undefined {
     return this.state.addresses.find((own) => own.address === address)?.device
+  }
+
+  /**
+   * The device by which clients outside reach an address of the node, where it is not the one by which they are answered: the
+   * router next to them asks for the address on that network. Only where clients behind a router come by it at all.
+   */
+  entrance(
+    address: Address,
+    {type, device, gateway}: Pick<RouteResult, 'type' | 'device' | 'gateway'>,
+  ): string | undefined {
+    if (type !== 'unicast' || gateway === undefined || !this.hints.addresses.includes(address)) return undefined
+    const own = this.deviceOf(address)
+    return own !== undefined && own !== device && this.gatewayDevices.has(own) ? own : undefined
+  }
+
+  private gateways: ReadonlySet<string> | undefined
+  /** Devices by which some route leads to a gateway. */
+  private get gatewayDevices(): ReadonlySet<string> {
+    this.gateways ??= new Set(
+      this.state.routes.flatMap(({nextHops}) =>
+        nextHops.flatMap((hop) => (hop.gateway === undefined ? [] : (hop.device ?? []))),
+      ),
+    )
+    return this.gateways
   }
 
   private global(device: string, family: Family): readonly LocalAddress[] {

@@ -169,8 +169,8 @@ export class Stack extends JourneyPart implements HookOptions {
     }
     if (NO_SOURCE[family].some((range) => this.walker.inside(src, range)))
       return dropped('martian', `${machine.name} drops a packet whose source is no host's address (a martian)`)
-    if (family === 6 || src === CLIENT || iif === UNKNOWN_DEVICE) return undefined
-    if (machine.addresses.has(src) && machine.deviceSysctl(4, iif, 'accept_local') !== 1) {
+    if (family === 6 || iif === UNKNOWN_DEVICE) return undefined
+    if (src !== CLIENT && machine.addresses.has(src) && machine.deviceSysctl(4, iif, 'accept_local') !== 1) {
       return dropped(
         'martian',
         `${machine.name} drops a packet from outside with its own address ${formatAddress(src)} as source (a martian)`,

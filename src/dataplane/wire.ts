@@ -1,5 +1,5 @@
 import type {Link} from '../parse/iproute.js'
-import {familyOf, formatAddress, type Address} from '../util/ip.js'
+import {familyOf, formatAddress, inRange, prefixRange, type Address} from '../util/ip.js'
 import {dropped, unknown, type Arrival, type Result} from './arrival.js'
 import {JourneyPart} from './journey-part.js'
 import type {Machine} from './machine.js'
@@ -51,6 +51,8 @@ export class Wire extends JourneyPart {
   private onLink(machine: Machine, packet: Packet, {device}: RouteResult): Result {
     const dst = packet.dst as Address
     const pod = this.world.podAt(dst)
+    const across = this.across(machine, packet, device)
+    if (across) return across
     const podDevice = machine.isBridge(device) || machine.link(device)?.kind === 'veth'
     if (pod && !podDevice) return this.toOtherNode(machine, packet, {pod, link: machine.link(device)})
     if (this.isOutside(dst)) return this.outside(machine)
@@ -61,6 +63,36 @@ export class Wire extends JourneyPart {
         `nobody has the address ${formatAddress(dst)}: ${machine.name} sends it to ${device}, and no pod there answers`,
       )
     return unknown(`${formatAddress(dst)}, reached by ${device} of ${machine.name}, is in no part of the snapshot`)
+  }
+
+  /** The machine at the other end of a segment that several nodes share: each has an address of the same network on it. */
+  sharedWith(machine: Machine, {dst}: Packet, device: string): {next: Machine; device: string} | undefined {
+    if (dst === CLIENT) return undefined
+    const pod = this.world.podAt(dst)
+    const next = pod ? this.world.machines.get(pod.node) : this.world.machineAt(dst)
+    if (!next || next === machine) return undefined
+    const networks = machine.state.addresses
+      .filter((own) => own.device === device && typeof own.address === typeof dst)
+      .map(({address, length}) => prefixRange(address, length))
+      .filter((network) => network.lo !== network.hi && inRange(dst, network))
+    const there = next.state.addresses.find(({address, length}) =>
+      networks.some((network) => {
+        const other = typeof address === typeof network.lo ? prefixRange(address, length) : undefined
+        return other?.lo === network.lo && other.hi === network.hi
+      }),
+    )
+    return there && {next, device: there.device}
+  }
+
+  /** Over such a segment to the pod or node on it. Without br_netfilter a bridge there passes frames by itself. */
+  across(machine: Machine, packet: Packet, device: string): Result | undefined {
+    const shared = this.sharedWith(machine, packet, device)
+    if (!shared) return undefined
+    const {next} = shared
+    const pod = this.world.podAt(packet.dst as Address)
+    return pod && next.isBridge(shared.device) && !next.bridgeCallsIptables(packet.family)
+      ? this.toPod(next, pod, packet)
+      : this.journey.stack.receive(next, packet, shared.device)
   }
 
   private isOutside(address: Address): boolean {

@@ -140,3 +140,39 @@ describe('beside kube-proxy', () => {
     expect(of(found, 'SVT110')[0]?.evidence[0]?.text).to.match(/cni0\.forwarding = 0/)
   })
 })
+
+describe('two owners of one port', () => {
+  it('are the cause of all that goes wrong there', () => {
+    const rule = (chain: string, to: string): string =>
+      `-A ${chain} -p tcp -m tcp --dport 30080 -j DNAT --to-destination ${to}`
+    const found = site((files) => {
+      const service = (name: string, ip: string): object => ({
+        metadata: {name, namespace: 'default'},
+        spec: {
+          type: 'NodePort',
+          clusterIP: ip,
+          clusterIPs: [ip],
+          ports: [{port: 80, targetPort: 8080, protocol: 'TCP', nodePort: 30080}],
+        },
+      })
+      files.set('api/services.json', items(service('one', '10.96.0.21'), service('two', '10.96.0.22')))
+      const slice = (name: string, address: string): object => ({
+        metadata: {name, namespace: 'default', labels: {'kubernetes.io/service-name': name}},
+        addressType: 'IPv4',
+        ports: [{name: '', port: 8080, protocol: 'TCP'}],
+        endpoints: [{addresses: [address], nodeName: 'n1', conditions: {ready: true}}],
+      })
+      files.set('api/endpointslices.json', items(slice('one', '10.1.1.2'), slice('two', '10.1.1.3')))
+      const own = (vip: string, ip: string): string =>
+        ['PREROUTING', 'OUTPUT']
+          .map((hook) => `-A ${hook} -d ${vip}/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination ${ip}:8080`)
+          .join('\n')
+      files.set(
+        'nodes/n1/iptables-save.txt',
+        `*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n:KUBE-NODEPORTS - [0:0]\n${own('10.96.0.21', '10.1.1.2')}\n${own('10.96.0.22', '10.1.1.3')}\n-A PREROUTING -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n-A OUTPUT -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n${rule('KUBE-NODEPORTS', '10.1.1.2:8080')}\n-A POSTROUTING -m conntrack --ctstate DNAT -j MASQUERADE\nCOMMIT\n`,
+      )
+    })
+    expect(found.findings[0]?.code).to.equal('SVT309')
+    expect(loud(found).filter((text) => text.startsWith('SVT140'))).to.deep.equal([])
+  })
+})
