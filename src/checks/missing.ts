@@ -189,14 +189,19 @@ function wholePlace(
   const family = familyOf(frontend.address)
   // both families of a node that has nothing at all are one finding
   const both = wholeNode.has(`${node} 4`) && wholeNode.has(`${node} 6`)
-  if (wholeNode.has(`${node} ${family}`))
+  if (wholeNode.has(`${node} ${family}`)) {
+    const empty = emptyPlace(scene.states.get(node), family)
+    const what = `${family === 6 && !both ? 'IPv6 ' : ''}Service`
     return {
       key: `node ${node} ${both ? '' : family}`,
       name: 'node-not-programmed',
       node,
-      evidence: emptyPlace(scene.states.get(node), family) ?? evidence,
-      message: `no ${family === 6 && !both ? 'IPv6 ' : ''}Service works on ${node}: packets leave it untranslated`,
+      evidence: empty?.evidence ?? evidence,
+      message: empty?.ownOnly
+        ? `no ${what} works for what ${node} itself sends: its packets leave it untranslated`
+        : `no ${what} works on ${node}: packets leave it untranslated`,
     }
+  }
   const address = formatAddress(frontend.address)
   if (frontend.kind !== 'nodePort' || wholeKind.has(`${node} nodePort ${family}`)) return undefined
   if (!wholeAddress.has(`${node} ${address}`)) return undefined

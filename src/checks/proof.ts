@@ -2,6 +2,7 @@ import type {Evidence, Fate, Hop} from '../model/trace.js'
 import type {ServiceEndpoint} from '../intent/endpoints.js'
 import type {Frontend} from '../intent/frontends.js'
 import type {VirtualServer} from '../parse/ipvs.js'
+import type {IptablesDump} from '../parse/iptables.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import {formatAddress} from '../util/ip.js'
 
@@ -56,7 +57,8 @@ export function chosenBy({hops}: Fate): Evidence[] {
 }
 
 /** kube-proxy's own chains, in any of its modes. */
-const OWN_CHAIN = /\/KUBE-[A-Z0-9-]+#|(^| )kube-proxy\//
+/** Where kube-proxy itself chooses: its other chains translate nothing. */
+const OWN_CHAIN = /\/KUBE-(SEP-[A-Z0-9]+|PORTALS-(CONTAINER|HOST)|NODEPORT-(CONTAINER|HOST))#|(^| )kube-proxy\//
 
 /** A rule that is not kube-proxy's has chosen the destination. */
 export function chosenByStranger({hops}: Fate): boolean {
@@ -92,24 +94,46 @@ export function unmasqueradedBy(fate: Fate, node: string): Evidence[] {
 }
 
 /** Where nothing at all translates: the empty hook of the nat table, or kube-proxy's own table, dormant or not there. */
-export function emptyPlace(state: NodeState | undefined, family: 4 | 6): Evidence[] | undefined {
+export function emptyPlace(state: NodeState | undefined, family: 4 | 6): EmptyPlace | undefined {
   if (!state) return undefined
   const own: readonly string[] = ['inet', family === 4 ? 'ip' : 'ip6']
   const table = [...(state.nft?.tables.values() ?? [])].find(
     (one) => one.name === 'kube-proxy' && own.includes(one.family),
   )
-  if (table?.flags.includes('dormant'))
-    return [{source: state.nft!.file, line: 0, text: `table ${table.family} kube-proxy { flags dormant }`}]
+  const inNft = (text: string, line = 0): EmptyPlace => ({evidence: [{source: state.nft!.file, line, text}]})
+  if (table?.flags.includes('dormant')) return inNft(`table ${table.family} kube-proxy { flags dormant }`)
   const dumps = state.iptables(family)
   const isIptables = dumps.some(({tables}) => [...tables.values()].some(({chains}) => chains.has('KUBE-SERVICES')))
-  if (state.nft && !table && !isIptables) return [{source: state.nft.file, line: 0, text: 'no table kube-proxy'}]
-  for (const {file, tables} of dumps) {
-    const nat = tables.get('nat')
-    const hook = nat?.chains.get('PREROUTING')
-    if (!hook || hook.texts.some(({text}) => text.includes('-j KUBE-'))) continue
-    const services = nat!.chains.has('KUBE-SERVICES') ? '' : ', and no chain KUBE-SERVICES'
-    return [{source: file, line: hook.line, text: `*nat :PREROUTING with ${hook.length} rules${services}`}]
+  if (state.nft && !table && !isIptables) return inNft('no table kube-proxy')
+  if (table && !isIptables) {
+    for (const hook of ['prerouting', 'output'] as const) {
+      const chain = [...table.chains.values()].find((one) => one.type === 'nat' && one.hook === hook)
+      if (chain && chain.rules.length > 0) continue
+      const name = `table ${table.family} kube-proxy`
+      const text = chain ? `${name}: chain ${chain.name} has no rule` : `${name} has no nat chain at hook ${hook}`
+      return {...inNft(text, chain?.line), ...(hook === 'output' ? {ownOnly: true} : {})}
+    }
+    return undefined
   }
+  return emptyHook(dumps)
+}
+
+/** Where nothing of kube-proxy's is, and whether that concerns the node's own packets alone. */
+export interface EmptyPlace {
+  readonly evidence: Evidence[]
+  readonly ownOnly?: boolean
+}
+
+function emptyHook(dumps: readonly IptablesDump[]): EmptyPlace | undefined {
+  for (const {file, tables} of dumps)
+    for (const name of ['PREROUTING', 'OUTPUT']) {
+      const nat = tables.get('nat')
+      const hook = nat?.chains.get(name)
+      if (!hook || hook.texts.some(({text}) => text.includes('-j KUBE-'))) continue
+      const services = nat!.chains.has('KUBE-SERVICES') ? '' : ', and no chain KUBE-SERVICES'
+      const evidence = [{source: file, line: hook.line, text: `*nat :${name} with ${hook.length} rules${services}`}]
+      return {evidence, ...(name === 'OUTPUT' ? {ownOnly: true} : {})}
+    }
   return undefined
 }
 

@@ -269,9 +269,15 @@ export class Machine {
   }
 
   forwards(family: Family, device: string): boolean | undefined {
-    const value = this.sysctl(this.forwardingSysctl(family, device))
-    return value === undefined ? undefined : value !== 0
+    const devices = this.forwarding[family]
+    if (!devices.has(device)) {
+      const value = this.sysctl(this.forwardingSysctl(family, device))
+      devices.set(device, value === undefined ? undefined : value !== 0)
+    }
+    return devices.get(device)
   }
+
+  private readonly forwarding: Readonly<Record<Family, Map<string, boolean | undefined>>> = {4: new Map(), 6: new Map()}
 
   /** Which sysctl decides whether packets that come in by a device are forwarded: in IPv4 the device's own, where the dump has it. */
   forwardingSysctl(family: Family, device: string): string {

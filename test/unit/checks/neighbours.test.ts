@@ -169,7 +169,7 @@ describe('two owners of one port', () => {
           .join('\n')
       files.set(
         'nodes/n1/iptables-save.txt',
-        `*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n:KUBE-NODEPORTS - [0:0]\n${own('10.96.0.21', '10.1.1.2')}\n${own('10.96.0.22', '10.1.1.3')}\n-A PREROUTING -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n-A OUTPUT -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n${rule('KUBE-NODEPORTS', '10.1.1.2:8080')}\n-A POSTROUTING -m conntrack --ctstate DNAT -j MASQUERADE\nCOMMIT\n`,
+        `*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n:KUBE-NODEPORTS - [0:0]\n:KUBE-SEP-ONE - [0:0]\n${own('10.96.0.21', '10.1.1.2')}\n${own('10.96.0.22', '10.1.1.3')}\n-A PREROUTING -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n-A OUTPUT -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n-A KUBE-NODEPORTS -p tcp -m tcp --dport 30080 -j KUBE-SEP-ONE\n${rule('KUBE-SEP-ONE', '10.1.1.2:8080')}\n-A POSTROUTING -m conntrack --ctstate DNAT -j MASQUERADE\nCOMMIT\n`,
       )
     })
     expect(found.findings[0]?.code).to.equal('SVT309')
