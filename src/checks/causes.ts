@@ -330,6 +330,8 @@ function failure(mismatch: Mismatch, scene: Scene): Cause {
   if (scene.wholeNode.has(`${node} ${familyOf(mismatch.frontend.address)}`) && !translated(fate) && !fate.onReply)
     return notProgrammed(mismatch, scene)
   if ((fate.cause === 'nobody' || fate.cause === 'no-listener') && chosenByStranger(fate)) return hijacked(mismatch)
+  const detour = ledAstray(mismatch, scene)
+  if (detour) return detour
   const stranger = markedAsStranger(mismatch)
   if (stranger) return byRule(mismatch, {name: 'source-range-incomplete', hop: stranger})
   if (untracked(fate)) return byRule(mismatch, {name: 'connection-tracking-off', hop: untracked(fate)})
@@ -373,6 +375,42 @@ function failure(mismatch: Mismatch, scene: Scene): Cause {
     default:
       return perService(mismatch, 'endpoint-unreachable', node)
   }
+}
+
+/** A route leads to a node that has no part in the connection: it comes back by another way, or never. */
+function ledAstray(mismatch: Mismatch, {states}: Scene): Cause | undefined {
+  const {fate, promise, service} = mismatch
+  const places = fate.receiver ? [fate.receiver] : fate.towards
+  const target = promise.endpoints.find(({address}) => places.some((place) => place.address === address))
+  const turn = target?.node === undefined ? undefined : wrongTurn(fate, target.node)
+  if (!turn) return undefined
+  const {node, next, route} = turn
+  return {
+    key: `detour ${node} ${next}`,
+    name: 'pod-route-missing',
+    node,
+    evidence: [{source: states.get(node)!.path('ip-route.json'), line: 0, text: route}],
+    message: `${node} sends ${fate.receiver ? 'answers of' : 'packets for'} ${formatEndpoint(target!.address, target!.port)} of ${service.id} to ${next}, which has no part in it: ${fate.reason}`,
+  }
+}
+
+/** The first step to a node that is neither where the packet was translated nor where its endpoint is; of an answer, one that the packet never passed. */
+function wrongTurn(
+  {hops, receiver}: Fate,
+  endpointNode: string,
+): {node: string; next: string; route: string} | undefined {
+  const there = hops.filter(({reply}) => !reply)
+  const nat = there.findIndex(({kind}) => kind === 'nat' || kind === 'ipvs')
+  if (nat < 0) return undefined
+  // whoever has received it has begun to answer
+  const answers = receiver !== undefined
+  const known = answers ? new Set(there.map(({node}) => node)) : new Set([there[nat]!.node, endpointNode])
+  const way = answers ? hops.filter(({reply}) => reply) : there.slice(nat)
+  const at = way.findIndex(({node}) => !known.has(node))
+  if (at < 1) return undefined
+  const {node} = way[at - 1]!
+  const route = way.slice(0, at).findLast((hop) => hop.node === node && hop.kind === 'route')
+  return route && {node, next: way[at]!.node, route: route.what}
 }
 
 /** Ends of packets that were not translated, or not masqueraded. */

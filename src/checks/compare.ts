@@ -611,6 +611,10 @@ function judgeShares(fates: readonly Fate[], {endpoints, tolerated, also, hinted
   const usesTolerated = fates.some(
     (fate) => fate.outcome === 'delivered' && !isAmong(fate, endpoints) && isAmong(fate, tolerated),
   )
-  const skewed = !usesTolerated && shares.some(({share}) => Math.abs(share - fair) > 0.02 * fair + 0.002)
+  // a stranger that gets a share is told by itself
+  const strange = fates.some(
+    (fate) => fate.outcome === 'delivered' && fate.share > NEGLIGIBLE && !isAmong(fate, [...endpoints, ...tolerated]),
+  )
+  const skewed = !strange && !usesTolerated && shares.some(({share}) => Math.abs(share - fair) > 0.02 * fair + 0.002)
   return skewed ? [{kind: 'skewed', fate: first}] : []
 }

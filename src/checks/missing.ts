@@ -2,7 +2,7 @@ import type {ClusterState} from '../model/kube.js'
 import type {Evidence, Fate, Hop} from '../model/trace.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import {familyOf, formatAddress} from '../util/ip.js'
-import {at, perService, placeOf, translated, type Cause} from './cause.js'
+import {at, percent, perService, placeOf, translated, type Cause} from './cause.js'
 import type {CodeName} from './codes.js'
 import {entryKey, placeKey, type Comparison, type Mismatch} from './compare.js'
 import {addressLost, deciding, emptyPlace, evidenceOf, programming} from './proof.js'
@@ -169,7 +169,7 @@ export function notProgrammed(mismatch: Mismatch, scene: Scene): Cause {
       name: 'no-endpoints-programmed',
       node,
       evidence: evidenceOf(called),
-      message: `${node} knows ${service.id}, but the rules lead to no endpoint: ${fate.reason}`,
+      message: `${node} knows ${service.id}, but ${fate.share > 0.999 ? 'the rules' : `for ${percent(fate.share)} of its packets the rules`} lead to no endpoint: ${fate.reason}`,
     }
   return {
     key: `entry ${name} ${node} ${service.id}`,

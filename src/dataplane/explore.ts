@@ -30,6 +30,8 @@ export type Tree<T> = Leaf<T> | Branch<T>
 
 /** More leaves than this and the rest is unknown; a Service with 10,000 endpoints still fits. */
 const MAX_LEAVES = 20_000
+/** Fewer where questions are open: each keeps its alternatives, and rules that call themselves and roll dice have very many. */
+const MAX_OPEN_LEAVES = 5_000
 /** More open questions than this on one path, and the walk stops with `unknown`. */
 const MAX_UNKNOWNS = 6
 
@@ -69,6 +71,11 @@ export class Chooser {
   private readonly prefix: readonly number[]
   private assumed: Map<string, number> | undefined
   private unknowns = 0
+
+  /** Something on this path was taken for granted. */
+  get isOpen(): boolean {
+    return this.unknowns > 0
+  }
 
   constructor(prefix: readonly number[], clients: readonly Range[]) {
     this.prefix = prefix
@@ -115,14 +122,16 @@ export function explore<T>(clients: readonly Range[], run: (chooser: Chooser) =>
   // the branches on the way to the last leaf; the next one shares those of its prefix
   const branches: Branch<T>[] = []
   let prefix: readonly number[] | undefined = []
+  let open = 0
   for (let leaves = 0; prefix; leaves++) {
-    if (leaves === MAX_LEAVES) {
+    if (leaves === MAX_LEAVES || open === MAX_OPEN_LEAVES) {
       fillRest(branches[0]!, beyond)
       break
     }
     const chooser: Chooser = new Chooser(prefix, clients)
     const leaf: Leaf<T> = {kind: 'leaf', value: run(chooser)}
     if (chooser.path.length === 0) return leaf
+    if (chooser.isOpen) open++
     grow(branches, chooser, {leaf, shared: prefix.length})
     prefix = next(chooser)
   }

@@ -220,7 +220,7 @@ export class Journey {
     if (!lost) return {outcome: end.outcome, reason: end.reason, ...(end.cause ? {cause: end.cause} : {})}
     return lost.outcome === 'unknown'
       ? lost
-      : dropped(end.cause ?? 'rule', `${end.reason}, but the client does not hear of it: ${lost.reason}`)
+      : dropped(lost.cause ?? 'rule', `${end.reason}, but the client does not hear of it: ${lost.reason}`)
   }
 
   /** An ICMP error or a reset from the node that refuses; it belongs to the refused packet's connection (nf_ct_attach). */

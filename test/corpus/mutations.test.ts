@@ -368,7 +368,31 @@ const policyAndStray = (stray: string): Mutation =>
     }),
   )
 
+const ROUTE_BY_NODE3: Mutation = (files) =>
+  editJson<{dst: string; gateway?: string}[]>(files, 'nodes/node2/ip-route.json', (routes) => {
+    for (const route of routes) if (route.dst === '10.244.1.0/24') route.gateway = '172.18.0.13'
+  })
+const linkDown =
+  (device: string): Mutation =>
+  (files) =>
+    editJson<{ifname: string; flags: string[]}[]>(files, 'nodes/node2/ip-link.json', (links) => {
+      const link = links.find(({ifname}) => ifname === device)!
+      link.flags = link.flags.filter((flag) => flag !== 'UP' && flag !== 'LOWER_UP')
+    })
+
 const RULES: Row[] = [
+  [
+    'a route to pods leads to a third node',
+    'iptables-v4',
+    ROUTE_BY_NODE3,
+    {code: 'SVT114', nodes: NODE2, proof: /via 172\.18\.0\.13/, count: 1, exactly: true},
+  ],
+  [
+    'the device of the pods is down',
+    'iptables-v4',
+    linkDown('cni0'),
+    {code: 'SVT115', nodes: NODE2, count: 1, exactly: true},
+  ],
   [
     'the second of two local endpoints is not masqueraded to itself',
     'iptables-v4',

@@ -249,6 +249,21 @@ describe('the walk is honest', () => {
     ).to.deep.equal({unknown: 1})
   })
 
+  it('one that does so by dice and open questions ends as well', () => {
+    const rules = [
+      '-A FORWARD ! -s 198.51.100.0/26 -j B',
+      '-A B -m statistic --mode random --probability 0.5 -j MARK --set-xmark 0x4000/0x4000',
+      '-A B -p tcp -j MARK --set-xmark 0x4000/0x4000',
+      '-A B -s 198.51.100.0/25 -j NFQUEUE',
+      '-A B -m bpf --bytecode "1" -j REJECT',
+      '-A B -m mark --mark 0x4000/0x4000 -j B',
+      '-A FORWARD -m mark --mark 0x4000/0x4000 -j A',
+      '-A A -m bpf --bytecode "1" -j REJECT',
+    ]
+    const iptables = nat(DNAT) + filter('ACCEPT', ':A - [0:0]', ':B - [0:0]', ...rules)
+    expect(fate({iptables}, {...VIP, from: {external: '198.51.100.0/24'}}).outcomes).to.deep.equal({unknown: 1})
+  })
+
   it('100,000 rules end quickly', () => {
     const many = Array.from(
       {length: 100_000},
