@@ -12,9 +12,7 @@ export function buildWorld({cluster, nodes}: Snapshot): World {
 }
 
 function worldFacts(cluster: ClusterState, nodes: Snapshot['nodes']): WorldFacts {
-  const apiAddresses = new Map(
-    cluster.nodes.map((node) => [node.name, addressesOf(node.addresses.map(({address}) => address))]),
-  )
+  const apiAddresses = new Map(cluster.nodes.map((node) => [node.name, addressesOf(internalFirst(node.addresses))]))
   const nodeAddresses = new Set([...apiAddresses.values()].flat())
   const pods = podPlaces(cluster, nodeAddresses)
   const podAddresses = new Set(pods.flatMap(({addresses}) => addresses))
@@ -40,6 +38,12 @@ function worldFacts(cluster: ClusterState, nodes: Snapshot['nodes']): WorldFacts
     proxySocket: proxySockets(cluster, nodes),
   }
 }
+
+/** The addresses by which nodes know each other come first, whatever the order of the API. */
+const internalFirst = (addresses: ClusterState['nodes'][number]['addresses']): string[] =>
+  [...addresses]
+    .sort((a, b) => Number(b.type === 'InternalIP') - Number(a.type === 'InternalIP'))
+    .map(({address}) => address)
 
 /** `iptables-save -t nat`: kube-proxy has rules in the filter table of every node where it has any in nat. */
 function withoutFilter(state: NodeState, family: Family): string | undefined {

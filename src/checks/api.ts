@@ -1,7 +1,7 @@
 import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
-import {isProxied, servesFamily} from '../intent/frontends.js'
+import {isProxied, servesFamily, type Frontend} from '../intent/frontends.js'
 import type {ClusterState, Pod, Service, ServicePort} from '../model/kube.js'
-import {formatEndpoint, parseAddress} from '../util/ip.js'
+import {formatAddress, formatEndpoint, parseAddress} from '../util/ip.js'
 import {checkGateways, checkNames} from './discovery.js'
 import {checkIngresses} from './ingress.js'
 import type {CodeName} from './codes.js'
@@ -396,21 +396,21 @@ function contested(services: readonly Service[]): [claim: string, ids: string[]]
   return [...owners].filter(([, ids]) => ids.length > 1)
 }
 
-/** Of a finding: is all that it is about claimed by several Services? What goes where there is theirs, not the node's fault. */
-export function isContested(services: readonly Service[]): (finding: Finding) => boolean {
-  const claims = contested(services)
-  const covers = (claim: string, frontend: string): boolean => {
-    const [, nodePort] = /^NodePort (\d+)\//.exec(claim) ?? []
-    if (nodePort !== undefined) return frontend.endsWith(`:${nodePort}`)
-    const [, ip, port] = /^(\S+), port (\d+)\//.exec(claim)!
-    return frontend === formatEndpoint(parseAddress(ip!) ?? 0, Number(port))
+/**
+ * The other Services that claim a frontend too: what goes to their endpoints there is as it must be, with two owners of one
+ * port, and no fault of the node.
+ */
+export function otherOwners(
+  services: readonly Service[],
+): (service: Service, frontend: Pick<Frontend, 'kind' | 'address' | 'port' | 'protocol'>) => readonly string[] {
+  const claims = new Map(contested(services))
+  return ({id}, {kind, address, port, protocol}) => {
+    const claim =
+      kind === 'nodePort' || kind === 'localhost'
+        ? `NodePort ${port}/${protocol}`
+        : `${formatAddress(address)}, port ${port}/${protocol},`
+    return (claims.get(claim) ?? []).filter((owner) => owner !== id)
   }
-  return ({node, frontends, services: hurt}) =>
-    node !== undefined &&
-    frontends.length > 0 &&
-    frontends.every((frontend) =>
-      claims.some(([claim, ids]) => covers(claim, frontend) && hurt.every((id) => ids.includes(id))),
-    )
 }
 
 function duplicatePorts(services: readonly Service[]): Finding[] {

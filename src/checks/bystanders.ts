@@ -1,4 +1,5 @@
 import type {Machine} from '../dataplane/machine.js'
+import {memberRange} from '../dataplane/ipset.js'
 import {addressRange} from '../dataplane/nft-values.js'
 import type {PodPlace, World} from '../dataplane/world.js'
 import type {IptablesChain} from '../parse/iptables.js'
@@ -35,10 +36,13 @@ export class Bystanders {
       (pod) => pod.node === node && !pod.hostNetwork && addressOf(pod, family) !== undefined,
     )
     const ranges = machine ? sourcesOf(machine, family) : []
+    const named = machine ? namedDevices(machine, family) : new Set()
     const kinds = new Map<string, PodPlace[]>()
     for (const pod of pods) {
       const address = addressOf(pod, family)!
-      const kind = ranges.flatMap((range, at) => (inRange(address, range) ? [at] : [])).join(' ')
+      const device = machine?.router(family).onLinkDevice(address) ?? ''
+      const sources = ranges.flatMap((range, at) => (inRange(address, range) ? [at] : [])).join(' ')
+      const kind = `${named.has(device) ? device : ''} ${sources}`
       const known = kinds.get(kind)
       if (known) known.push(pod)
       else kinds.set(kind, [pod])
@@ -70,6 +74,23 @@ function sourcesOf(machine: Machine, family: Family): Range[] {
   return [...new Map(wanted.map((range) => [`${range.lo}-${range.hi}`, range])).values()]
 }
 
+/** Devices by which packets come in that rules of this node name: each routed pod has one of its own. */
+function namedDevices(machine: Machine, family: Family): ReadonlySet<string> {
+  const rules = machine.state
+    .iptables(family)
+    .flatMap(({tables}) => [...tables.values()].flatMap(({chains}) => [...chains.values()]))
+    .filter(({name}) => !OF_ONE_SERVICE.test(name))
+    .flatMap((chain) =>
+      chain.isReadyMade
+        ? chain.rules.flatMap(({inInterface}) => inInterface?.value ?? [])
+        : chain.texts.flatMap(({text}) => / (?:-i|--in-interface) (\S+)/.exec(text)?.[1] ?? []),
+    )
+  const nft = [...(machine.state.nft?.tables.values() ?? [])]
+    .flatMap(({chains}) => [...chains.values()].flatMap((chain) => chain.rules))
+    .flatMap(({text}) => [...(text ?? '').matchAll(/\biif(?:name)? (?:!= )?"?([\w.-]+)"?/g)].map((match) => match[1]!))
+  return new Set([...rules, ...nft])
+}
+
 /** Chains that kube-proxy writes for one Service port or one endpoint. */
 const OF_ONE_SERVICE = /^KUBE-(SVC|SVL|SEP|EXT|XLB|FW)-/
 /** The options of rules that ask for the source, as iptables prints them. */
@@ -95,7 +116,10 @@ function ruleSources(machine: Machine, {source, matches}: IptablesRule): Range[]
 function setSources(machine: Machine, name = '', flags = ''): (Range | undefined)[] {
   if (name.startsWith('KUBE-') && !name.startsWith('KUBE-SRC-')) return []
   const places = flags.split(',').flatMap((flag, at) => (flag === 'src' ? [at] : []))
-  return (machine.ipsets.get(name)?.entries ?? []).flatMap(({parts}) => places.map((at) => parseRange(parts[at] ?? '')))
+  const set = machine.ipsets.get(name)
+  if (!set) return []
+  if (set.type === 'list:set') return set.entries.flatMap(({parts}) => setSources(machine, parts[0], flags))
+  return set.entries.flatMap(({parts}) => places.map((at) => memberRange(parts[at] ?? '', set)))
 }
 
 const nftSources = (table: NftTable): Range[] =>

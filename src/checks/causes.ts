@@ -1,14 +1,16 @@
 import type {ClusterState} from '../model/kube.js'
 import type {Evidence, Fate, Hop} from '../model/trace.js'
 import {familyOf, formatAddress, formatEndpoint} from '../util/ip.js'
+import {otherOwners} from './api.js'
 import type {CodeName} from './codes.js'
 import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
+import {sourceRanges} from '../intent/frontends.js'
 import {placeKey, type Comparison, type Mismatch} from './compare.js'
 import {apiEvidence, makeFinding, type Finding} from './finding.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import {at, endNode, percent, perService, placeOf, translated, translator, type Cause} from './cause.js'
 import {forwardedAsItCame, missingEntries, notProgrammed, OWN_REFUSAL, type Scene} from './missing.js'
-import {wantedBy} from './policy.js'
+import {wantedBy, wasSentTo} from './policy.js'
 import {
   chosenBy,
   chosenByStranger,
@@ -38,7 +40,9 @@ export interface Compared {
 export function findingsOf({cluster, states, comparison, isIncomplete}: Compared): Finding[] {
   const groups = new Map<string, Group>()
   const scene = {cluster, states, ...missingEntries(comparison)}
+  const owners = otherOwners(cluster.services)
   for (const mismatch of comparison.mismatches) {
+    if (isTheirs(mismatch, owners(mismatch.service, mismatch.frontend), cluster)) continue
     if (mismatch.fate.hops.some(({evidence, reply}) => !reply && evidence && isIncomplete(evidence))) continue
     if (mismatch.kind === 'missing-endpoint' && replaced(mismatch, comparison)) continue
     const cause = wanted(cluster, mismatch) ?? causeOf(mismatch, scene)
@@ -48,6 +52,24 @@ export function findingsOf({cluster, states, comparison, isIncomplete}: Compared
     else groups.set(cause.key, {cause, victims: [mismatch]})
   }
   return joinSilent([...groups.values()]).map(({cause, victims}) => toFinding(cause, victims))
+}
+
+/** Where it goes is decided by another owner of the same port. */
+function isTheirs({kind, frontend, fate}: Mismatch, owners: readonly string[], cluster: ClusterState): boolean {
+  if (owners.length === 0) return false
+  if (kind === 'missing-endpoint' || kind === 'skewed') return true
+  const {receiver} = fate
+  const theirs = cluster.services.filter(({id}) => owners.includes(id))
+  const narrow = theirs.some((service) => sourceRanges(service, familyOf(frontend.address)).length > 0)
+  if (narrow && kind === 'fails' && SOURCE_RANGES.test(deciding(fate)?.where ?? '')) return true
+  if (!receiver) return false
+  return theirs.some((service) =>
+    service.ports.some((port) =>
+      endpointsOf(cluster, service, {port, family: familyOf(frontend.address)}).some(
+        ({address, port: number}) => address === receiver.address && number === receiver.port,
+      ),
+    ),
+  )
 }
 
 interface Group {
@@ -380,8 +402,7 @@ function failure(mismatch: Mismatch, scene: Scene): Cause {
 /** A route leads to a node that has no part in the connection: it comes back by another way, or never. */
 function ledAstray(mismatch: Mismatch, {states}: Scene): Cause | undefined {
   const {fate, promise, service} = mismatch
-  const places = fate.receiver ? [fate.receiver] : fate.towards
-  const target = promise.endpoints.find(({address}) => places.some((place) => place.address === address))
+  const target = promise.endpoints.find((endpoint) => wasSentTo(fate, endpoint))
   const turn = target?.node === undefined ? undefined : wrongTurn(fate, target.node)
   if (!turn) return undefined
   const {node, next, route} = turn

@@ -4,7 +4,7 @@ import type {Evidence} from '../model/trace.js'
 import type {Problem} from '../parse/problem.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import type {Snapshot} from '../snapshot/snapshot.js'
-import {checkService, checkServices, externalIpConflicts, isContested} from './api.js'
+import {checkService, checkServices, externalIpConflicts} from './api.js'
 import {findingsOf} from './causes.js'
 import {rankOf, type CodeName} from './codes.js'
 import {checkDns} from './dns.js'
@@ -49,19 +49,6 @@ export interface CheckResult {
   readonly problems: readonly Problem[]
 }
 
-/** What is said of where packets go: with two owners of one port it is as it must be. */
-const WHERE_IT_GOES = new Set<CodeName>([
-  'stale-endpoint',
-  'endpoint-missing',
-  'unequal-shares',
-  'client-address-lost',
-  'source-range-incomplete',
-  'source-range-not-enforced',
-  'policy-not-kept',
-  'no-endpoints-programmed',
-  'silent-port',
-])
-
 /** A node that shows no rules at all was not compared. */
 const unseen = (state: NodeState): Incomplete => ({
   node: state.name,
@@ -105,9 +92,7 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
   const states = [...snapshot.nodes.values()].filter(
     ({name}) => options.nodes === undefined || options.nodes.includes(name),
   )
-  const {findings: found, incomplete, walks} = checkNodes({snapshot, world, services, states})
-  const isTheirs = isContested(snapshot.cluster.services)
-  const findings = found.filter((finding) => !WHERE_IT_GOES.has(finding.name) || !isTheirs(finding))
+  const {findings, incomplete, walks} = checkNodes({snapshot, world, services, states})
   return {
     findings: order(withStoppedProxies(withoutEchoes([...findings, ...api]))),
     incomplete,

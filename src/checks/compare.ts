@@ -108,8 +108,10 @@ export interface CompareInput {
   readonly delivered?: (sample: Sample) => void
 }
 
-/** Shares below this are dice that never fall that way in practice. */
+/** Shares below this are dice that never fall that way in practice; of many endpoints each has a small share of its own. */
 const NEGLIGIBLE = 0.001
+const negligible = (fates: readonly Fate[], {endpoints}: Pick<ServicePromise, 'endpoints'>): number =>
+  Math.min(NEGLIGIBLE, 0.1 / Math.max(1, endpoints.length, fates.length))
 
 /** Rules of so many Services are kept ready; more only take memory. */
 const SERVICES_REMEMBERED = 20
@@ -303,8 +305,12 @@ class PortComparison {
     }
     for (const part of parts)
       for (const fate of part.fates)
-        if (fate.outcome === 'unknown' && fate.share > NEGLIGIBLE) this.undecided(fate, part)
-        else if (fate.outcome === 'delivered' && fate.share > NEGLIGIBLE && isAmong(fate, endpoints))
+        if (fate.outcome === 'unknown' && fate.share > negligible(part.fates, promise)) this.undecided(fate, part)
+        else if (
+          fate.outcome === 'delivered' &&
+          fate.share > negligible(part.fates, {endpoints}) &&
+          isAmong(fate, endpoints)
+        )
           this.mismatch({kind: 'passes', fate, frontend, origin: {kind: 'external'}, from, part, promise})
   }
 
@@ -514,7 +520,8 @@ type Judgement = Pick<Mismatch, 'kind' | 'fate'> & {readonly endpoint?: ServiceE
 
 /** Compares the fates of one part of the clients with the promise. */
 export function judge({fates, alternatives}: ClientFates, promise: ServicePromise, asker: Asker): Judgement[] {
-  const open = fates.find(({outcome, share}) => outcome === 'unknown' && share > NEGLIGIBLE)
+  const tiny = negligible(fates, promise)
+  const open = fates.find(({outcome, share}) => outcome === 'unknown' && share > tiny)
   if (open)
     return promise.outcome !== 'delivered' &&
       alternatives.length > 0 &&
@@ -523,7 +530,7 @@ export function judge({fates, alternatives}: ClientFates, promise: ServicePromis
       : [{kind: 'unknown', fate: open}, ...certainFailures(fates, promise)]
   if (promise.outcome !== 'delivered')
     return fates
-      .filter((fate) => fate.share > NEGLIGIBLE && !allowed(fate, promise))
+      .filter((fate) => fate.share > tiny && !allowed(fate, promise))
       .map((fate) => ({kind: 'passes' as const, fate}))
   return judgeDelivery(fates, promise, asker)
 }
@@ -536,7 +543,7 @@ const certainFailures = (fates: readonly Fate[], promise: ServicePromise): Judge
         .filter(
           ({outcome, share, assumptions}) =>
             (outcome === 'dropped' || outcome === 'refused') &&
-            share > NEGLIGIBLE &&
+            share > negligible(fates, promise) &&
             assumptions.length === 0 &&
             !promise.also.includes(outcome),
         )
@@ -576,8 +583,9 @@ function judgeDelivery(fates: readonly Fate[], promise: ServicePromise, asker: A
       asker,
     )
   const found: Judgement[] = []
+  const tiny = negligible(fates, promise)
   for (const fate of fates) {
-    if (fate.share <= NEGLIGIBLE) continue
+    if (fate.share <= tiny) continue
     if (fate.outcome !== 'delivered') {
       if (!promise.also.includes(fate.outcome as 'refused' | 'dropped')) found.push({kind: 'fails', fate})
     } else if (!isAmong(fate, promise.endpoints) && !isAmong(fate, promise.tolerated))
@@ -590,19 +598,18 @@ function judgeDelivery(fates: readonly Fate[], promise: ServicePromise, asker: A
 function judgeShares(fates: readonly Fate[], {endpoints, tolerated, also, hinted}: ServicePromise): Judgement[] {
   const [first] = fates
   if (!first || also.length > 0) return []
+  const tiny = negligible(fates, {endpoints})
   const leftOut = fates.find(
     (fate) =>
-      fate.outcome === 'delivered' && !isAmong(fate, endpoints) && isAmong(fate, tolerated) && fate.share > NEGLIGIBLE,
+      fate.outcome === 'delivered' && !isAmong(fate, endpoints) && isAmong(fate, tolerated) && fate.share > tiny,
   )
   if (hinted && leftOut) return [{kind: 'skewed', fate: leftOut}]
   const reached = (endpoint: ServiceEndpoint): number =>
     fates.filter((fate) => isAmong(fate, [endpoint])).reduce((sum, {share}) => sum + share, 0)
   const shares = endpoints.map((endpoint) => ({endpoint, share: reached(endpoint)}))
-  const lost = fates.filter(({outcome, share}) => outcome !== 'delivered' && share > NEGLIGIBLE)
+  const lost = fates.filter(({outcome, share}) => outcome !== 'delivered' && share > tiny)
   // what was lost on its way to an endpoint is no endpoint that is not chosen
-  const missing = shares.filter(
-    ({endpoint, share}) => share <= NEGLIGIBLE && !lost.some((fate) => wasFor(fate, endpoint)),
-  )
+  const missing = shares.filter(({endpoint, share}) => share <= tiny && !lost.some((fate) => wasFor(fate, endpoint)))
   if (missing.length === endpoints.length) return []
   if (lost.length > 0 && (missing.length === 0 || lost.some(({towards}) => towards.length === 0))) return []
   if (missing.length > 0)
@@ -613,7 +620,7 @@ function judgeShares(fates: readonly Fate[], {endpoints, tolerated, also, hinted
   )
   // a stranger that gets a share is told by itself
   const strange = fates.some(
-    (fate) => fate.outcome === 'delivered' && fate.share > NEGLIGIBLE && !isAmong(fate, [...endpoints, ...tolerated]),
+    (fate) => fate.outcome === 'delivered' && fate.share > tiny && !isAmong(fate, [...endpoints, ...tolerated]),
   )
   const skewed = !strange && !usesTolerated && shares.some(({share}) => Math.abs(share - fair) > 0.02 * fair + 0.002)
   return skewed ? [{kind: 'skewed', fate: first}] : []

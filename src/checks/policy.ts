@@ -5,23 +5,25 @@ import type {Fate, Origin} from '../model/trace.js'
 import {formatEndpoint, single, type Address, type Range} from '../util/ip.js'
 import type {Mismatch, Sample} from './compare.js'
 import {apiEvidence, makeFinding, type Finding} from './finding.js'
+import {deciding} from './proof.js'
 
 /**
  * The NetworkPolicies that want a lost packet lost; empty when none does. What leaves for another node's port is not translated
- * yet, and a policy for what a pod sends is about that address; a cluster IP is translated first, unless it has no endpoint.
+ * yet, and a policy for what a pod sends is about that address; other addresses are translated first, unless there is no endpoint.
  */
 export function wantedBy(
   cluster: ClusterState,
   {fate, promise, frontend, port: {protocol}, from, part: {clients}}: Mismatch,
 ): string[] {
   const target = promise.endpoints.find((endpoint) => wasSentTo(fate, endpoint))
-  const due = frontend.kind === 'clusterIP' && promise.outcome === 'delivered'
-  if (!target && (fate.towards.length > 0 || due)) return []
+  const due = frontend.kind !== 'nodePort' && promise.outcome === 'delivered'
+  if (!target && (fate.towards.length > 0 || due || deciding(fate)?.hook !== 'FORWARD')) return []
   const {address, port} = target ?? frontend
   return denied(cluster, {fate, from, clients, address, port, protocol})
 }
 
-const wasSentTo = ({hops}: Fate, {address, port}: ServiceEndpoint): boolean =>
+/** The steps of a fate are those of one of its endpoints, whatever others share its end. */
+export const wasSentTo = ({hops}: Fate, {address, port}: ServiceEndpoint): boolean =>
   hops.some(
     ({kind, reply, what}) =>
       !reply && (kind === 'nat' || kind === 'ipvs') && what.includes(formatEndpoint(address, port)),

@@ -121,7 +121,8 @@ export class Bridge extends JourneyPart {
     const pods = all.filter(({kind}) => kind === 'veth')
     const ports = pods.length > 0 ? pods : all
     const off = ports.filter(({hairpin}) => hairpin === false)
-    if (this.journey.world.podAt(packet.dst as Address) !== pod) return this.isolated(machine, {device, ports})
+    const target = this.targetOn(machine, packet)
+    if (target !== pod) return target ? this.isolated(machine, {device, ports}) : undefined
     if (off.length === 0) return undefined
     if (off.length < ports.length)
       return unknown(

@@ -142,10 +142,13 @@ export class Ipsets {
   }
 }
 
-/** A member that is no address meets nothing. With a netmask addresses stand for networks (hash:ip, bitmap:ip). */
-function rangeOf(part: string, {options}: Ipset, dimension: Dimension): Range {
-  const netmask = dimension === 'ip' ? Number(options.get('netmask')) : Number.NaN
-  const range = parseRange(part) ?? {lo: 1, hi: 0}
+/** What is no address meets nothing. */
+const NOBODY: Range = {lo: 1, hi: 0}
+
+/** A member of hash:ip or bitmap:ip; with a netmask addresses stand for networks. */
+export function memberRange(part: string, {options}: Ipset): Range {
+  const netmask = Number(options.get('netmask'))
+  const range = parseRange(part) ?? NOBODY
   return netmask >= 0 && range.lo <= range.hi
     ? {lo: prefixRange(range.lo, netmask).lo, hi: prefixRange(range.hi, netmask).hi}
     : range
@@ -166,7 +169,8 @@ function buildIndex(set: Ipset): Index {
     const exact: string[] = []
     dimensions.forEach((dimension, at) => {
       const part = entry.parts[at] ?? ''
-      if (dimension === 'ip' || dimension === 'net') ranges.push(rangeOf(part, set, dimension))
+      if (dimension === 'ip' || dimension === 'net')
+        ranges.push(dimension === 'ip' ? memberRange(part, set) : (parseRange(part) ?? NOBODY))
       else exact.push(...(dimension === 'port' ? [portKey(part, set.type)] : [part.toLowerCase()]))
     })
     const [first] = ranges

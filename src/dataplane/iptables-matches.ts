@@ -381,7 +381,7 @@ const icmp: Module = (options) => {
 }
 
 /** Strict or loose reverse path lookup as a rule (net/ipv4/netfilter/ipt_rpfilter.c). */
-function rpfilter(options: readonly RuleOption[]): Test {
+function rpfilter(options: readonly RuleOption[], {where}: MatchContext): Test {
   const has = (name: string): boolean => options.some((option) => option.name === name)
   return (walker) => {
     const {packet, machine} = walker
@@ -394,6 +394,8 @@ function rpfilter(options: readonly RuleOption[]): Test {
       // any of several next hops will do (fib_info_nh_uses_dev)
       via: packet.iif,
     })
+    if (packet.iif === UNKNOWN_DEVICE && !has('loose') && route.type === 'unicast' && !route.assumed)
+      return walker.unknownMatch(where, '-m rpfilter of a device that no dump names')
     const known = route.type === 'unicast' || (route.type === 'local' && has('accept-local'))
     const good = known && (has('loose') || route.device === packet.iif || route.assumed)
     return good !== has('invert')
@@ -409,7 +411,9 @@ function owner(options: readonly RuleOption[], {where}: MatchContext): Test {
   return (walker) => {
     const {packet, hook} = walker
     if (hook !== 'OUTPUT' && (packet.iif !== '' || packet.physin !== '')) return options.every(({not}) => not)
-    const plain = packet.protocol !== 'ICMP' && !packet.tcpFlags.includes('RST') && !packet.outer
+    // what IPVS sends on may be a client's packet, which has no socket
+    const plain =
+      packet.protocol !== 'ICMP' && !packet.tcpFlags.includes('RST') && !packet.outer && packet.ipvs === undefined
     return bare && plain ? true : walker.unknownMatch(where, '-m owner')
   }
 }

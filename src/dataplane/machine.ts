@@ -166,18 +166,18 @@ export class Machine {
   ): string | undefined {
     if (type !== 'unicast' || gateway === undefined || !this.hints.addresses.includes(address)) return undefined
     const own = this.deviceOf(address)
-    return own !== undefined && own !== device && this.gatewayDevices.has(own) ? own : undefined
+    return own !== undefined && own !== device && this.defaultDevices.has(own) ? own : undefined
   }
 
-  private gateways: ReadonlySet<string> | undefined
-  /** Devices by which some route leads to a gateway. */
-  private get gatewayDevices(): ReadonlySet<string> {
-    this.gateways ??= new Set(
-      this.state.routes.flatMap(({nextHops}) =>
-        nextHops.flatMap((hop) => (hop.gateway === undefined ? [] : (hop.device ?? []))),
-      ),
+  private defaults: ReadonlySet<string> | undefined
+  /** Devices by which a default route of some table leads to a gateway. */
+  private get defaultDevices(): ReadonlySet<string> {
+    this.defaults ??= new Set(
+      this.state.routes
+        .filter(({length}) => length === 0)
+        .flatMap(({nextHops}) => nextHops.flatMap((hop) => (hop.gateway === undefined ? [] : (hop.device ?? [])))),
     )
-    return this.gateways
+    return this.defaults
   }
 
   private global(device: string, family: Family): readonly LocalAddress[] {

@@ -163,7 +163,13 @@ function vmap(walker: Walker, body: NftObject, context: Context): Step {
   if (found === undefined) return 'continue'
   if ('unknown' in found)
     return {outcome: 'unknown', reason: `${context.where} on ${walker.machine.name}: ${found.unknown}`}
-  if (isObject(found.data)) return runStatement(walker, found.data, context)
+  if (isObject(found.data)) {
+    const {rule, where} = context
+    // what a map drops, no other rule says
+    if (walker.steps && ('drop' in found.data || 'reject' in found.data))
+      walker.hop('rule', rule.text, {where, evidence: {source: rule.file, line: rule.line, text: rule.text}})
+    return runStatement(walker, found.data, context)
+  }
   return {outcome: 'unknown', reason: `${context.where}: ${JSON.stringify(found.data ?? null)} is no verdict`}
 }
 

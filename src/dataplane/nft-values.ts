@@ -260,9 +260,13 @@ function fib(walker: Walker, body: NftObject): Datum {
     // any of several next hops will do (fib_info_nh_uses_dev)
     ...(flags.includes('iif') && packet.iif !== '' ? {via: packet.iif} : {}),
   })
+  if (packet.iif === 'lo') return {kind: 'device', name: 'lo'}
   if (route.assumed) return unknown('a reverse path lookup without routes')
-  const found = route.type === 'local' ? 'lo' : route.type === 'unicast' ? route.device : ''
-  const fits = !flags.includes('iif') || packet.iif === found || (packet.iif === 'lo' && route.type === 'local')
+  // an address of the node itself leads nowhere
+  const found = route.type === 'unicast' ? route.device : ''
+  if (flags.includes('iif') && packet.iif === UNKNOWN_DEVICE && found !== '')
+    return unknown('a reverse path lookup of a device that no dump names')
+  const fits = !flags.includes('iif') || packet.iif === found
   return {kind: 'device', name: fits ? found : ''}
 }
 

@@ -22,9 +22,15 @@ export interface Emerged {
   readonly mark: number
 }
 
-type Walked = Exclude<Tunnel['kind'], 'wireguard'>
-const NAMES: Readonly<Record<Walked, string>> = {vxlan: 'VXLAN', geneve: 'Geneve', ipip: 'IP-in-IP', gre: 'GRE'}
-const PROTOCOLS: Readonly<Record<Walked, WireProtocol>> = {
+const NAMES: Readonly<Record<Tunnel['kind'], string>> = {
+  vxlan: 'VXLAN',
+  geneve: 'Geneve',
+  ipip: 'IP-in-IP',
+  gre: 'GRE',
+  wireguard: 'WireGuard',
+}
+const PROTOCOLS: Readonly<Record<Tunnel['kind'], WireProtocol>> = {
+  wireguard: 'UDP',
   vxlan: 'UDP',
   geneve: 'UDP',
   ipip: 'IPENCAP',
@@ -36,33 +42,20 @@ const PROTOCOLS: Readonly<Record<Walked, WireProtocol>> = {
  * through OUTPUT here and INPUT there (drivers/net/vxlan, vxlan_xmit_one; net/ipv4/ip_tunnel.c, ip_tunnel_xmit; iptunnel_xmit).
  */
 export function carry(journey: Journey, inner: Packet, crossing: Crossing): Emerged | End {
-  const device = deviceAt(crossing)
+  const ends = endsOf(journey, crossing)
+  const device = deviceAt(crossing, ends)
   if (typeof device !== 'string') return device
-  // which port WireGuard sends to is in no dump
-  if (!isWalked(crossing)) return {device, mark: FRESH.mark}
-  return carryBy(journey, inner, {crossing, device})
-}
-
-/** A tunnel of which the packet outside is known. */
-type WalkedCrossing = Crossing & {readonly link: {readonly tunnel: {readonly kind: Walked}}}
-const isWalked = (crossing: Crossing): crossing is WalkedCrossing => crossing.link.tunnel.kind !== 'wireguard'
-
-function carryBy(
-  journey: Journey,
-  inner: Packet,
-  {crossing, device}: {crossing: WalkedCrossing; device: string},
-): Emerged | End {
-  const carrier = carrierOf(inner, crossing)
-  if (!carrier) {
+  if (!ends) {
     const {link, next} = crossing
     journey.walker.note(
-      `which addresses its ${NAMES[link.tunnel.kind]} packets to ${next.name} have is not known; they are taken to get there`,
+      `which addresses or ports its ${NAMES[link.tunnel.kind]} packets to ${next.name} have is not known; they are taken to get there`,
     )
     return {device, mark: FRESH.mark}
   }
+  const carrier = carrierOf(inner, ends, crossing)
   const lost = send(journey, carrier, crossing)
   if (!lost) return {device, mark: carrier.mark}
-  return lost.outcome === 'dropped' && passesWhenKnown(journey, inner, crossing)
+  return lost.outcome === 'dropped' && passesWhenKnown(journey, carrierOf(inner, ends, crossing), crossing)
     ? unknown(
         `${lost.reason}, unless connection tracking of ${crossing.next.name} knows the tunnel already, as it does while packets go the other way`,
       )
@@ -73,7 +66,7 @@ function carryBy(
 const MAX_NESTING = 3
 
 /** Undefined: it gets there. */
-function send(journey: Journey, carrier: Packet, {from, next, link}: WalkedCrossing): End | undefined {
+function send(journey: Journey, carrier: Packet, {from, next, link}: Crossing): End | undefined {
   const way = `its ${NAMES[link.tunnel.kind]} packet to ${placeOf(carrier)} of ${next.name}`
   if (journey.nesting >= MAX_NESTING) return dropped('loop', `${way} leaves by ${link.name} again`)
   journey.nesting++
@@ -94,8 +87,7 @@ const placeOf = ({dst, dport, protocol}: Packet): string =>
  * Without ports both directions are one connection (nf_conntrack_proto_generic.c, nf_conntrack_proto_gre.c): the node that
  * drops what is new may have begun it itself.
  */
-function passesWhenKnown(journey: Journey, inner: Packet, crossing: WalkedCrossing): boolean {
-  const carrier = carrierOf(inner, crossing)!
+function passesWhenKnown(journey: Journey, carrier: Packet, crossing: Crossing): boolean {
   if (carrier.protocol === 'UDP') return false
   const {src, sport, dst, dport, protocol} = carrier
   const there = journey.tracking.of(crossing.next)
@@ -109,17 +101,35 @@ function passesWhenKnown(journey: Journey, inner: Packet, crossing: WalkedCrossi
   return send(journey, carrier, crossing) === undefined
 }
 
-function carrierOf(inner: Packet, {from, next, link: {tunnel}, hop}: WalkedCrossing): Packet | undefined {
-  const local = tunnel.local ?? from.hints.addresses[0]
-  const remote = remoteOf(next, tunnel, {local, hop})
-  if (local === undefined || remote === undefined) return undefined
+/** Addresses and port of the packet outside. */
+interface Ends {
+  readonly local: Address
+  readonly remote: Address
+  readonly port: number | undefined
+}
+
+/** The kernel takes the source that the route to the other end has, unless the device is bound to one. */
+function endsOf({walker}: Journey, {from, next, link: {tunnel}, hop}: Crossing): Ends | undefined {
+  const remote = remoteOf(next, tunnel, hop)
+  const port = tunnel.kind === 'wireguard' ? wireguardPort(next) : tunnel.port
+  if (remote === undefined || (tunnel.kind === 'wireguard' && port === undefined)) return undefined
+  const route = from.router(familyOf(remote)).lookup(walker.chooser, {dst: remote, src: undefined, mark: 0, iif: 'lo'})
+  const local =
+    tunnel.local ??
+    route.source ??
+    from.sourceAddress(route.device, {dst: remote, hop: route.gateway ?? remote}) ??
+    from.hints.addresses.find((own) => familyOf(own) === familyOf(remote))
+  return local === undefined || familyOf(local) !== familyOf(remote) ? undefined : {local, remote, port}
+}
+
+function carrierOf(inner: Packet, {local, remote, port}: Ends, {link: {tunnel}}: Crossing): Packet {
   return {
     ...inner,
     ...FRESH,
     src: local,
-    sport: tunnel.port === undefined ? 0 : EPHEMERAL,
+    sport: port === undefined ? 0 : EPHEMERAL,
     dst: remote,
-    dport: tunnel.port ?? 0,
+    dport: port ?? 0,
     family: familyOf(local),
     protocol: PROTOCOLS[tunnel.kind],
     tcpFlags: [],
@@ -129,24 +139,46 @@ function carrierOf(inner: Packet, {from, next, link: {tunnel}, hop}: WalkedCross
   }
 }
 
-/** Its only other end; of IP-in-IP and GRE the next hop, where that is the node's own address on the wire; else what the API says. */
-function remoteOf(
-  next: Machine,
-  {kind, remote}: Tunnel,
-  {local, hop}: {local: Address | undefined; hop: Address | undefined},
-): Address | undefined {
-  if (remote !== undefined) return remote
-  const device = hop === undefined ? undefined : next.deviceOf(hop)
-  if ((kind === 'ipip' || kind === 'gre') && device !== undefined && !next.link(device)?.tunnel) return hop
-  return next.hints.addresses.find((own) => local !== undefined && familyOf(own) === familyOf(local))
+/** WireGuard's port is in no dump of devices: the one socket that belongs to no process, if there is one only. */
+function wireguardPort({sockets, state}: Machine): number | undefined {
+  const others = new Set(state.links.flatMap(({tunnel}) => tunnel?.port ?? []))
+  const ports = (sockets ?? []).filter(
+    ({protocol, process, port}) => protocol === 'UDP' && process === undefined && !others.has(port),
+  )
+  const [port, ...more] = new Set(ports.map((socket) => socket.port))
+  return more.length === 0 ? port : undefined
 }
 
-/** The device that unwraps it there: one of the same kind, that of the next hop or of the same name first. */
-function deviceAt({next, link, hop}: Crossing): string | End {
+/**
+ * The only other end of a point-to-point tunnel (of VXLAN `remote` is one of many); of IP-in-IP and GRE else the next hop, where
+ * that is the node's own address on the wire; else what the API says.
+ */
+function remoteOf(next: Machine, {kind, local, remote}: Tunnel, hop: Address | undefined): Address | undefined {
+  if (remote !== undefined && kind !== 'vxlan') return remote
+  const device = hop === undefined ? undefined : next.deviceOf(hop)
+  if ((kind === 'ipip' || kind === 'gre') && device !== undefined && !next.link(device)?.tunnel) return hop
+  const family = local === undefined ? undefined : familyOf(local)
+  const v4 = kind === 'ipip' || kind === 'gre' ? 4 : undefined
+  return next.hints.addresses.find((own) => familyOf(own) === (family ?? v4 ?? familyOf(own)))
+}
+
+/**
+ * The device that unwraps it there: one of the same kind whose ends fit (ip_tunnel_lookup); of several that take any other end
+ * that of the next hop, then the one of the same name.
+ */
+function deviceAt({next, link, hop}: Crossing, ends: Ends | undefined): string | End {
   const own = hop === undefined ? undefined : next.deviceOf(hop)
   const {kind} = link.tunnel
-  const fit = next.state.links.filter(({tunnel}) => tunnel?.kind === kind)
+  const same = next.state.links.filter(({tunnel}) => tunnel?.kind === kind)
+  const fits = ({tunnel}: Link): boolean =>
+    kind === 'vxlan' ||
+    ends === undefined ||
+    ((tunnel!.remote === undefined || tunnel!.remote === ends.local) &&
+      (tunnel!.local === undefined || tunnel!.local === ends.remote))
+  const fit = same.filter(fits)
+  const bound = fit.filter(({tunnel}) => tunnel!.remote !== undefined && kind !== 'vxlan')
   const found =
+    (bound.length === 1 ? bound[0] : undefined) ??
     fit.find(({name}) => name === own) ??
     fit.find(({name}) => name === link.name) ??
     (fit.length === 1 ? fit[0] : undefined)

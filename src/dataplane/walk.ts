@@ -80,12 +80,15 @@ function run(world: World, flow: Flow, {chooser, notes, steps}: {chooser: Choose
 const fateKey = (value: Way): string =>
   value.end.outcome === 'dropped' || value.end.outcome === 'refused' ? value.end.outcome : keyOf(value)
 
+/** What different rules lose, or what goes to different addresses of nobody, is not the same. */
+const BY_PLACE: ReadonlySet<Fate['cause']> = new Set(['rule', 'policy', 'nobody'])
+
 /** Ends that a reader would call the same. */
 function keyOf({end, source, sourceIsClient}: Way): string {
   const {outcome, receiver} = end
   if (outcome === 'unknown') return 'unknown'
   if (outcome !== 'delivered')
-    return `${outcome} ${end.cause ?? ''} ${receiver ? `${receiver.address} ${receiver.port}` : ''} ${end.reason}`
+    return `${outcome} ${end.cause ?? ''} ${receiver ? `${receiver.address} ${receiver.port}` : ''} ${BY_PLACE.has(end.cause ?? 'rule') ? end.reason : ''}`
   return `delivered ${receiver!.kind} ${receiver!.address} ${receiver!.port} ${receiver!.node ?? ''} ${sourceIsClient ? 'client' : String(source)}`
 }
 

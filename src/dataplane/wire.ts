@@ -10,6 +10,21 @@ import {carry} from './tunnel.js'
 import type {End} from './walker.js'
 import type {PodPlace} from './world.js'
 
+interface SharedSegment {
+  readonly next: Machine
+  readonly device: string
+  readonly open: boolean
+}
+
+/** A port of a bridge by which frames leave the node: a device that is no veth, or one whose other end is here (Weave). No bridge at all is the wire itself. */
+function uplinkOf(machine: Machine, bridge: string): 'sure' | 'open' | undefined {
+  if (!machine.isBridge(bridge)) return 'sure'
+  const ports = machine.state.links.filter(({master}) => master === bridge)
+  const known = machine.state.links.some(({kind}) => kind !== undefined)
+  if (known && ports.some(({kind, tunnel}) => kind !== 'veth' && !tunnel)) return 'sure'
+  return ports.some(({peer, tunnel}) => peer !== undefined || tunnel !== undefined) ? 'open' : undefined
+}
+
 /** What is between the machines: who gets a packet that a node sends by a device. */
 export class Wire extends JourneyPart {
   transmit(machine: Machine, packet: Packet, route: RouteResult): Result {
@@ -65,9 +80,12 @@ export class Wire extends JourneyPart {
     return unknown(`${formatAddress(dst)}, reached by ${device} of ${machine.name}, is in no part of the snapshot`)
   }
 
-  /** The machine at the other end of a segment that several nodes share: each has an address of the same network on it. */
-  sharedWith(machine: Machine, {dst}: Packet, device: string): {next: Machine; device: string} | undefined {
-    if (dst === CLIENT) return undefined
+  /**
+   * The machine at the other end of a segment that several nodes share: each has an address of the same network on it, and the
+   * bridge has a port that leads out of the node. Where that is a veth pair, nobody knows where it goes on (`open`).
+   */
+  sharedWith(machine: Machine, {dst}: Packet, device: string): SharedSegment | undefined {
+    if (dst === CLIENT || machine.link(device)?.tunnel) return undefined
     const pod = this.world.podAt(dst)
     const next = pod ? this.world.machines.get(pod.node) : this.world.machineAt(dst)
     if (!next || next === machine) return undefined
@@ -81,7 +99,8 @@ export class Wire extends JourneyPart {
         return other?.lo === network.lo && other.hi === network.hi
       }),
     )
-    return there && {next, device: there.device}
+    const uplink = there && uplinkOf(machine, device)
+    return uplink ? {next, device: there.device, open: uplink === 'open'} : undefined
   }
 
   /** Over such a segment to the pod or node on it. Without br_netfilter a bridge there passes frames by itself. */
@@ -89,6 +108,10 @@ export class Wire extends JourneyPart {
     const shared = this.sharedWith(machine, packet, device)
     if (!shared) return undefined
     const {next} = shared
+    if (shared.open)
+      return unknown(
+        `nobody knows whether bridge ${device} of ${machine.name} leads to ${next.name}: both have the same network, and a port leads to a device of the node itself`,
+      )
     const pod = this.world.podAt(packet.dst as Address)
     return pod && next.isBridge(shared.device) && !next.bridgeCallsIptables(packet.family)
       ? this.toPod(next, pod, packet)

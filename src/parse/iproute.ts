@@ -10,6 +10,8 @@ export interface Link {
   /** `bridge`, `veth`, `vxlan`, `dummy`, … where `ip -d` told. */
   readonly kind?: string
   readonly tunnel?: Tunnel
+  /** Of a veth pair whose other end is on the node itself: its name. */
+  readonly peer?: string
   readonly mtu?: number
   readonly hairpin?: boolean
   /** A bridge port that sends to no other isolated one. */
@@ -173,6 +175,7 @@ export function parseLinks(text: string, file: string): Parsed<Link> {
       ...(master === undefined ? {} : {master}),
       ...(kind === undefined ? {} : {kind}),
       ...(tunnel === undefined ? {} : {tunnel}),
+      ...(kind === 'veth' && typeof item['link'] === 'string' ? {peer: item['link']} : {}),
       ...(mtu === undefined ? {} : {mtu}),
       ...(group === undefined ? {} : {group}),
       ...(typeof slave['hairpin'] === 'boolean' ? {hairpin: slave['hairpin']} : {}),

@@ -176,3 +176,52 @@ describe('two owners of one port', () => {
     expect(loud(found).filter((text) => text.startsWith('SVT140'))).to.deep.equal([])
   })
 })
+
+describe('a Service with more than a thousand endpoints', () => {
+  const many = (lost: number): CheckResult =>
+    site((files) => {
+      const ips = Array.from({length: 1200}, (_, at) => `10.1.${1 + Math.floor(at / 200)}.${2 + (at % 200)}`)
+      files.set(
+        'api/endpointslices.json',
+        items({
+          metadata: {name: 'dns', namespace: 'kube-system', labels: {'kubernetes.io/service-name': 'kube-dns'}},
+          addressType: 'IPv4',
+          ports: [{name: '', port: 53, protocol: 'UDP'}],
+          endpoints: ips.map((ip, at) => ({
+            addresses: [ip],
+            nodeName: 'n1',
+            conditions: {ready: true},
+            targetRef: {kind: 'Pod', namespace: 'kube-system', name: `e${at}`},
+          })),
+        }),
+      )
+      const pod = (name: string, podIP: string): object => ({
+        metadata: {name, namespace: 'kube-system'},
+        spec: {nodeName: 'n1', containers: []},
+        status: {phase: 'Running', podIP},
+      })
+      files.set('api/pods.json', items(...ips.map((ip, at) => pod(`e${at}`, ip))))
+      edit(files, 'ip-route.json', (all) => [
+        ...all,
+        {dst: '10.1.0.0/16', dev: 'cni0', scope: 'link', prefsrc: '10.1.1.1', flags: []},
+      ])
+      const dice = ips.map((ip, at) => {
+        const chance =
+          at === ips.length - 1
+            ? ''
+            : `-m statistic --mode random --probability ${(1 / (ips.length - at)).toFixed(11)} `
+        return `-A KUBE-SVC-X ${chance}-p udp -j DNAT --to-destination ${ip}:53`
+      })
+      const hairpin = '-A POSTROUTING -m conntrack --ctstate DNAT -j MASQUERADE'
+      const drops = ips.slice(0, lost).map((ip) => `-A FORWARD -d ${ip}/32 -j DROP`)
+      files.set(
+        'nodes/n1/iptables-save.txt',
+        `*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n:KUBE-SVC-X - [0:0]\n${['PREROUTING', 'OUTPUT'].map((hook) => `-A ${hook} -d 10.96.0.10/32 -p udp -m udp --dport 53 -j KUBE-SVC-X`).join('\n')}\n${hairpin}\n${dice.join('\n')}\nCOMMIT\n*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n${drops.join('\n')}\nCOMMIT\n`,
+      )
+    })
+  it('is well', () => expect(loud(many(0)).filter((text) => !text.startsWith('SVT152'))).to.deep.equal([])).timeout(
+    60_000,
+  )
+  it('one that is lost is seen', () => expect(loud(many(1))).to.include('SVT201 n1')).timeout(60_000)
+  it('all that are lost are seen', () => expect(loud(many(1200))).to.include('SVT201 n1')).timeout(60_000)
+})

@@ -125,6 +125,11 @@ describe('nft rules of strangers', () => {
       expect(outcome({...asymmetric, nft: guard(rule, policy)}), `${rule}, asymmetric`).to.equal('dropped')
     }
     expect(outcome({nft: guard('fib daddr oif "cni0" drop')}, fromOutside)).to.equal('dropped')
+    // an address of the node itself leads nowhere (nft_fib4_eval; tried)
+    const own = {...fromOutside, to: '192.0.2.11:80'}
+    expect(fate({nft: guard('fib daddr oif missing drop')}, own).outcomes).to.deep.equal({dropped: 1})
+    for (const rule of ['fib daddr oif exists drop', 'fib daddr oif "lo" drop'])
+      expect(fate({nft: guard(rule)}, own).outcomes, rule).to.deep.equal({refused: 1})
     expect(outcome({nft: guard('fib saddr . iif oif 7 drop')}, fromOutside)).to.equal('unknown')
   })
 

@@ -9,6 +9,10 @@ interface Site {
   readonly vxlan?: object
   /** IP in IP instead, as Calico makes it: by the other node's own address. */
   readonly ipip?: boolean
+  readonly wireguard?: boolean
+  readonly ss?: string
+  /** The API names an IPv6 address of each node before the others. */
+  readonly v6First?: boolean
   /** Flags of the tunnel's device on the second node. */
   readonly flags?: readonly string[]
 }
@@ -20,8 +24,11 @@ function ask({
   vxlan = {port: 8472},
   ipip = false,
   flags = ['UP'],
+  wireguard = false,
+  ss = '',
+  v6First = false,
 }: Site = {}): SimulateAnswer {
-  const tunnel = ipip ? 'tunl0' : 'flannel.1'
+  const tunnel = ipip ? 'tunl0' : wireguard ? 'wg0' : 'flannel.1'
   const files = new Map<string, string>()
   const put = (name: string, value: unknown): void =>
     void files.set(name, typeof value === 'string' ? value : JSON.stringify(value))
@@ -45,7 +52,9 @@ function ask({
             linkinfo: {info_kind: 'ipip', info_data: {proto: 'any', remote: 'any', local: 'any'}},
             ...(own === 2 ? {flags} : {}),
           })
-        : link(tunnel, {linkinfo: {info_kind: 'vxlan', info_data: {id: 1, local: `192.0.2.1${own}`, ...vxlan}}}),
+        : wireguard
+          ? link(tunnel, {linkinfo: {info_kind: 'wireguard'}})
+          : link(tunnel, {linkinfo: {info_kind: 'vxlan', info_data: {id: 1, local: `192.0.2.1${own}`, ...vxlan}}}),
     ])
     const address = (ifname: string, local: string, prefixlen: number): object => ({
       ifname,
@@ -68,7 +77,8 @@ function ask({
       },
     ])
     put(`${node}/sysctl.txt`, 'net.ipv4.ip_forward = 1\nnet.bridge.bridge-nf-call-iptables = 1\n')
-    for (const empty of ['ipset-save.txt', 'ipvsadm-Sn.txt', 'nft.txt', 'ss.txt']) put(`${node}/${empty}`, '')
+    for (const empty of ['ipset-save.txt', 'ipvsadm-Sn.txt', 'nft.txt']) put(`${node}/${empty}`, '')
+    put(`${node}/ss.txt`, ss)
     put(`${node}/ip-rule.json`, [])
     const names = [...files.keys()]
       .filter((name) => name.startsWith(`${node}/`))
@@ -81,7 +91,12 @@ function ask({
     items((own) => ({
       metadata: {name: `n${own}`},
       spec: {podCIDR: `10.1.${own}.0/24`},
-      status: {addresses: [{type: 'InternalIP', address: `192.0.2.1${own}`}]},
+      status: {
+        addresses: [
+          ...(v6First ? [{type: 'InternalIP', address: `2001:db8::${own}`}] : []),
+          {type: 'InternalIP', address: `192.0.2.1${own}`},
+        ],
+      },
     })),
   )
   put(
@@ -192,4 +207,18 @@ describe('IP in IP', () => {
 
   it('ends where the other end is down', () =>
     expect(ask({ipip: true, flags: []}).why.join(' ')).to.match(/device tunl0 of n2 is down/))
+})
+
+describe('tunnels of other makes', () => {
+  it('WireGuard goes to the one socket that belongs to no process; where there are more, that is said', () => {
+    const drop = '-A INPUT -p udp -m udp --dport 51820 -j DROP\n'
+    const socket = 'udp UNCONN 0 0 0.0.0.0:51820 0.0.0.0:*\n'
+    expect(ask({wireguard: true, ss: socket}).outcomes).to.deep.equal({delivered: 1})
+    expect(ask({wireguard: true, ss: socket, filter: {n2: drop}}).outcomes).to.deep.equal({dropped: 1})
+    const two = `${socket}udp UNCONN 0 0 0.0.0.0:51821 0.0.0.0:*\n`
+    expect(ask({wireguard: true, ss: two, filter: {n2: drop}}).outcomes).to.deep.equal({delivered: 1})
+  })
+
+  it('an IPv6 address that the API names first is none for IP in IP', () =>
+    expect(ask({ipip: true, v6First: true}).outcomes).to.deep.equal({delivered: 1}))
 })
