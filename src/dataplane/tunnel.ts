@@ -54,7 +54,8 @@ export function carry(journey: Journey, inner: Packet, crossing: Crossing): Emer
   }
   const carrier = carrierOf(inner, ends, crossing)
   const lost = send(journey, carrier, crossing)
-  if (!lost) return {device, mark: carrier.mark}
+  // WireGuard takes every mark off (wg_reset_packet)
+  if (!lost) return {device, mark: crossing.link.tunnel.kind === 'wireguard' ? FRESH.mark : carrier.mark}
   return lost.outcome === 'dropped' && passesWhenKnown(journey, carrierOf(inner, ends, crossing), crossing)
     ? unknown(
         `${lost.reason}, unless connection tracking of ${crossing.next.name} knows the tunnel already, as it does while packets go the other way`,
@@ -84,11 +85,11 @@ const placeOf = ({dst, dport, protocol}: Packet): string =>
   protocol === 'UDP' ? `${endpointText(dst, dport)}/UDP` : endpointText(dst, undefined)
 
 /**
- * Without ports both directions are one connection (nf_conntrack_proto_generic.c, nf_conntrack_proto_gre.c): the node that
- * drops what is new may have begun it itself.
+ * Without ports both directions are one connection (nf_conntrack_proto_generic.c, nf_conntrack_proto_gre.c), and WireGuard has
+ * one port for both: the node that drops what is new may have begun it itself.
  */
 function passesWhenKnown(journey: Journey, carrier: Packet, crossing: Crossing): boolean {
-  if (carrier.protocol === 'UDP') return false
+  if (carrier.protocol === 'UDP' && crossing.link.tunnel.kind !== 'wireguard') return false
   const {src, sport, dst, dport, protocol} = carrier
   const there = journey.tracking.of(crossing.next)
   if (there.some(({confirmed, original}) => confirmed && original.src === dst && original.dst === src)) return false
@@ -127,7 +128,7 @@ function carrierOf(inner: Packet, {local, remote, port}: Ends, {link: {tunnel}}:
     ...inner,
     ...FRESH,
     src: local,
-    sport: port === undefined ? 0 : EPHEMERAL,
+    sport: port === undefined ? 0 : tunnel.kind === 'wireguard' ? port : EPHEMERAL,
     dst: remote,
     dport: port ?? 0,
     family: familyOf(local),
@@ -135,7 +136,7 @@ function carrierOf(inner: Packet, {local, remote, port}: Ends, {link: {tunnel}}:
     tcpFlags: [],
     about: undefined,
     outer: true,
-    mark: inner.mark,
+    mark: tunnel.kind === 'wireguard' ? FRESH.mark : inner.mark,
   }
 }
 

@@ -219,6 +219,17 @@ describe('tunnels of other makes', () => {
     expect(ask({wireguard: true, ss: two, filter: {n2: drop}}).outcomes).to.deep.equal({delivered: 1})
   })
 
+  it('WireGuard has one port for both directions and takes marks off', () => {
+    const ss = 'udp UNCONN 0 0 0.0.0.0:51820 0.0.0.0:*\n'
+    const stateful = '-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\n-A INPUT -i eth0 -j DROP\n'
+    expect(ask({wireguard: true, ss, filter: {n2: stateful}}).outcomes).to.deep.equal({unknown: 1})
+    expect(ask({wireguard: true, ss, filter: {n1: stateful}}).outcomes).to.deep.equal({delivered: 1})
+    const marked = '-A OUTPUT -p udp -m mark --mark 0x77 -j DROP\n'
+    const mangle = {n1: '-A FORWARD -j MARK --set-xmark 0x77/0xffffffff\n'}
+    expect(ask({wireguard: true, ss, mangle, filter: {n1: marked}}).outcomes).to.deep.equal({delivered: 1})
+    expect(ask({mangle, filter: {n1: marked}}).outcomes).to.deep.equal({dropped: 1})
+  })
+
   it('an IPv6 address that the API names first is none for IP in IP', () =>
     expect(ask({ipip: true, v6First: true}).outcomes).to.deep.equal({delivered: 1}))
 })
