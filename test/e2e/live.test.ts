@@ -538,7 +538,8 @@ describe('live, iptables', function () {
       const role = loadAll(readFileSync(join(import.meta.dirname, '../../manifests/rbac.yaml'), 'utf8'))[0] as {
         rules: {resources: string[]; resourceNames?: string[]; verbs: string[]}[]
       }
-      for (const {verbs} of role.rules) expect(['list', 'get']).to.include.members(verbs)
+      for (const {verbs, resources} of role.rules)
+        expect(['list', 'get', ...(resources.join() === 'endpointslices' ? ['watch'] : [])]).to.include.members(verbs)
       const allow = role.rules.flatMap(({resources, resourceNames}) =>
         resources.flatMap((resource) => resourceNames?.map((name) => `${resource}/${name}`) ?? [resource]),
       )
