@@ -177,7 +177,8 @@ function nodeNetworks(world: World, family: Family): Range[] {
       .flatMap((own) => {
         const network = prefixRange(own.address, own.length)
         if (isBehind(machine, own, world)) return [network]
-        return family === 4 ? [own.address, network.lo, network.hi].map(single) : [single(own.address)]
+        // in IPv6 the first is everybody's (the subnet-router anycast address), in IPv4 the last as well
+        return [own.address, network.lo, ...(family === 4 ? [network.hi] : [])].map(single)
       }),
   ])
 }

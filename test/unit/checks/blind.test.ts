@@ -152,6 +152,31 @@ describe('the clients that are tried', () => {
     expect(clients('-A POSTROUTING -s 10.200.0.0/16 ! -o docker0 -j MASQUERADE')).to.equal(false)
   })
 
+  it('are not the first address of a network, which is everybody’s in IPv6 (RFC 4291), nor in IPv4 the last one', () => {
+    const files = healthy()
+    files.set(
+      'nodes/n1/ip-addr.json',
+      JSON.stringify([
+        {
+          ifname: 'eth0',
+          flags: ['UP'],
+          addr_info: [
+            {local: 'fd00:5::11', prefixlen: 64, scope: 'global'},
+            {local: '192.0.2.11', prefixlen: 24, scope: 'global'},
+          ],
+        },
+      ]),
+    )
+    const snapshot = snapshotFromFiles(files)
+    const world = buildWorld(snapshot)
+    const isTried = (text: string, family: 4 | 6): boolean =>
+      externalClients(snapshot.cluster, world, family).some((range) => inRange(parseAddress(text)!, range))
+    for (const text of ['fd00:5::', 'fd00:5::11']) expect(isTried(text, 6), text).to.equal(false)
+    expect(isTried('fd00:5::99', 6)).to.equal(true)
+    for (const text of ['192.0.2.0', '192.0.2.11', '192.0.2.255']) expect(isTried(text, 4), text).to.equal(false)
+    expect(isTried('192.0.2.99', 4)).to.equal(true)
+  })
+
   it('but all others: a rule for a large network changes what clients are seen as', () => {
     expect(clients('-A POSTROUTING -s 10.0.0.0/8 ! -o docker0 -j MASQUERADE')).to.equal(true)
     expect(clients('-A POSTROUTING -s 10.200.0.0/16 -j MASQUERADE')).to.equal(true)
