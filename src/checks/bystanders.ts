@@ -11,7 +11,7 @@ import {familyOf, inRange, parseRange, type Address, type Family, type Range} fr
 const MOST_KINDS = 4
 
 /**
- * Pods of each node in kinds that its rules tell apart by source address: what happens to one pod of a kind happens to all.
+ * Pods of each node in kinds that its rules tell apart by source address or by device: what happens to one pod of a kind happens to all.
  * Rules of kube-proxy for one Service or one endpoint do not count: they tell endpoints from others, which are walked anyway.
  */
 export class Bystanders {
@@ -118,7 +118,14 @@ function setSources(machine: Machine, name = '', flags = ''): (Range | undefined
   const places = flags.split(',').flatMap((flag, at) => (flag === 'src' ? [at] : []))
   const set = machine.ipsets.get(name)
   if (!set) return []
-  if (set.type === 'list:set') return set.entries.flatMap(({parts}) => setSources(machine, parts[0], flags))
+  if (set.type === 'list:set')
+    return (
+      set.entries
+        .map(({parts}) => parts[0] ?? '')
+        // no kernel has a list in a list; a dump may
+        .filter((member) => machine.ipsets.get(member)?.type !== 'list:set')
+        .flatMap((member) => setSources(machine, member, flags))
+    )
   return set.entries.flatMap(({parts}) => places.map((at) => memberRange(parts[at] ?? '', set)))
 }
 

@@ -399,9 +399,16 @@ function failure(mismatch: Mismatch, scene: Scene): Cause {
   }
 }
 
+/** Ends that come of a way back other than the way there, and the rule that drops what conntrack does not know. */
+const OF_DETOURS: ReadonlySet<Fate['cause']> = new Set(['bypass', 'martian', 'reverse-path', 'not-masqueraded'])
+const IS_INVALID = /--(ct)?state INVALID\b|\bct state invalid\b/
+
 /** A route leads to a node that has no part in the connection: it comes back by another way, or never. */
 function ledAstray(mismatch: Mismatch, {states}: Scene): Cause | undefined {
   const {fate, promise, service} = mismatch
+  // a node may well be the router of others: what drops packets of its own accord is told by itself
+  if (!OF_DETOURS.has(fate.cause) && !(fate.cause === 'rule' && IS_INVALID.test(deciding(fate)?.evidence?.text ?? '')))
+    return undefined
   const target = promise.endpoints.find((endpoint) => wasSentTo(fate, endpoint))
   const turn = target?.node === undefined ? undefined : wrongTurn(fate, target.node)
   if (!turn) return undefined

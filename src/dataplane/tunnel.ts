@@ -140,10 +140,14 @@ function carrierOf(inner: Packet, {local, remote, port}: Ends, {link: {tunnel}}:
   }
 }
 
-/** WireGuard's port is in no dump of devices: the one socket that belongs to no process, if there is one only. */
+/**
+ * WireGuard's port is in no dump of devices: the one socket that belongs to no process, if there is one only, and if the dump
+ * tells processes at all (`ss -p` of root).
+ */
 function wireguardPort({sockets, state}: Machine): number | undefined {
+  if (!sockets?.some(({process}) => process !== undefined)) return undefined
   const others = new Set(state.links.flatMap(({tunnel}) => tunnel?.port ?? []))
-  const ports = (sockets ?? []).filter(
+  const ports = sockets.filter(
     ({protocol, process, port}) => protocol === 'UDP' && process === undefined && !others.has(port),
   )
   const [port, ...more] = new Set(ports.map((socket) => socket.port))

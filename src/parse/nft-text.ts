@@ -144,7 +144,7 @@ class TextReader {
       if (!base && /^type \S+ hook /.test(line.text)) {
         // where it runs is open, so it counts as one of the places that the walk does not pass
         this.problem(line, 'a base chain whose hook is not understood')
-        chain = {...chain, hook: 'unknown'}
+        chain = {...chain, hook: 'unknown', ...(line.text.includes('policy drop') ? {policy: 'drop'} : {})}
         table.chains.set(name, chain)
       } else if (base) {
         chain = {

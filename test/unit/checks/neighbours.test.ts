@@ -120,6 +120,17 @@ describe('beside kube-proxy', () => {
       expect(logged(failed, done('IPv4'), done('IPv4'), failed)).to.deep.equal(['SVT102 n1']))
   })
 
+  it('a list that names itself takes nothing down', () => {
+    const found = site((files) => {
+      files.set('nodes/n1/ipset-save.txt', 'create l list:set size 8\nadd l l\n')
+      files.set(
+        'nodes/n1/iptables-save.txt',
+        `${NAT}*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m set --match-set l src -j DROP\nCOMMIT\n`,
+      )
+    })
+    expect(found.incomplete.map(({reason}) => reason).join(' ')).to.match(/undecided/)
+  })
+
   it('a full set of strangers is none of ours', () => {
     const full = (name: string): string =>
       `create ${name} hash:ip family inet hashsize 64 maxelem 2\nadd ${name} 198.51.100.1\nadd ${name} 198.51.100.2\n`

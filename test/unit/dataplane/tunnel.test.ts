@@ -209,18 +209,24 @@ describe('IP in IP', () => {
     expect(ask({ipip: true, flags: []}).why.join(' ')).to.match(/device tunl0 of n2 is down/))
 })
 
+/** A socket of the kernel's own beside one of a process. */
+const WIREGUARD =
+  'tcp LISTEN 0 9 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=1,fd=3))\nudp UNCONN 0 0 0.0.0.0:51820 0.0.0.0:*\n'
+
 describe('tunnels of other makes', () => {
   it('WireGuard goes to the one socket that belongs to no process; where there are more, that is said', () => {
     const drop = '-A INPUT -p udp -m udp --dport 51820 -j DROP\n'
-    const socket = 'udp UNCONN 0 0 0.0.0.0:51820 0.0.0.0:*\n'
+    const socket = WIREGUARD
     expect(ask({wireguard: true, ss: socket}).outcomes).to.deep.equal({delivered: 1})
     expect(ask({wireguard: true, ss: socket, filter: {n2: drop}}).outcomes).to.deep.equal({dropped: 1})
     const two = `${socket}udp UNCONN 0 0 0.0.0.0:51821 0.0.0.0:*\n`
     expect(ask({wireguard: true, ss: two, filter: {n2: drop}}).outcomes).to.deep.equal({delivered: 1})
+    const nameless = 'udp UNCONN 0 0 0.0.0.0:51820 0.0.0.0:*\n'
+    expect(ask({wireguard: true, ss: nameless, filter: {n2: drop}}).outcomes).to.deep.equal({delivered: 1})
   })
 
   it('WireGuard has one port for both directions and takes marks off', () => {
-    const ss = 'udp UNCONN 0 0 0.0.0.0:51820 0.0.0.0:*\n'
+    const ss = WIREGUARD
     const stateful = '-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\n-A INPUT -i eth0 -j DROP\n'
     expect(ask({wireguard: true, ss, filter: {n2: stateful}}).outcomes).to.deep.equal({unknown: 1})
     expect(ask({wireguard: true, ss, filter: {n1: stateful}}).outcomes).to.deep.equal({delivered: 1})
