@@ -1,6 +1,7 @@
 import type {ClusterState} from '../model/kube.js'
 import type {Evidence, Fate, Hop} from '../model/trace.js'
 import {familyOf, formatAddress, formatEndpoint} from '../util/ip.js'
+import {absentEntry, absentHairpin, absentRange, brokenMasquerade} from './absent.js'
 import {otherOwners} from './api.js'
 import type {CodeName} from './codes.js'
 import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
@@ -14,6 +15,7 @@ import {ledAstray} from './detour.js'
 import {wantedBy} from './policy.js'
 import {
   chosenBy,
+  chosenByProcess,
   chosenByStranger,
   deciding,
   leftUnmarked,
@@ -142,10 +144,12 @@ function causeOf(mismatch: Mismatch, scene: Scene): Cause | undefined {
   const {kind} = mismatch
   if (kind === 'unknown') return competing(mismatch)
   if (kind === 'wrong-endpoint')
-    return translated(mismatch.fate) ? wrongEndpoint(mismatch, scene) : notProgrammed(mismatch, scene)
+    return translated(mismatch.fate)
+      ? wrongEndpoint(mismatch, scene, mismatch.fate.receiver!)
+      : notProgrammed(mismatch, scene)
   if (kind === 'missing-endpoint') return missingEndpoint(mismatch, scene)
   if (kind === 'skewed') return skewed(mismatch)
-  if (kind === 'client-lost') return clientLost(mismatch)
+  if (kind === 'client-lost') return clientLost(mismatch, scene)
   if (kind === 'passes') return passes(mismatch, scene)
   return failure(mismatch, scene)
 }
@@ -164,9 +168,13 @@ function competing({fate, part, node, service}: Mismatch): Cause | undefined {
 }
 
 /** What an address is to the Service port: one of its endpoints, in whatever condition. */
-const knownAt = (cluster: ClusterState, {service, port, frontend, fate}: Mismatch): ServiceEndpoint | undefined =>
+const knownAt = (
+  cluster: ClusterState,
+  {service, port, frontend}: Mismatch,
+  place: Place,
+): ServiceEndpoint | undefined =>
   endpointsOf(cluster, service, {port, family: familyOf(frontend.address)}).find(
-    ({address}) => address === fate.receiver?.address,
+    ({address}) => address === place.address,
   )
 
 const conditionOf = (known: ServiceEndpoint | undefined, port: number): string =>
@@ -176,18 +184,20 @@ const conditionOf = (known: ServiceEndpoint | undefined, port: number): string =
       ? 'not ready'
       : `not the port of that endpoint, ${known.port}`
 
-/** Delivered to a stranger: an endpoint that is none any more, or a rule that leads elsewhere. */
-function wrongEndpoint(mismatch: Mismatch, {cluster}: Scene): Cause {
+type Place = Fate['towards'][number]
+
+/** Delivered to a stranger, or lost on the way to one: an endpoint that is none any more, or a rule that leads elsewhere. */
+function wrongEndpoint(mismatch: Mismatch, {cluster}: Scene, place: Place): Cause {
   const {fate, service, promise} = mismatch
   const node = translator(mismatch)
   const evidence = chosenBy(fate)
-  const receiver = formatEndpoint(fate.receiver!.address, fate.receiver!.port)
-  const sameHost = promise.endpoints.some(({address}) => address === fate.receiver!.address)
-  const known = knownAt(cluster, mismatch)
+  const receiver = formatEndpoint(place.address, place.port)
+  const sameHost = promise.endpoints.some(({address}) => address === place.address)
+  const known = knownAt(cluster, mismatch, place)
   // kube-proxy's own rule leads to what was an endpoint once; anybody else's never did
   const foreign = !sameHost && !known && chosenByStranger(fate)
   const text = evidence[0]?.text ?? ''
-  const who = fate.receiver!.pod ? ` (pod ${fate.receiver!.pod})` : ''
+  const who = fate.receiver?.pod ? ` (pod ${fate.receiver.pod})` : ''
   return foreign
     ? {
         key: `hijack ${node} ${evidence[0]?.source}:${evidence[0]?.line}`,
@@ -201,8 +211,20 @@ function wrongEndpoint(mismatch: Mismatch, {cluster}: Scene): Cause {
         name: 'stale-endpoint',
         node,
         evidence,
-        message: `${node} sends ${percent(fate.share)} of ${service.id} to ${receiver}${who}, which is ${conditionOf(known, fate.receiver!.port)}`,
+        message: `${node} sends ${percent(fate.share)} of ${service.id} to ${receiver}${who}, which is ${conditionOf(known, place.port)}`,
       }
+}
+
+/** Those tell by themselves that nobody is there. */
+const NOBODY_THERE: ReadonlySet<Fate['cause']> = new Set(['nobody', 'no-listener', 'no-real-server', 'untranslated'])
+
+/** It was translated to what is no endpoint: whatever loses it after that, the translation is the cause. */
+function strayed({fate, promise}: Mismatch): Place | undefined {
+  if (NOBODY_THERE.has(fate.cause) || chosenByProcess(fate)) return undefined
+  const places = fate.receiver ? [fate.receiver] : fate.towards
+  const isDue = ({address, port}: Place): boolean =>
+    [...promise.endpoints, ...promise.tolerated].some((one) => one.address === address && one.port === port)
+  return places.some(isDue) ? undefined : places[0]
 }
 
 /** A stranger's rule leads to where nobody is. */
@@ -273,8 +295,8 @@ function skewed(mismatch: Mismatch): Cause {
 /** Rules of kube-proxy that masquerade what does not come from the node's own pods. */
 const MASQUERADES_STRANGERS = /(! -s |! -i |saddr != |iifname != ).*(KUBE-MARK-MASQ|mark-for-masquerade|meta mark set)/
 
-function clientLost(mismatch: Mismatch): Cause | undefined {
-  const {service, node, fate, origin} = mismatch
+function clientLost(mismatch: Mismatch, {states}: Scene): Cause | undefined {
+  const {service, node, fate, origin, frontend} = mismatch
   if (origin.kind !== 'external') return takenForStranger(mismatch)
   const hop = fate.hops.findLast(({kind, what}) => kind === 'nat' && /^(MASQUERADE|SNAT)/.test(what))
   const index = hop ? fate.hops.indexOf(hop) : -1
@@ -283,7 +305,7 @@ function clientLost(mismatch: Mismatch): Cause | undefined {
     key: `client ${hop?.node ?? node} ${rule?.evidence?.source}:${rule?.evidence?.line}`,
     name: 'client-address-lost',
     node: hop?.node ?? node,
-    evidence: evidenceOf(rule),
+    evidence: [...absentEntry(states.get(hop?.node ?? node), 'local', frontend), ...evidenceOf(rule)],
     message: `endpoints of ${service.id} see a node's address instead of the client's although externalTrafficPolicy is Local`,
   }
 }
@@ -337,11 +359,12 @@ function passes(mismatch: Mismatch, scene: Scene): Cause | undefined {
     : fate.outcome === 'delivered' && promise.why.includes('Policy')
       ? 'policy-not-kept'
       : 'stale-endpoint'
+  const set = name === 'source-range-not-enforced' ? absentEntry(scene.states.get(node), 'firewall', frontend) : []
   return {
     key: `passes ${name} ${node} ${service.id}`,
     name,
     node,
-    evidence: chosenBy(fate),
+    evidence: [...set, ...chosenBy(fate)],
     message: `${node} lets packets to ${at(mismatch)} of ${service.id} through: ${fate.reason}; expected: ${promise.outcome} (${promise.why})`,
   }
 }
@@ -353,6 +376,8 @@ function failure(mismatch: Mismatch, scene: Scene): Cause {
   if (scene.wholeNode.has(`${node} ${familyOf(mismatch.frontend.address)}`) && !translated(fate) && !fate.onReply)
     return notProgrammed(mismatch, scene)
   if ((fate.cause === 'nobody' || fate.cause === 'no-listener') && chosenByStranger(fate)) return hijacked(mismatch)
+  const stray = strayed(mismatch)
+  if (stray) return wrongEndpoint(mismatch, scene, stray)
   const detour = ledAstray(mismatch, scene)
   if (detour) return detour
   const stranger = markedAsStranger(mismatch)
@@ -440,8 +465,12 @@ const markedAsStranger = ({frontend, fate}: Mismatch): Hop | undefined =>
 
 function ruled(mismatch: Mismatch, scene: Scene): Cause {
   const hop = deciding(mismatch.fate)
-  if (mismatch.frontend.kind === 'loadBalancerIP' && SOURCE_RANGES.test(hop?.where ?? ''))
-    return byRule(mismatch, {name: 'source-range-incomplete', hop})
+  if (mismatch.frontend.kind === 'loadBalancerIP' && SOURCE_RANGES.test(hop?.where ?? '')) {
+    const {frontend, service} = mismatch
+    const cause = byRule(mismatch, {name: 'source-range-incomplete', hop})
+    const set = absentRange(scene.states.get(cause.node), frontend, service.sourceRanges)
+    return {...cause, evidence: [...set, ...cause.evidence]}
+  }
   if (hop && !translated(mismatch.fate)) {
     const where = hop.where ?? ''
     if (OWN_REFUSAL.test(where) || (mismatch.promise.shortCircuit && OWN_NO_ENDPOINTS.test(where)))
@@ -522,9 +551,21 @@ function unmasqueraded(mismatch: Mismatch, {states}: Scene): Cause {
     key: `masquerade ${node}`,
     name: 'masquerade-missing',
     node,
-    evidence: unmasqueradedBy(mismatch.fate, node),
+    evidence: [
+      ...unlisted(mismatch, state),
+      ...brokenMasquerade(state, mismatch.frontend.address),
+      ...unmasqueradedBy(mismatch.fate, node),
+    ],
     message: `${node} does not masquerade packets that need it: ${mismatch.fate.reason}`,
   }
+}
+
+/** The set that should have it masqueraded and does not hold it: for endpoints that ask themselves, and in ipvs mode for all. */
+function unlisted({fate, frontend, from, promise}: Mismatch, state: NodeState | undefined): Evidence[] {
+  const own = promise.endpoints.find(({pod}) => from.kind === 'pod' && pod === from.pod)
+  const places = fate.receiver ? [fate.receiver] : fate.towards
+  if (own && places.some(({address}) => address === own.address)) return absentHairpin(state, own, frontend.protocol)
+  return (state?.ipvs?.virtualServers.length ?? 0) > 0 ? absentEntry(state, 'entry', frontend) : []
 }
 
 /** Lost on the way to an endpoint that the API itself names: the API is behind the truth, not the node. */

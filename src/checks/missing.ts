@@ -5,6 +5,7 @@ import {familyOf, formatAddress} from '../util/ip.js'
 import {at, percent, perService, placeOf, translated, type Cause} from './cause.js'
 import type {CodeName} from './codes.js'
 import {entryKey, placeKey, type Comparison, type Mismatch} from './compare.js'
+import {absentEntry, absentServer, emptyTarget} from './absent.js'
 import {addressLost, deciding, emptyPlace, evidenceOf, programming} from './proof.js'
 
 /** What a cause may look at besides the walk: the nodes' dumps, and where nothing (of a kind) works. */
@@ -126,7 +127,8 @@ export function notProgrammed(mismatch: Mismatch, scene: Scene): Cause {
   const {wholeKind, wholeService} = scene
   const {fate, frontend, service} = mismatch
   const node = placeOf(mismatch)
-  const evidence = programming(fate, node)
+  const absent = unserved(scene.states.get(node), mismatch)
+  const evidence = absent.length > 0 ? absent : programming(fate, node)
   if (translated(fate))
     return perService(
       mismatch,
@@ -168,7 +170,7 @@ export function notProgrammed(mismatch: Mismatch, scene: Scene): Cause {
       key: `empty ${node} ${service.id}`,
       name: 'no-endpoints-programmed',
       node,
-      evidence: evidenceOf(called),
+      evidence: [...emptyTarget(scene.states.get(node), called.evidence!, frontend.address), ...evidenceOf(called)],
       message: `${node} knows ${service.id}, but ${fate.share > 0.999 ? 'the rules' : `for ${percent(fate.share)} of its packets the rules`} lead to no endpoint: ${fate.reason}`,
     }
   return {
@@ -178,6 +180,14 @@ export function notProgrammed(mismatch: Mismatch, scene: Scene): Cause {
     evidence,
     message: `${at(mismatch)} of ${service.id} is not programmed on ${node}: ${fate.reason}`,
   }
+}
+
+/** What is not there, and what ends the packet for want of it. */
+function unserved(state: NodeState | undefined, {fate, frontend}: Mismatch): Evidence[] {
+  const refusal = deciding(fate)
+  const refuses = OWN_REFUSAL.test(refusal?.where ?? '') ? evidenceOf(refusal) : []
+  const absent = [...absentServer(state, frontend), ...absentEntry(state, 'entry', frontend)]
+  return absent.length === 0 ? [] : [...absent, ...refuses]
 }
 
 /** Nothing works on the node, or nothing at one of its addresses. */

@@ -56,7 +56,6 @@ export function chosenBy({hops}: Fate): Evidence[] {
   return evidenceOf(hops.slice(0, nat < 0 ? undefined : nat).findLast(({evidence}) => evidence !== undefined))
 }
 
-/** kube-proxy's own chains, in any of its modes. */
 /** Where kube-proxy itself chooses: its other chains translate nothing. */
 const OWN_CHAIN = /\/KUBE-(SEP-[A-Z0-9]+|PORTALS-(CONTAINER|HOST)|NODEPORT-(CONTAINER|HOST))#|(^| )kube-proxy\//
 
@@ -66,6 +65,10 @@ export function chosenByStranger({hops}: Fate): boolean {
   const rule = nat < 0 ? undefined : hops.slice(0, nat + 1).findLast(({where}) => where !== undefined)
   return rule !== undefined && !OWN_CHAIN.test(rule.where!)
 }
+
+/** In userspace mode every packet goes to a process first. */
+export const chosenByProcess = ({hops}: Fate): boolean =>
+  hops.some(({where, reply}) => !reply && /\/KUBE-(PORTALS|NODEPORT)-(CONTAINER|HOST)#/.test(where ?? ''))
 
 const TO_MARK = /-j KUBE-MARK-MASQ|jump mark-for-masquerade/
 const EXTERNAL_ENTRY = /-j KUBE-(EXT|XLB|FW)-|goto external-/
@@ -113,7 +116,10 @@ export function emptyPlace(state: NodeState | undefined, family: 4 | 6): EmptyPl
       const text = chain ? `${name}: chain ${chain.name} has no rule` : `${name} has no nat chain at hook ${hook}`
       return {...inNft(text, chain?.line), ...(hook === 'output' ? {ownOnly: true} : {})}
     }
-    return undefined
+    const services = table.chains.get('services')
+    if (services && services.rules.length > 0) return undefined
+    const text = services ? 'chain services has no rule' : 'no chain services'
+    return inNft(`table ${table.family} kube-proxy: ${text}`, services?.line)
   }
   return emptyHook(dumps)
 }

@@ -145,14 +145,15 @@ function hasName(key: NftJson): boolean {
     : false
 }
 
-function elementText({key, data}: NftElement): string {
-  const text = (value: NftJson): string => {
-    if (typeof value !== 'object' || value === null) return String(value)
-    if (Array.isArray(value)) return value.map(text).join(', ')
-    if (Array.isArray(value['concat'])) return value['concat'].map(text).join(' . ')
-    const [name] = Object.keys(value)
-    const target = (value[name!] as NftObject | null)?.['target']
-    return target === undefined ? (value[name!] === null ? name! : JSON.stringify(value)) : `${name} ${String(target)}`
-  }
-  return data === undefined ? text(key) : `${text(key)} : ${text(data)}`
+/** A key or a value as nft prints it. */
+export function keyText(value: NftJson): string {
+  if (typeof value !== 'object' || value === null) return String(value)
+  if (Array.isArray(value)) return value.map(keyText).join(', ')
+  if (Array.isArray(value['concat'])) return value['concat'].map(keyText).join(' . ')
+  const [name] = Object.keys(value)
+  const target = (value[name!] as NftObject | null)?.['target']
+  return target === undefined ? (value[name!] === null ? name! : JSON.stringify(value)) : `${name} ${String(target)}`
 }
+
+const elementText = ({key, data}: NftElement): string =>
+  data === undefined ? keyText(key) : `${keyText(key)} : ${keyText(data)}`

@@ -9,7 +9,7 @@ import {
   type ServiceEndpoint,
 } from './endpoints.js'
 import {rangesOf, servesLocalhost, sourceRanges, type Frontend} from './frontends.js'
-import {isBefore, readsEndpoints, type ProxyFacts} from './proxy-facts.js'
+import {isBefore, readsEndpoints, SINCE, type ProxyFacts} from './proxy-facts.js'
 
 /** Who asks: somebody outside, a node's own process, a pod that is no endpoint, or one that is. */
 export type OriginClass =
@@ -209,7 +209,7 @@ function promisedOutside(asked: Asked, {all, wide, view}: Choices): ServicePromi
     if (wide.length === 0 && local.length === 0) return nobody(asked)
     const short = isShortCircuited(asked)
     return promise('delivered', {
-      endpoints: local.length > 0 && !short ? local : wide,
+      endpoints: local.length > 0 && (!short || proxy.mode === 'ipvs') ? local : wide,
       tolerated: [...local, ...wide, ...spare(all, wide).tolerated],
       also: local.length > 0 || short ? [] : ['dropped', 'refused'],
       ...(local.length > 0 ? {} : {shortCircuit: true}),
@@ -233,9 +233,18 @@ function promisedOutside(asked: Asked, {all, wide, view}: Choices): ServicePromi
 
 /**
  * iptables and nftables mode lead what comes from the node itself past the policy, and what comes from its pods, if kube-proxy
- * can tell them (pkg/proxy/iptables/proxier.go, «pod traffic for … external destinations»; --detect-local-mode).
+ * can tell them (pkg/proxy/iptables/proxier.go, «pod traffic for … external destinations»; --detect-local-mode). ipvs mode takes
+ * every endpoint where none is local, which helps pods alone: the node asks from the virtual address (kubernetes/kubernetes#97081).
  */
-function isShortCircuited({proxy: {mode, minor, config}, origin, frontend}: Asked): boolean {
+function isShortCircuited({proxy, service, origin, frontend}: Asked): boolean {
+  const {mode, minor, config} = proxy
+  if (mode === 'ipvs')
+    return (
+      minor !== undefined &&
+      minor >= SINCE.ipvsFallback &&
+      origin.kind === 'pod' &&
+      service.internalTrafficPolicy !== 'Local'
+    )
   // the first versions of nftables mode dropped all of it where no endpoint is local
   const since = mode === 'iptables' ? 20 : mode === 'nftables' ? 33 : undefined
   if (since === undefined || (minor !== undefined && minor < since)) return false

@@ -27,6 +27,8 @@ export const SINCE = {
   externalIPsFromInside: 21,
   /** ServiceInternalTrafficPolicy (KEP-2086). */
   internalTrafficPolicy: 22,
+  /** ipvs mode takes every endpoint for policy Local where none is on the node (kubernetes/kubernetes#97081, with a version to spare). */
+  ipvsFallback: 22,
   /** Until then one of the two traffic policies could override the other (kubernetes/kubernetes#106497). */
   separatePolicies: 24,
   /** It holds no NodePorts open any more (kubernetes/kubernetes#108496). */

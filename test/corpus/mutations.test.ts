@@ -504,6 +504,18 @@ const RULES: Row[] = [
     {code: 'SVT135', nodes: NODE2, service: 'shop/lb-local', exactly: true},
   ],
   [
+    'ipvs mode takes every endpoint for pods where policy Local has none on the node: a set that lacks the address ends that',
+    'ipvs-v4',
+    onNode2('ipset-save.txt', (text) => text.replace('add KUBE-LOAD-BALANCER 172.18.5.11,tcp:443\n', '')),
+    {
+      code: 'SVT132',
+      nodes: ['node2'],
+      service: 'shop/lb-local',
+      proof: /^create KUBE-LOAD-BALANCER .*: no 172\.18\.5\.11,tcp:443$/,
+      exactly: true,
+    },
+  ],
+  [
     'IPVS has no virtual server at a new address of the node',
     'ipvs-v4',
     secondAddress('ExternalIP'),
@@ -973,6 +985,34 @@ describe('the first evidence of a fault is what decides', () => {
     ['iptables-v4', 'bridge-nf-call-iptables-0', /sysctl\.txt$/, /bridge-nf-call-iptables ?= ?0/],
     ['iptables-v4', 'pod-route-missing', /ip-route\.json$/, /./],
     ['iptables-v4', 'sep-emptied', /tables-save\.txt$/, /-A KUBE-SVC-/],
+    ['iptables-v4', 'nodeport-rule-deleted', /tables-save\.txt$/, /^:KUBE-NODEPORTS .* none for -p tcp --dport 32327$/],
+    [
+      'iptables-v4',
+      'svc-created-not-programmed',
+      /tables-save\.txt$/,
+      /^:KUBE-SERVICES .* none for -d 10\.96\.\S+\/32 /,
+    ],
+    ['iptables-v4', 'svc-chain-emptied', /tables-save\.txt$/, /^:KUBE-SVC-\w+ has no rule$/],
+    ['iptables-v4', 'postrouting-jump-deleted', /tables-save\.txt$/, /^:POSTROUTING .* no -j KUBE-POSTROUTING$/],
+    ['iptables-v4', 'kube-postrouting-masquerade-deleted', /tables-save\.txt$/, /^:KUBE-POSTROUTING .* no -j MASQ/],
+    ['iptables-v4', 'mark-masq-emptied', /tables-save\.txt$/, /^:KUBE-MARK-MASQ .* no -j MARK$/],
+    ['ipvs-v4', 'clusterip-vs-deleted', /ipvsadm-Sn\.txt$/, /^no virtual server TCP 10\.96\.88\.12:80$/],
+    [
+      'ipvs-v4',
+      'loop-back-ipset-emptied',
+      /ipset-save\.txt$/,
+      /^create KUBE-LOOP-BACK .*: no 10\.244\.2\.11,tcp:8080,10/,
+    ],
+    ['ipvs-v4', 'lb-source-ip-set-emptied', /ipset-save\.txt$/, /^create KUBE-LOAD-BALANCER-SOURCE-CIDR .*: no 172/],
+    ['nftables-v4', 'service-ips-element-removed', /nft\.txt$/, /^map service-ips: no 10\.96\.100\.213 \. tcp \. 80$/],
+    ['nftables-v4', 'service-nodeports-element-removed', /nft\.txt$/, /^map service-nodeports: no tcp \. 32327$/],
+    ['nftables-v4', 'nodeport-ips-emptied', /nft\.txt$/, /^set nodeport-ips: no 172\.18\.0\.12$/],
+    ['nftables-v4', 'firewall-ips-element-removed', /nft\.txt$/, /^map firewall-ips: no 172\.18\.5\.10 \. tcp \. 80$/],
+    ['nftables-v4', 'hairpin-set-emptied', /nft\.txt$/, /^set hairpin-connections: no 10\.244\.2\.11 /],
+    ['nftables-v4', 'services-chain-emptied', /nft\.txt$/, /chain services has no rule/],
+    ['nftables-v4', 'masquerading-emptied', /nft\.txt$/, /^chain masquerading .* no masquerade$/],
+    // whatever is lost on the way to a port that is none: the translation is the cause
+    ['nftables-v4', 'service-map-wrong-port', /nft\.txt$/, /10\.244\.2\.12 \. 8099/],
   ]
   for (const [mode, fault, source, text] of proofs)
     it(`${mode} ${fault}`, async () => {
