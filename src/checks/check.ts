@@ -86,9 +86,10 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
     ...checkServices(snapshot.cluster, services),
   ].filter((finding) => !restsOnUnread(snapshot, finding))
   const ids = services.map(({id}) => id)
-  const problems = problemsOf(snapshot)
-  if (options.apiOnly)
+  if (options.apiOnly) {
+    const problems = problemsOf(snapshot)
     return {findings: order(api), incomplete: unreadObjects(snapshot), services: ids, nodes: [], walks: 0, problems}
+  }
   const states = [...snapshot.nodes.values()].filter(
     ({name}) => options.nodes === undefined || options.nodes.includes(name),
   )
@@ -99,7 +100,8 @@ export function check(snapshot: Snapshot, world: World, options: CheckOptions = 
     services: ids,
     nodes: states.map(({name}) => name),
     walks,
-    problems,
+    // dumps are read when somebody asks for them
+    problems: problemsOf(snapshot),
   }
 }
 

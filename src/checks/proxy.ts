@@ -7,15 +7,29 @@ const MODES = new Set(['iptables', 'ipvs', 'nftables', 'userspace'])
 
 /** Proxies other than kube-proxy, by what they leave on a node. */
 const OTHERS: readonly {readonly name: string; readonly sign: (state: NodeState) => boolean}[] = [
-  {name: 'Cilium', sign: (state) => hasLink(state, /^cilium_(host|net)$/)},
-  {name: 'Calico (eBPF)', sign: (state) => hasLink(state, /^bpf(in|out)\.cali$/)},
-  {name: 'Antrea', sign: (state) => hasLink(state, /^antrea-gw0$/)},
-  {name: 'OVN-Kubernetes', sign: (state) => hasLink(state, /^ovn-k8s-mp0$/)},
+  {name: 'Cilium', sign: (state) => hasLink(state, /^cilium_(host|net)$/) || hasChainLike(state, 'CILIUM_')},
+  {name: 'Calico (eBPF)', sign: (state) => hasLink(state, /^bpf(in|out)\.cali$/) || hasRule(state, CALICO_BPF)},
+  {name: 'Antrea', sign: (state) => hasLink(state, /^antrea-gw0$/) || hasChainLike(state, 'ANTREA-')},
+  {name: 'OVN-Kubernetes', sign: (state) => hasLink(state, /^ovn-k8s-mp0$/) || hasChainLike(state, 'OVN-KUBE-')},
   {
     name: 'kube-router',
     sign: (state) => hasLink(state, /^kube-dummy-if$/) || hasChain(state, 'KUBE-ROUTER-SERVICES'),
   },
 ]
+
+/** What felix writes for its BPF programs (felix/dataplane/linux/int_dataplane.go). */
+const CALICO_BPF = /pre-approved by (cali(co)?'?s? )?BPF programs/i
+
+const hasRule = (state: NodeState, pattern: RegExp): boolean =>
+  state
+    .iptables(4)
+    .some(({tables}) =>
+      [...tables.values()].some(({chains}) =>
+        [...chains.values()].some(({texts, isReadyMade, rules}) =>
+          (isReadyMade ? rules : texts).some(({text}) => pattern.test(text)),
+        ),
+      ),
+    )
 
 const hasLink = (state: NodeState, pattern: RegExp): boolean => state.links.some(({name}) => pattern.test(name))
 const hasChain = (state: NodeState, ...names: readonly string[]): boolean =>
@@ -51,9 +65,12 @@ function modeFromRules(state: NodeState): ProxyMode | undefined {
   if ([...(state.nft?.tables.values() ?? [])].some(({name}) => name === 'kube-proxy')) return 'nftables'
   if (hasChain(state, 'KUBE-PORTALS-HOST', 'KUBE-PORTALS-CONTAINER')) return 'userspace'
   if (hasChainLike(state, 'KUBE-SVC-')) return 'iptables'
-  if ((state.ipvs?.virtualServers.length ?? 0) > 0 && hasChainLike(state, 'KUBE-')) return 'ipvs'
+  if ((state.ipvs?.virtualServers.length ?? 0) > 0 && OF_IPVS.some((name) => hasChain(state, name))) return 'ipvs'
   return undefined
 }
+
+/** Chains of its ipvs mode; other KUBE- chains are kube-router's or the kubelet's. */
+const OF_IPVS = ['KUBE-SERVICES', 'KUBE-NODE-PORT', 'KUBE-LOAD-BALANCER', 'KUBE-POSTROUTING', 'KUBE-IPVS-FILTER']
 
 const modeNamed = (name: string | undefined): ProxyMode | undefined =>
   name !== undefined && MODES.has(name) ? (name as ProxyMode) : undefined

@@ -1,7 +1,8 @@
 import {parseRange} from '../util/ip.js'
 import {newRule, type IptablesRule, type RuleMatch, type RuleOption} from './iptables-rule.js'
-import {IptablesChain, readRemark, type IptablesDump} from './iptables.js'
-import {isLeftOut, PROMPT} from './pasted.js'
+import {BEHIND_HASHES, IptablesChain, isBehindHashes, readRemark, type IptablesDump} from './iptables.js'
+import {askedTable, hasNotes, isLeftOut, PROMPT, withoutNote} from './pasted.js'
+import {table} from '../util/table.js'
 import {SERVICES} from './services.js'
 
 /**
@@ -10,28 +11,34 @@ import {SERVICES} from './services.js'
  */
 export function parseIptablesList(text: string, file: string): IptablesDump {
   const dump: IptablesDump = {file, tables: new Map(), problems: [], hidden: []}
-  const listings: Map<string, Listed>[] = [new Map<string, Listed>()]
+  const listings: Listing[] = [{chains: new Map<string, Listed>()}]
   let current: Listed | undefined
+  if (isBehindHashes(text)) dump.problems.push({file, line: 1, message: BEHIND_HASHES})
+  const noted = hasNotes(text)
   text.split('\n').forEach((raw, at) => {
-    const line = raw.trim()
+    const line = noted ? withoutNote(raw).trim() : raw.trim()
     if (line === '') return
     if (line.startsWith('#') || isLeftOut(line) || PROMPT.test(line)) {
       readRemark(dump, line, at + 1)
+      const asked = askedTable(line)
+      if (asked) listings.push({chains: new Map(), table: asked.table})
       if (isLeftOut(line)) leaveOut(dump, {current, line: at + 1, text: line})
+      if (PROMPT.test(line)) current = undefined
       return
     }
     const head = /^Chain (\S+) \((?:policy ([A-Z]+)|\d+ references)/.exec(line)
     if (head) {
-      if (beginsTable([...listings.at(-1)!.keys()], head[1]!)) listings.push(new Map())
+      if (beginsTable([...listings.at(-1)!.chains.keys()], head[1]!)) listings.push({chains: new Map()})
       current = {line: at + 1, policy: head[2], rows: [], headed: false, cut: false}
-      listings.at(-1)!.set(head[1]!, current)
+      listings.at(-1)!.chains.set(head[1]!, current)
     } else if (/^(num\s+)?(pkts\s+bytes\s+)?target\s+prot/.test(line)) {
-      if (current) current.headed = true
-      if (!/\sin\s+out\s/.test(line)) dump.hidesInterfaces = true
+      const verbose = /\sin\s+out\s/.test(line)
+      if (current) Object.assign(current, {headed: true, verbose})
+      if (!verbose) dump.hidesInterfaces = true
     } else if (current) current.rows.push({line, number: at + 1})
     else dump.problems.push({file, line: at + 1, message: 'not a line of iptables -L', text: line})
   })
-  for (const listing of listings) if (listing.size > 0) addTable(dump, listing)
+  for (const listing of listings) if (listing.chains.size > 0) addTable(dump, listing)
   const nat = dump.tables.get('nat')
   dump.partial ||= !nat || !['PREROUTING', 'OUTPUT', 'POSTROUTING'].every((name) => nat.chains.has(name))
   return dump
@@ -47,12 +54,21 @@ function beginsTable(before: readonly string[], name: string): boolean {
   return place >= 0 && before.some((other) => BUILT_IN.indexOf(other) < 0 || BUILT_IN.indexOf(other) > place)
 }
 
+/** What one command printed. */
+interface Listing {
+  readonly chains: Map<string, Listed>
+  /** The table that the command names, where it was pasted as well. */
+  readonly table?: string
+}
+
 interface Listed {
   readonly line: number
   readonly policy: string | undefined
   readonly rows: {line: string; number: number}[]
   /** The row of column titles stands below its name, as iptables prints it for each chain. */
   headed: boolean
+  /** Its titles name the columns of interfaces; undefined without titles. */
+  readonly verbose?: boolean
   /** Rows were left out. */
   cut: boolean
 }
@@ -75,8 +91,8 @@ function tableName(listing: ReadonlyMap<string, Listed>): string {
   return listing.has('FORWARD') || rejects ? 'filter' : 'nat'
 }
 
-function addTable(dump: IptablesDump, listing: ReadonlyMap<string, Listed>): void {
-  const name = tableName(listing)
+function addTable(dump: IptablesDump, {chains: listing, table: asked}: Listing): void {
+  const name = asked ?? tableName(listing)
   if ([...listing.keys()].some((chain) => dump.tables.get(name)?.chains.has(chain)))
     dump.problems.push({
       file: dump.file,
@@ -87,7 +103,7 @@ function addTable(dump: IptablesDump, listing: ReadonlyMap<string, Listed>): voi
   const table = dump.tables.get(name) ?? {name, chains: new Map<string, IptablesChain>(), complete: true}
   if (again) table.complete = false
   dump.tables.set(name, table)
-  for (const [chainName, {line, policy, rows, headed, cut}] of listing) {
+  for (const [chainName, {line, policy, rows, headed, verbose, cut}] of listing) {
     const chain = new IptablesChain(dump, name, chainName)
     chain.declared = true
     chain.policy = policy
@@ -95,11 +111,13 @@ function addTable(dump: IptablesDump, listing: ReadonlyMap<string, Listed>): voi
     // without its titles the listing went through grep, and lines may be missing
     chain.cut = cut || !headed
     const rules = rows.map((row, at) =>
-      readRule({line: row.line, number: row.number, chain, rules: at, file: dump.file}),
+      readRule({line: row.line, number: row.number, chain, rules: at, file: dump.file, verbose}),
     )
     chain.adopt(rules)
-    for (const {problem, line: number, text: words} of rules)
-      if (problem) dump.problems.push({file: dump.file, line: number, message: problem, text: words})
+    for (const rule of rules) {
+      const message = rule.problem ?? openWords(rule)
+      if (message !== undefined) dump.problems.push({file: dump.file, line: rule.line, message, text: rule.text})
+    }
     table.chains.set(chainName, chain)
   }
 }
@@ -110,20 +128,24 @@ interface Row {
   readonly chain: IptablesChain
   readonly rules: number
   readonly file: string
+  readonly verbose: boolean | undefined
 }
 
 /** The word before the column of options, `--` or `-f`. */
 const PROTOCOL = /^(!?)([a-z][\w.-]*|\d{1,3})$/
 
-function readRule({line, number, chain, rules, file}: Row): IptablesRule {
+function readRule({line, number, chain, rules, file, verbose: titled}: Row): IptablesRule {
   const rule = newRule({table: chain.table, chain: chain.name, number: rules + 1, file, line: number}, line)
-  const words = line.split(/\s+/)
+  // a negated address leaves no blank behind the options: `--!loopback/8`
+  const words = line.replace(/ (--|-f|!f) ?!(?=\S)/, ' $1 !').split(/\s+/)
   const protocolAt = words.findIndex((word, at) => PROTOCOL.test(word) && /^(--|-f|!f)$/.test(words[at + 1] ?? ''))
   if (protocolAt < 0) {
     rule.problem = 'the columns of this line are not understood'
     return rule
   }
-  const verbose = isInterface(words[protocolAt + 2]) && !isAddress(words[protocolAt + 2])
+  const first = words[protocolAt + 2] ?? ''
+  const verbose = titled === undefined ? !isAddress(first) : titled || isAnyDevice(first)
+  if (words[protocolAt + 1] !== '--') rule.fragment = {not: words[protocolAt + 1] === '!f', value: ''}
   const target = words[protocolAt - 1]
   if (target !== undefined && !/^\d+[KMG]?$/.test(target))
     rule.target = {name: target, goto: line.includes('[goto]'), options: []}
@@ -134,52 +156,55 @@ function readRule({line, number, chain, rules, file}: Row): IptablesRule {
   const sourceAt = protocolAt + (verbose ? 4 : 2)
   readAddress(rule, 'source', words[sourceAt])
   readAddress(rule, 'destination', words[sourceAt + 1])
-  if (!rule.problem)
-    readExtensions(
-      rule,
-      words
-        .slice(sourceAt + 2)
-        .filter((word) => word !== '[goto]')
-        .join(' '),
-    )
-  if (!verbose && isBare(rule)) match(rule, HIDDEN_INTERFACES)
+  const rest = words.slice(sourceAt + 2).filter((word) => word !== '[goto]')
+  readExtensions(rule, rest.join(' '))
+  if (!verbose && mayNameInterface(rule)) match(rule, HIDDEN_INTERFACES)
   return rule
 }
 
 /** A match that stands for what a listing does not show. */
 const HIDDEN_INTERFACES = 'interfaces that -L hides without -v'
-const VERDICTS = new Set(['ACCEPT', 'DROP', 'REJECT', 'RETURN'])
 
-/** A verdict on everything: such a rule is likely to be about one interface (`-i lo -j ACCEPT`). */
-const isBare = ({protocol, source, destination, matches, target}: IptablesRule): boolean =>
-  target !== undefined &&
-  VERDICTS.has(target.name) &&
-  !protocol &&
-  !source &&
-  !destination &&
-  matches.every(({module}) => module === 'comment')
+/** A condition of the row itself that is not understood. */
+const openWords = ({matches}: IptablesRule): string | undefined =>
+  matches.find(({module}) => module.includes(' ') && module !== HIDDEN_INTERFACES)?.module
 
-const isInterface = (word: string | undefined): boolean => word !== undefined
-const isAddress = (word: string | undefined): boolean =>
-  word !== undefined && (/^!?[\d.]+(\/|$)/.test(word) || word.includes('::') || /^!?anywhere$/.test(word))
+/** kube-proxy's own chains ask for no interface; any other rule may be about one (`-i lo -j ACCEPT`, `! -o docker0 -j MASQUERADE`). */
+const mayNameInterface = ({chain, target}: IptablesRule): boolean =>
+  target !== undefined && !chain.startsWith('KUBE-') && !target.name.startsWith('KUBE-')
+
+const isAddress = (word: string): boolean =>
+  /^!?[\d.]+(\/|$)/.test(word) || word.includes('::') || /^!?(anywhere|loopback|link-local|localhost)(\/|$)/.test(word)
 const protocolName = (word: string): string =>
   ({'6': 'tcp', '17': 'udp', '132': 'sctp', '1': 'icmp', '58': 'ipv6-icmp', ipencap: '4', vrrp: '112'})[word] ?? word
 
+/** «any» without -n (libxtables, print_ifaces). */
+const isAnyDevice = (word: string): boolean => word === '*' || word === 'any'
+
 function readInterfaces(rule: IptablesRule, inside: string, outside: string): void {
-  // «any» without -n (libxtables, print_ifaces)
-  const isAny = (word: string): boolean => word === '*' || word === 'any'
-  if (!isAny(inside)) rule.inInterface = {not: inside.startsWith('!'), value: inside.replace('!', '')}
-  if (!isAny(outside)) rule.outInterface = {not: outside.startsWith('!'), value: outside.replace('!', '')}
+  if (!isAnyDevice(inside)) rule.inInterface = {not: inside.startsWith('!'), value: inside.replace('!', '')}
+  if (!isAnyDevice(outside)) rule.outInterface = {not: outside.startsWith('!'), value: outside.replace('!', '')}
 }
 
+/** Names of networks and hosts that every system has (/etc/networks, /etc/hosts), as a listing without -n prints them. */
+const NETWORKS: Readonly<Record<string, string>> = table({
+  'loopback/8': '127.0.0.0/8',
+  localhost: '127.0.0.1',
+  'link-local/16': '169.254.0.0/16',
+  'base-address.mcast.net/4': '224.0.0.0/4',
+})
+
 function readAddress(rule: IptablesRule, field: 'source' | 'destination', word: string | undefined): void {
+  const not = word?.startsWith('!') ?? false
   const value = (word ?? '').replace('!', '')
   if (value === '0.0.0.0/0' || value === '::/0' || value === 'anywhere') {
-    if (word!.startsWith('!')) rule.problem = `${field} "${word}" is not understood`
+    if (not) rule.problem = `${field} "${word}" is not understood`
     return
   }
-  if (parseRange(value) === undefined) rule.problem = `${field} "${value}" is a name; list with -n`
-  else rule[field] = {not: word!.startsWith('!'), value}
+  const known = NETWORKS[value] ?? value
+  if (value === '') rule.problem = `the line ends before its ${field}`
+  else if (parseRange(known) !== undefined || /^[\d.]+\/[\d.]+$/.test(known)) rule[field] = {not, value: known}
+  else match(rule, `${field} "${value}", a name; list with -n`)
 }
 
 interface Extension {
@@ -193,6 +218,12 @@ const match = (rule: IptablesRule, module: string, ...options: RuleOption[]): Ru
   return known
 }
 const option = (name: string, values: readonly string[], not = false): RuleOption => ({name, not, values})
+/** One match prints all that it asks for, word by word. */
+function conntrack(rule: IptablesRule, asked: RuleOption): void {
+  const last = rule.matches.at(-1)
+  if (last?.module === 'conntrack') last.options.push(asked)
+  else match(rule, 'conntrack', asked)
+}
 const targetOption = (rule: IptablesRule, name: string, ...values: string[]): void =>
   void rule.target?.options.push(option(name, values))
 
@@ -200,10 +231,16 @@ const targetOption = (rule: IptablesRule, name: string, ...values: string[]): vo
 const EXTENSIONS: readonly Extension[] = [
   {pattern: /^\/\* (.*?) \*\//, read: ([, text], rule) => match(rule, 'comment', option('comment', [text!]))},
   {
-    pattern: /^(! )?match-set (\S+) (\S+)/,
-    read: ([, not, name, flags], rule) => match(rule, 'set', option('match-set', [name!, flags!], Boolean(not))),
+    pattern: /^(! )?match-set (\S+) (\S+)( return-nomatch)?/,
+    read: ([, not, name, flags, nomatch], rule) => {
+      const set = match(rule, 'set', option('match-set', [name!, flags!], Boolean(not)))
+      if (nomatch) set.options.push(option('return-nomatch', []))
+    },
   },
-  {pattern: /^ADDRTYPE match((?: !?(?:src|dst)-type !?\S+)+)/, read: ([, types], rule) => readAddrtype(rule, types!)},
+  {
+    pattern: /^ADDRTYPE match((?: !?(?:src|dst)-type !?\S+)+)(?: limit-(in|out))?/,
+    read: ([, types, limit], rule) => readAddrtype(rule, types!, limit),
+  },
   {
     pattern: /^MARK (or|and|xor|set|xset) (0x[\da-f]+)(?:\/(0x[\da-f]+))?/,
     read: ([, how, value, mask], rule) =>
@@ -214,33 +251,37 @@ const EXTENSIONS: readonly Extension[] = [
       ),
   },
   {
-    pattern: /^CONNMARK (restore|save)(?: ctmask (0x[\da-f]+))?(?: nfmask (0x[\da-f]+))?/,
-    read: ([, how, ctmask, nfmask], rule) => {
+    pattern: /^CONNMARK (restore|save)(?: mask (0x[\da-f]+)|((?: (?:ct|nf)mask ~?0x[\da-f]+)*))/,
+    read: ([, how, both, masks], rule) => {
       targetOption(rule, `${how}-mark`)
-      if (ctmask) targetOption(rule, 'ctmask', ctmask)
-      if (nfmask) targetOption(rule, 'nfmask', nfmask)
+      for (const [, name, mask] of (masks ?? '').matchAll(/(ctmask|nfmask) ~?(\S+)/g)) targetOption(rule, name!, mask!)
+      if (both) for (const name of ['nfmask', 'ctmask']) targetOption(rule, name, both)
     },
+  },
+  {
+    pattern: /^CONNMARK (or|and|xor|set|xset) (0x[\da-f]+)(?:\/(0x[\da-f]+))?/,
+    read: ([, how, value, mask], rule) => targetOption(rule, 'set-xmark', connectionMark(how!, value!, mask)),
   },
   {
     pattern: /^(connmark|mark) match (! )?(0x[\da-f]+(?:\/0x[\da-f]+)?)/,
     read: ([, module, not, value], rule) => match(rule, module!, option('mark', [value!], Boolean(not))),
   },
   {
-    pattern:
-      /^(tcp|udp|sctp)(?= |$)((?: (?:!?(?:dpts?|spts?):!?\S+|(?:d|s)pts?:!?\S+|flags:!?0x[\dA-F]+\/0x[\dA-F]+))*)/,
+    pattern: /^(tcp|udp|sctp)(?= |$)((?: (?:!?(?:dpts?|spts?):!?\S+|(?:d|s)pts?:!?\S+|flags:!?[\w,]+\/[\w,]+))*)/,
     read: ([, module, rest], rule) => readPorts(rule, module!, rest!),
   },
   {
     pattern: /^multiport (dports|sports|ports) (! ?)?(\S+)/,
-    read: ([, kind, not, ports], rule) => match(rule, 'multiport', option(kind!, [ports!], Boolean(not))),
+    read: ([, kind, not, ports], rule) =>
+      match(rule, 'multiport', option(kind!, [ports!.split(',').map(numbered).join(',')], Boolean(not))),
   },
   {
     pattern: /^(?:ctstate|state) (! ?)?([A-Z,]+)/,
-    read: ([, not, states], rule) => match(rule, 'conntrack', option('ctstate', [states!], Boolean(not))),
+    read: ([, not, states], rule) => conntrack(rule, option('ctstate', [states!], Boolean(not))),
   },
   {
     pattern: /^(! )?ctstate ([A-Z,]+)/,
-    read: ([, not, states], rule) => match(rule, 'conntrack', option('ctstate', [states!], Boolean(not))),
+    read: ([, not, states], rule) => conntrack(rule, option('ctstate', [states!], Boolean(not))),
   },
   {
     pattern: /^statistic mode random (! )?probability ([\d.e-]+)/,
@@ -284,25 +325,67 @@ const EXTENSIONS: readonly Extension[] = [
   },
   {
     pattern: /^(! )?(ctorigsrc|ctorigdst|ctreplsrc|ctrepldst|ctorigsrcport|ctorigdstport|ctproto|ctstatus|ctdir) (\S+)/,
-    read: ([, not, name, value], rule) => match(rule, 'conntrack', option(name!, [value!], Boolean(not))),
+    read: ([, not, name, value], rule) => conntrack(rule, option(name!, [value!], Boolean(not))),
   },
   {
     pattern: /^policy match dir (in|out) pol (none|ipsec)/,
     read: ([, dir, pol], rule) => match(rule, 'policy', option('dir', [dir!]), option('pol', [pol!])),
   },
+  {
+    pattern: /^(?:icmptype|ipv6-icmptype) (\d+)(?: code (\d+))?/,
+    read: ([, type, code], rule) => match(rule, 'icmp', option('icmp-type', [code ? `${type}/${code}` : type!])),
+  },
+  {
+    pattern: /^(?:ipv6-)?icmp(?:v6)? (?!type|code)([a-z][\w-]+)/,
+    read: ([, type], rule) => match(rule, 'icmp', option('icmp-type', [type!])),
+  },
+  {
+    pattern: /^(! )?owner (UID|GID) match (! )?(\S+)/,
+    read: ([, not, kind, inner, id], rule) =>
+      match(rule, 'owner', option(`${kind!.toLowerCase()}-owner`, [id!], Boolean(not ?? inner))),
+  },
+  {
+    pattern: /^PKTTYPE (=|!=) (\S+)/,
+    read: ([, how, kind], rule) => match(rule, 'pkttype', option('pkt-type', [kind!], how === '!=')),
+  },
+  {
+    pattern: /^socket((?: --(?:transparent|nowildcard|restore-skmark))*)(?= |$)/,
+    read: ([, flags], rule) => {
+      const socket = match(rule, 'socket')
+      for (const [, name] of flags!.matchAll(/--(\S+)/g)) socket.options.push(option(name!, []))
+    },
+  },
+  {pattern: /^(CT notrack|NOTRACK)/, read: (_, rule) => targetOption(rule, 'notrack')},
+  {
+    pattern: /^(TTL|HL) increment by (\d+)/,
+    read: ([, name, by], rule) => targetOption(rule, `${name!.toLowerCase()}-inc`, by!),
+  },
+  {pattern: /^CT (helper|zone) (\S+)/, read: ([, kind, value], rule) => targetOption(rule, kind!, value!)},
+  {
+    pattern: /^(add|del)-set (\S+) (\S+)(?: (?:timeout \d+|exist))*/,
+    read: ([, how, name, flags], rule) => targetOption(rule, `${how}-set`, name!, flags!),
+  },
   {pattern: /^(LOG|NFLOG|nflog-\S+|TCPMSS) .*/, read: () => undefined},
 ]
 
 /** Whatever these do, the packet goes on as it was. */
-const ONLY_LOOKS = new Set(['LOG', 'NFLOG', 'ULOG', 'TCPMSS', 'TRACE'])
+const ONLY_LOOKS = new Set([
+  ...['LOG', 'NFLOG', 'ULOG', 'AUDIT', 'TRACE', 'TCPMSS', 'TCPOPTSTRIP', 'TOS', 'DSCP', 'ECN', 'CHECKSUM', 'CLASSIFY'],
+  ...['SECMARK', 'CONNSECMARK'],
+])
+/** Targets whose name stands in capitals have words of their own in the rest of the line; verdicts and chains have none. */
+const HAS_WORDS = /^(?!(ACCEPT|DROP|RETURN|QUEUE)$)[A-Z]+\d?$/
 
 function readExtensions(rule: IptablesRule, text: string): void {
   let rest = text.trim()
   while (rest !== '') {
     const extension = EXTENSIONS.find(({pattern}) => pattern.test(rest))
     if (!extension) {
-      if (ONLY_LOOKS.has(rule.target?.name ?? '')) return
-      rule.problem = `"${rest}" is not understood`
+      const target = rule.target?.name ?? ''
+      if (ONLY_LOOKS.has(target)) return
+      // what is left is a condition, or words of the target
+      if (HAS_WORDS.test(target)) rule.problem ??= `"${rest}" is not understood`
+      else match(rule, `"${rest}", which is not understood`)
       return
     }
     const found = extension.pattern.exec(rest)!
@@ -311,8 +394,17 @@ function readExtensions(rule: IptablesRule, text: string): void {
   }
 }
 
-function readAddrtype(rule: IptablesRule, types: string): void {
+/** As iptables-save has it: value and mask (libxt_CONNMARK.c, connmark_tg_print). */
+function connectionMark(how: string, value: string, mask: string | undefined): string {
+  if (how === 'and') return `0x0/0x${(~Number(value) >>> 0).toString(16)}`
+  if (how === 'or') return `${value}/${value}`
+  if (how === 'xor') return `${value}/0x0`
+  return `${value}/${mask ?? '0xffffffff'}`
+}
+
+function readAddrtype(rule: IptablesRule, types: string, limit: string | undefined): void {
   const addrtype = match(rule, 'addrtype')
+  if (limit) addrtype.options.push(option(`limit-iface-${limit}`, []))
   for (const [, side, not, type] of types.matchAll(/!?(src|dst)-type (!?)(\S+)/g))
     addrtype.options.push(option(`${side}-type`, [type!], not === '!'))
 }
@@ -328,13 +420,14 @@ function readPorts(rule: IptablesRule, module: string, rest: string): void {
   const ports = match(rule, module)
   for (const [, kind, not, value] of rest.matchAll(/!?(dpt|spt)s?:(!?)(\S+)/g))
     ports.options.push(option(kind === 'dpt' ? 'dport' : 'sport', [numbered(value!)], not === '!'))
-  const flags = /flags:(!?)0x([\dA-F]+)\/0x([\dA-F]+)/.exec(rest)
+  const flags = /flags:(!?)([\w,]+)\/([\w,]+)/.exec(rest)
   if (flags) ports.options.push(option('tcp-flags', [flagNames(flags[2]!), flagNames(flags[3]!)], flags[1] === '!'))
 }
 
 const TCP_FLAGS = ['FIN', 'SYN', 'RST', 'PSH', 'ACK', 'URG']
-const flagNames = (hex: string): string =>
-  TCP_FLAGS.filter((_, bit) => (Number.parseInt(hex, 16) >> bit) & 1).join(',') || 'NONE'
+/** `0x17`, or names without -n. */
+const flagNames = (text: string): string =>
+  text.startsWith('0x') ? TCP_FLAGS.filter((_, bit) => (Number(text) >> bit) & 1).join(',') || 'NONE' : text
 
 function readRecent(rule: IptablesRule, [, not, action, extras, name, side]: RegExpExecArray): void {
   const verb = {CHECK: 'rcheck', SET: 'set', UPDATE: 'update', REMOVE: 'remove'}[action!]!

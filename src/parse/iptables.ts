@@ -1,5 +1,5 @@
 import {parseRule, type IptablesRule} from './iptables-rule.js'
-import {isLeftOut, PROMPT} from './pasted.js'
+import {askedTable, hasNotes, isLeftOut, PROMPT, withoutNote} from './pasted.js'
 import type {Problem} from './problem.js'
 import {splitWords} from './tokens.js'
 
@@ -138,8 +138,10 @@ const MOST_JOINED = 8
 /** Parses `iptables-save`, with or without `-c`. Rules are parsed when their chain is first walked; `share` makes equal lines one. */
 export function parseIptablesSave(text: string, file: string, share = (line: string): string => line): IptablesDump {
   const dump: IptablesDump = {file, tables: new Map(), problems: [], hidden: []}
-  const reader = new SaveReader(dump, share)
+  const reader = new SaveReader(dump, share, isSorted(text))
   if (ODD_BLANK.test(text)) text = text.replaceAll(new RegExp(ODD_BLANK, 'g'), ' ')
+  if (hasNotes(text)) text = text.split('\n').map(withoutNote).join('\n')
+  if (isBehindHashes(text)) dump.problems.push({file, line: 1, message: BEHIND_HASHES})
   let start = 0
   let number = 0
   while (start < text.length) {
@@ -151,6 +153,11 @@ export function parseIptablesSave(text: string, file: string, share = (line: str
   reader.finish(number)
   return dump
 }
+
+/** Somebody has put the sign of a remark in front of every line, rules and all. */
+export const isBehindHashes = (text: string): boolean =>
+  /^\s*#\s*(-A \S+ |\*(nat|filter)\b|:[A-Z-]+ |Chain \S+ \()/m.test(text) && !/^\s*[^#\s]/m.test(text)
+export const BEHIND_HASHES = 'not a line of iptables: nothing but remarks, the rules are behind # signs'
 
 /** What iptables itself says of what it prints, and of what it cannot print (iptables, nft-shared.c, xtables-save.c). */
 export function readRemark(dump: IptablesDump, line: string, number: number): void {
@@ -173,10 +180,16 @@ class SaveReader {
   private open: {chain: IptablesChain; line: number; text: string; joined: number} | undefined
   private lost: RawRule[] = []
   private everLost: RawRule[] = []
+  /** Rules without a *table line: each listing is a table of its own. */
+  private readonly pasted: Pasted[] = []
+  /** What the command before it says of the next listing. */
+  private asked: ReturnType<typeof askedTable>
   private readonly dump: IptablesDump
   private readonly share: (text: string) => string
+  private readonly isSorted: boolean
 
-  constructor(dump: IptablesDump, share: (text: string) => string) {
+  constructor(dump: IptablesDump, share: (text: string) => string, sorted: boolean) {
+    this.isSorted = sorted
     this.dump = dump
     this.share = share
   }
@@ -200,8 +213,10 @@ class SaveReader {
   finish(number: number): void {
     this.flush()
     if (this.table && this.table.name !== HEADERLESS) this.cut(this.table, number, 'the dump ends before COMMIT')
-    const headerless = this.dump.tables.get(HEADERLESS)
-    if (headerless) sortHeaderless(this.dump, headerless)
+    for (const pasted of this.pasted) {
+      if (pasted.sorted || this.isSorted) forgetOrder(pasted.table)
+      sortHeaderless(this.dump, pasted)
+    }
   }
 
   private begin(name: string, number: number): void {
@@ -245,12 +260,19 @@ class SaveReader {
   }
 
   private chainNamed(name: string): IptablesChain {
-    const table = (this.table ??= this.tableNamed(HEADERLESS))
+    const table = (this.table ??= this.paste())
     const known = table.chains.get(name)
     if (known) return known
     const chain = new IptablesChain(this.dump, table.name, this.share(name))
     table.chains.set(chain.name, chain)
     return chain
+  }
+
+  private paste(): IptablesTable {
+    const table: IptablesTable = {name: HEADERLESS, chains: new Map(), complete: true}
+    this.pasted.push({table, asked: this.asked?.table, sorted: this.asked?.sorted ?? false})
+    this.asked = undefined
+    return table
   }
 
   private declare(line: string, number: number): void {
@@ -265,6 +287,8 @@ class SaveReader {
   /** `-P CHAIN POLICY` and `-N CHAIN`, as `iptables -S` prints them. */
   private command(line: string, number: number): void {
     const [kind, name, policy] = line.split(/\s+/)
+    if (this.table?.name === HEADERLESS && !this.isSorted && beginsListing(this.table, kind!, name!))
+      this.table = undefined
     const chain = this.chainNamed(name!)
     chain.declared = true
     chain.line = number
@@ -273,6 +297,7 @@ class SaveReader {
 
   private remark(line: string, number: number): void {
     readRemark(this.dump, line, number)
+    if (askedTable(line)) return this.prompt(line, number)
     if (this.table && isLeftOut(line)) this.cut(this.table, number, 'somebody left lines out here')
   }
 
@@ -328,7 +353,7 @@ class SaveReader {
    */
   private strange(line: string, number: number): void {
     this.dump.problems.push({file: this.dump.file, line: number, message: 'not a line of iptables-save', text: line})
-    if (PROMPT.test(line)) return this.prompt(number)
+    if (PROMPT.test(line)) return this.prompt(line, number)
     if (this.table && isLeftOut(line)) return this.cut(this.table, number, 'somebody left lines out here')
     const bare = line.replaceAll(/"[^"]*"?/g, '')
     const named = [...bare.matchAll(NAMED_CHAINS)]
@@ -343,9 +368,12 @@ class SaveReader {
   }
 
   /** Another command begins: between listings nothing is lost, inside a table its end is. */
-  private prompt(number: number): void {
+  private prompt(line: string, number: number): void {
     this.chain = undefined
-    if (this.table && this.table.name !== HEADERLESS) this.cut(this.table, number, 'a prompt stands before COMMIT')
+    if (this.table && this.table.name !== HEADERLESS)
+      return this.cut(this.table, number, 'a prompt stands before COMMIT')
+    this.asked = askedTable(line)
+    if (this.asked) this.table = undefined
   }
 
   /** Lines that may have been rules, of the chain before them or of any that follows up to the next rule. */
@@ -375,14 +403,59 @@ const MAY_BE_A_RULE = 'not a line of iptables-save; it may have been a rule'
 const NAT_ONLY = /-[jg] (DNAT|SNAT|MASQUERADE|REDIRECT|NETMAP)\b/
 const FILTER_ONLY = /-[jg] REJECT\b/
 
+/** A listing without a `*table` line. */
+interface Pasted {
+  readonly table: IptablesTable
+  /** The table that the command before it names. */
+  readonly asked: string | undefined
+  readonly sorted: boolean
+}
+
+/** The order in which `iptables -S` prints the policies of a table, before its chains and rules. */
+const HOOKS = ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING']
+
+/** What comes out of this order begins another listing. */
+function beginsListing({chains}: IptablesTable, kind: string, name: string): boolean {
+  const all = [...chains.values()]
+  if (all.some(({length}) => length > 0)) return true
+  if (kind === '-N') return chains.has(name)
+  return all.some(({policy, name: other}) => policy === undefined || HOOKS.indexOf(other) >= HOOKS.indexOf(name))
+}
+
+/** `iptables -S | sort`: rules first, in an order that says nothing, then their chains. */
+function isSorted(text: string): boolean {
+  const rule = text.lastIndexOf('\n-A ')
+  const chain = text.search(/^-[NP] /m)
+  return chain > 0 && text.startsWith('-A ') && rule < chain && !/^\*[a-z]/m.test(text)
+}
+
+const SORTED = 'its line went through sort: the order of the rules is not known'
+
+function forgetOrder({chains}: IptablesTable): void {
+  for (const {length, texts} of chains.values()) if (length > 1) for (const rule of texts) rule.problem ??= SORTED
+}
+
+/** The one table that has just these hooks (`iptables -S` names all of a table's). */
+function tableOfHooks(chains: ReadonlyMap<string, IptablesChain>): string | undefined {
+  const hooks = new Set([...chains.values()].filter(({policy}) => policy !== undefined).map(({name}) => name))
+  if (hooks.size === 0) return undefined
+  const rules = [...chains.values()].flatMap(({texts}) => texts.map(({text}) => text))
+  const translates = rules.some((text) => NAT_ONLY.test(text))
+  if (hooks.has('PREROUTING') && hooks.has('FORWARD')) return translates ? undefined : 'mangle'
+  if (hooks.has('POSTROUTING')) return rules.some((text) => FILTER_ONLY.test(text)) ? undefined : 'nat'
+  if (hooks.has('PREROUTING')) return translates ? 'nat' : hooks.has('OUTPUT') ? 'raw' : undefined
+  return translates ? undefined : 'filter'
+}
+
 /**
- * Rules pasted without a `*table` line: a chain's table follows from targets and hooks that exist in one table only,
- * and from the chains that it calls or is called by.
+ * Rules pasted without a `*table` line: their table follows from the command before them or the hooks that they name, else a
+ * chain's from targets and hooks that exist in one table only, and from the chains that it calls or is called by.
  */
-function sortHeaderless(dump: IptablesDump, headerless: IptablesTable): void {
-  dump.tables.delete(HEADERLESS)
+function sortHeaderless(dump: IptablesDump, {table: headerless, asked}: Pasted): void {
   dump.partial = true
   const tableOf = new Map<string, string>()
+  const whole = asked ?? tableOfHooks(headerless.chains)
+  if (whole !== undefined) for (const name of headerless.chains.keys()) tableOf.set(name, whole)
   const seed = (test: (name: string, texts: readonly string[]) => boolean, table: string): void => {
     for (const [name, chain] of headerless.chains)
       if (
@@ -400,30 +473,43 @@ function sortHeaderless(dump: IptablesDump, headerless: IptablesTable): void {
     'nat',
   )
   seed((name, texts) => name === 'FORWARD' || texts.some((text) => FILTER_ONLY.test(text)), 'filter')
-  for (const [name, chain] of headerless.chains) {
-    const tableName = tableOf.get(name) ?? dump.tables.keys().next().value ?? 'filter'
-    const table = dump.tables.get(tableName) ?? {
-      name: tableName,
-      chains: new Map<string, IptablesChain>(),
-      complete: true,
-    }
-    dump.tables.set(tableName, table)
-    if (!headerless.complete) table.complete = false
-    const moved = table.chains.get(name) ?? new IptablesChain(dump, tableName, name)
-    moved.cut ||= chain.cut
-    moved.declared ||= chain.declared
-    moved.policy ??= chain.policy
-    for (const {line, text, problem} of chain.texts)
-      if (tableName !== 'nat' || !FILTER_ONLY.test(text)) moved.append(line, text, problem)
-    table.chains.set(name, moved)
-    const rejects = tableName === 'nat' ? chain.texts.filter(({text}) => FILTER_ONLY.test(text)) : []
-    if (rejects.length > 0) addTo(dump, 'filter', {name, rules: rejects})
-    dump.problems.push({
-      file: dump.file,
-      line: chain.line || (chain.texts[0]?.line ?? 0),
-      message: `chain ${name} stands outside any *table; taken for table ${tableName}`,
-    })
+  for (const chain of headerless.chains.values())
+    moveTo(dump, tableOf.get(chain.name) ?? dump.tables.keys().next().value ?? 'filter', {chain, headerless})
+}
+
+function moveTo(
+  dump: IptablesDump,
+  tableName: string,
+  {chain, headerless}: {chain: IptablesChain; headerless: IptablesTable},
+): void {
+  const {name} = chain
+  const table = dump.tables.get(tableName) ?? {
+    name: tableName,
+    chains: new Map<string, IptablesChain>(),
+    complete: true,
   }
+  dump.tables.set(tableName, table)
+  if (!headerless.complete) table.complete = false
+  const known = table.chains.get(name)
+  if (known?.declared && chain.declared) {
+    table.complete = false
+    for (const one of table.chains.values()) one.cut = true
+  }
+  const moved = known ?? new IptablesChain(dump, tableName, name)
+  moved.cut ||= chain.cut
+  moved.declared ||= chain.declared
+  moved.policy ??= chain.policy
+  moved.line ||= chain.line
+  for (const {line, text, problem} of chain.texts)
+    if (tableName !== 'nat' || !FILTER_ONLY.test(text)) moved.append(line, text, problem)
+  table.chains.set(name, moved)
+  const rejects = tableName === 'nat' ? chain.texts.filter(({text}) => FILTER_ONLY.test(text)) : []
+  if (rejects.length > 0) addTo(dump, 'filter', {name, rules: rejects})
+  dump.problems.push({
+    file: dump.file,
+    line: chain.line || (chain.texts[0]?.line ?? 0),
+    message: `chain ${name} stands outside any *table; taken for table ${tableName}`,
+  })
 }
 
 /** The rules of a chain of the same name that can only be in another table. */

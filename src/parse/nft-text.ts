@@ -1,7 +1,16 @@
 import {table as lookup} from '../util/table.js'
 import {LEFT_OUT as WORDS_LEFT_OUT, NftRuleReader} from './nft-rule.js'
-import {PROMPT} from './pasted.js'
-import {elementOf, PRIORITY_NAMES, tableOf, type NftChain, type NftJson, type NftRuleset, type NftTable} from './nft.js'
+import {hasNotes, PROMPT, withoutNote} from './pasted.js'
+import {
+  elementOf,
+  PRIORITY_NAMES,
+  tableOf,
+  type NftChain,
+  type NftJson,
+  type NftRule,
+  type NftRuleset,
+  type NftTable,
+} from './nft.js'
 
 interface Line {
   readonly number: number
@@ -11,7 +20,11 @@ interface Line {
 /** Parses `nft list ruleset` text (`-a` handles included) into the shapes of the JSON form. */
 export function parseNftText(text: string, file: string): NftRuleset {
   const ruleset: NftRuleset = {file, tables: new Map(), problems: [], cut: false}
-  const lines = text.split('\n').map((raw, at): Line => ({number: at + 1, text: raw.trim()}))
+  const noted = hasNotes(text)
+  const lines = text.split('\n').map((raw, at): Line => ({
+    number: at + 1,
+    text: (noted ? withoutNote(raw) : raw).trim(),
+  }))
   new TextReader(ruleset, lines).read()
   if (ruleset.tables.size === 0 && ruleset.problems.length === 0 && lines.some(({text: words}) => isHidden(words)))
     ruleset.problems.push({file, line: 1, message: 'nothing but remarks: the rules are behind # signs'})
@@ -265,11 +278,18 @@ function ofIptables(table: NftTable): void {
   if (!chains.some(({name, hook}) => hook !== undefined && IPTABLES_HOOKS.has(name))) return
   for (const {rules} of chains)
     for (const [at, rule] of rules.entries()) {
+      if (leadsToEndpoint(rule) && rules.slice(at + 1).some(leadsToEndpoint)) rule.problem ??= NO_STATISTIC
       if (rule.problem || !/\bct status (dnat|snat)\b.* counter packets /.test(rule.text)) continue
       const statements = rule.statements.filter((statement) => !JSON.stringify(statement).includes('"status"'))
       rules[at] = {...rule, statements, problem: LOSSY}
     }
 }
+
+/** A jump to one endpoint's chain, whatever the packet; kube-proxy writes that for the last endpoint alone. */
+const leadsToEndpoint = ({statements, text}: NftRule): boolean =>
+  /\bjump KUBE-SEP-/.test(text) && statements.every((one) => 'counter' in one || 'jump' in one)
+
+const NO_STATISTIC = 'nft of some versions leaves out what -m statistic asks for'
 
 const LOSSY = 'nft prints an iptables rule with --ctstate DNAT or SNAT as if it asked for nothing else'
 

@@ -2,6 +2,7 @@ import {expect} from 'chai'
 import {parseIptablesList} from '../../../src/parse/iptables-list.js'
 import {parseRule, type IptablesRule} from '../../../src/parse/iptables-rule.js'
 import type {IptablesDump} from '../../../src/parse/iptables.js'
+import {LISTED} from './listed.js'
 
 const HEAD = 'Chain X (1 references)\ntarget     prot opt source               destination\n'
 const VERBOSE =
@@ -25,7 +26,7 @@ const essence = ({
   destination,
   inInterface,
   outInterface,
-  matches,
+  matches: matches.filter(({module}) => !module.startsWith('interfaces that -L hides')),
   target,
   problem,
 })
@@ -189,7 +190,8 @@ describe('parse/iptables-list: what is not understood is a problem', () => {
     it(row, () => {
       const dump = list(`${HEAD}${row}\n`)
       expect(dump.problems[0]).to.include({file: 'iptables-nat-L.txt', line: 3})
-      expect(rulesOf(dump)[0]?.problem).to.be.a('string')
+      const rule = rulesOf(dump)[0]
+      expect(rule?.problem ?? rule?.matches.find(({module}) => module.includes(' '))?.module).to.be.a('string')
     })
   }
 
@@ -212,5 +214,72 @@ describe('parse/iptables-list: what is not understood is a problem', () => {
   it('a listing of the filter table is not taken for nat', () => {
     const dump = list('Chain FORWARD (policy DROP)\ntarget prot opt source destination\n')
     expect([...dump.tables.keys()]).to.deep.equal(['filter'])
+  })
+})
+
+describe('parse/iptables-list: what real iptables printed in three ways', () => {
+  /** Words of targets that nothing models, in any form. */
+  const UNMODELLED = /-j (TPROXY|TTL --ttl-set)/
+  /** Conditions that are not modelled: they stay open, in whatever words. */
+  const modules = ({matches}: IptablesRule): string[] =>
+    matches
+      .map(({module}) => (module === 'state' ? 'conntrack' : module))
+      .filter((module) => !module.includes(' '))
+      .filter((module) => module !== 'limit')
+  const OPEN =
+    /-m (connlimit|string|u32|length|ttl|mac|time|tcpmss|dscp|tos|helper|cgroup|bpf|connbytes|rpfilter|ipvs|quota|nfacct)|--pol ipsec --proto|allow \*\/|hashlimit/
+  const place = {table: 'nat', chain: 'X', number: 1, file: 'f', line: 1}
+  for (const [save, verbose, plain] of LISTED) {
+    if (UNMODELLED.test(save)) continue
+    const wanted = parseRule(save, place)
+    for (const [row, head] of [
+      [verbose, VERBOSE],
+      [plain, HEAD],
+    ] as const)
+      it(row.trim(), () => {
+        const rule = only(row, head)
+        expect(rule.problem).to.equal(undefined)
+        expect(rule.target?.name).to.equal(wanted.target?.name === 'NOTRACK' ? 'CT' : wanted.target?.name)
+        expect(rule.fragment).to.deep.equal(wanted.fragment)
+        if (!OPEN.test(save)) expect(modules(rule)).to.deep.equal(modules(wanted))
+        else expect(rule.matches.length).to.be.at.least(1)
+        if (head === VERBOSE) expect(rule.inInterface).to.deep.equal(wanted.inInterface)
+      })
+  }
+})
+
+describe('parse/iptables-list: what a listing hides stays open', () => {
+  const open = (row: string, head = HEAD): string[] =>
+    only(row, head)
+      .matches.map(({module}) => module)
+      .filter((module) => module.includes(' '))
+  it('interfaces without -v, whatever else the rule asks for', () => {
+    for (const row of [
+      'ACCEPT     all  --  0.0.0.0/0            0.0.0.0/0            ctstate RELATED,ESTABLISHED',
+      'MASQUERADE  all  --  172.17.0.0/16        0.0.0.0/0',
+      'DOCKER     all  --  0.0.0.0/0            0.0.0.0/0            ADDRTYPE match dst-type LOCAL',
+    ])
+      expect(open(row), row).to.deep.equal(['interfaces that -L hides without -v'])
+    expect(open('KUBE-SERVICES  all  --  0.0.0.0/0            0.0.0.0/0')).to.deep.equal([])
+  })
+  it('a name is no interface, and its ports still count', () => {
+    const rule = only('DROP       tcp  --  cks-master-0         anywhere             tcp dpt:http')
+    expect(rule.inInterface).to.equal(undefined)
+    expect(rule.matches.map(({module}) => module)).to.include.members([
+      'source "cks-master-0", a name; list with -n',
+      'tcp',
+    ])
+  })
+  it('names that every system has are addresses', () => {
+    const rule = only('DROP       all  -- !loopback/8           loopback/8           ')
+    expect(rule.source).to.deep.equal({not: true, value: '127.0.0.0/8'})
+    expect(rule.destination).to.deep.equal({not: false, value: '127.0.0.0/8'})
+  })
+  it('a condition in unknown words leaves the others known', () => {
+    const rule = only('DROP       tcp  --  anywhere             10.96.0.1            tcp dpt:http made of cheese')
+    expect(rule.problem).to.equal(undefined)
+    expect(
+      open('DROP       tcp  --  anywhere             10.96.0.1            tcp dpt:http made of cheese')[0],
+    ).to.equal('"made of cheese", which is not understood')
   })
 })
