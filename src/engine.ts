@@ -14,7 +14,7 @@ export function buildWorld({cluster, nodes}: Snapshot): World {
 function worldFacts(cluster: ClusterState, nodes: Snapshot['nodes']): WorldFacts {
   const apiAddresses = new Map(cluster.nodes.map((node) => [node.name, addressesOf(internalFirst(node.addresses))]))
   const nodeAddresses = new Set([...apiAddresses.values()].flat())
-  const pods = podPlaces(cluster, nodeAddresses)
+  const pods = podPlaces(cluster, (node, address) => nodeAddresses.has(address) || holds(nodes.get(node), address))
   const podAddresses = new Set(pods.flatMap(({addresses}) => addresses))
   return {
     nodes: [...nodes.values()].map((state) => ({
@@ -55,25 +55,49 @@ function withoutFilter(state: NodeState, family: Family): string | undefined {
 
 const addressesOf = (texts: readonly string[]): Address[] => texts.flatMap((text) => parseAddress(text) ?? [])
 
-/** Pods that hold addresses; where the API's pods are not in the snapshot, what the endpoints tell of them. */
-function podPlaces(cluster: ClusterState, nodeAddresses: ReadonlySet<Address>): PodPlace[] {
-  if (cluster.pods) {
-    return cluster.pods
-      .filter(({phase, node}) => phase !== 'Succeeded' && phase !== 'Failed' && node !== undefined)
-      .map(({id, node, ips, hostNetwork}) => ({id, node: node!, addresses: addressesOf(ips), hostNetwork}))
-  }
+const holds = (state: NodeState | undefined, address: Address): boolean =>
+  state?.addresses.some((own) => own.address === address) ?? false
+
+/** Is the address the node's own? */
+type OwnAddress = (node: string, address: Address) => boolean
+
+/** Pods that hold addresses, as the API's pods tell, and endpoints of a node that no pod is named for. */
+function podPlaces(cluster: ClusterState, isNodes: OwnAddress): PodPlace[] {
+  if (!cluster.pods) return placesOfEndpoints(cluster, isNodes)
+  const pods = cluster.pods
+    .filter(({phase, node}) => phase !== 'Succeeded' && phase !== 'Failed' && node !== undefined)
+    .map(({id, node, ips, hostNetwork}) => ({id, node: node!, addresses: addressesOf(ips), hostNetwork}))
+  const unnamed = cluster.slices.some(({endpoints}) =>
+    endpoints.some(({pod, node}) => pod === undefined && node !== undefined),
+  )
+  if (!unnamed) return pods
+  const known = new Set(cluster.pods.flatMap(({ips}) => addressesOf(ips)))
+  const nodes = new Set(cluster.nodes.map(({name}) => name))
+  return [
+    ...pods,
+    ...placesOfEndpoints(cluster, isNodes).filter(
+      ({id, node, hostNetwork, addresses}) =>
+        id.startsWith(UNNAMED) && nodes.has(node) && !hostNetwork && !addresses.some((address) => known.has(address)),
+    ),
+  ]
+}
+
+const UNNAMED = 'pod at '
+
+/** What the endpoints tell of pods. */
+function placesOfEndpoints(cluster: ClusterState, isNodes: OwnAddress): PodPlace[] {
   const places = new Map<string, PodPlace>()
   for (const {endpoints, family} of cluster.slices) {
     for (const {address, node, pod} of endpoints) {
       const parsed = family === undefined ? undefined : parseAddress(address)
       const owner = node ?? soleNode(cluster)
       if (parsed === undefined || owner === undefined || (pod === undefined && node === undefined)) continue
-      const id = pod ?? `pod at ${address}`
+      const id = pod ?? `${UNNAMED}${address}`
       const known = places.get(id)
       places.set(id, {
         id,
         node: owner,
-        hostNetwork: nodeAddresses.has(parsed),
+        hostNetwork: isNodes(owner, parsed),
         addresses: [...new Set([...(known?.addresses ?? []), parsed])],
       })
     }

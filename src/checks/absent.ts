@@ -78,6 +78,27 @@ export function absentHairpin(
   return lacking(state, {name: 'LOOP-BACK', address, member: `${host},${word}:${port},${host}`})
 }
 
+/** In iptables mode the endpoint's own chain has its packets to itself marked. */
+export function unmarkedEndpoint(
+  state: NodeState | undefined,
+  {address}: {address: Address},
+  [chosen]: readonly Evidence[],
+): Evidence[] {
+  const name = /^(?:\[[\d:]+\] )?-A (KUBE-SEP-\S+) /.exec(chosen?.text ?? '')?.[1]
+  const host = `-s ${formatAddress(address)}/`
+  return (state?.iptables(familyOf(address)) ?? []).flatMap(({file, tables}) => {
+    const chain = name === undefined ? undefined : tables.get('nat')?.chains.get(name)
+    if (!chain?.declared || chain.isReadyMade || chain.texts.some(({text}) => text.includes(host))) return []
+    return [
+      {
+        source: file,
+        line: chain.line,
+        text: `:${name} (${chain.length} rules): none with ${host}${familyOf(address) === 6 ? 128 : 32} -j KUBE-MARK-MASQ`,
+      },
+    ]
+  })
+}
+
 function lacking(
   state: NodeState | undefined,
   {name, address, member}: {name: string; address: Address; member: string},
@@ -121,6 +142,8 @@ function absentRule(state: NodeState, {kind, address, port, protocol}: Frontend)
   const host = `-d ${formatAddress(address)}/${familyOf(address) === 6 ? 128 : 32} `
   const isFor = (text: string): boolean =>
     new RegExp(`--dport ${port}( |$)`).test(text) &&
+    // up to 1.21 a rule of its own marks what is to be masqueraded
+    !text.includes('-j KUBE-MARK-MASQ') &&
     text.includes(`-p ${protocol.toLowerCase()} `) &&
     (name === 'KUBE-NODEPORTS' || text.includes(host))
   const what = `${name === 'KUBE-NODEPORTS' ? '' : host}-p ${protocol.toLowerCase()} --dport ${port}`

@@ -2,6 +2,9 @@ import type {Service} from '../model/kube.js'
 import type {Evidence, Hop} from '../model/trace.js'
 import type {IptablesChain} from '../parse/iptables.js'
 import type {IptablesRule, RuleMatch} from '../parse/iptables-rule.js'
+import type {VirtualServer} from '../parse/ipvs.js'
+import type {NftRule} from '../parse/nft.js'
+import {formatAddress} from '../util/ip.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import type {Sample} from './compare.js'
 import {evidenceOf, serverOf} from './proof.js'
@@ -9,7 +12,7 @@ import {evidenceOf, serverOf} from './proof.js'
 /** What keeps a client at its endpoint, and for how long. */
 interface Memory {
   /** Seconds; undefined where the dump does not tell. */
-  readonly seconds: number | 'never asked' | undefined
+  readonly seconds: number | 'never asked' | 'crossed' | undefined
   readonly evidence: Evidence[]
 }
 
@@ -40,6 +43,8 @@ export function affinityProblem(
   }
   if (memory.seconds === 'never asked')
     return {what: 'no rule asks for the clients that it remembers', evidence: memory.evidence}
+  if (memory.seconds === 'crossed')
+    return {what: 'a rule leads clients that one endpoint remembers to another', evidence: memory.evidence}
   if (memory.seconds === undefined || memory.seconds === service.affinityTimeout) return undefined
   return {what: `its rules keep clients for ${memory.seconds} s`, evidence: memory.evidence}
 }
@@ -49,8 +54,67 @@ function inSet(state: NodeState, hops: readonly Hop[]): Memory | undefined {
   const hop = hops.find(({what}) => what.startsWith('remembers it in '))
   if (!hop) return undefined
   const name = hop.what.slice('remembers it in '.length).replace(/^@/, '')
-  const [set] = [...(state.nft?.tables.values() ?? [])].flatMap(({sets}) => sets.get(name) ?? [])
-  return {seconds: set?.timeout, evidence: hop.evidence ? [hop.evidence] : []}
+  const tables = [...(state.nft?.tables.values() ?? [])].filter(({sets}) => sets.has(name))
+  const asking = tables.flatMap(({chains}) =>
+    [...chains.values()].flatMap(({rules}) => rules.filter((rule) => asksFor(rule, name))),
+  )
+  if (asking.length === 0) return {seconds: 'never asked', evidence: evidenceOf(hop)}
+  const own = /\/(\S+)#\d+$/.exec(hop.where ?? '')?.[1]
+  const crossed = own === undefined ? undefined : asking.find(({text}) => leadsElsewhere(text, own))
+  if (crossed) return {seconds: 'crossed', evidence: [{source: crossed.file, line: crossed.line, text: crossed.text}]}
+  return {seconds: tables[0]?.sets.get(name)?.timeout, evidence: evidenceOf(hop)}
+}
+
+/** `ip saddr @affinity-… goto endpoint-…`, in words or in JSON. */
+const asksFor = ({text}: NftRule, name: string): boolean =>
+  text.includes(`@${name}`) && /\bgoto\b/.test(text) && !/\bupdate\b|"op": ?"update"/.test(text)
+
+function leadsElsewhere(text: string, own: string): boolean {
+  const to = /\bgoto (\S+)|"goto": ?\{"target": ?"([^"]+)"/.exec(text)
+  const name = to?.[1] ?? to?.[2]
+  return name !== undefined && own.startsWith('endpoint-') && name !== own
+}
+
+/** Services that do not ask for affinity, and whose rules keep clients all the same. */
+export function unaskedAffinity(state: NodeState, services: readonly Service[]): Map<Service, Evidence> {
+  const found = new Map<Service, Evidence>()
+  const byId = new Map(
+    services.filter(({affinityTimeout}) => affinityTimeout === undefined).map((one) => [one.id, one]),
+  )
+  const add = (id: string | undefined, evidence: Evidence): void => {
+    const service = byId.get(id ?? '')
+    if (service && !found.has(service)) found.set(service, evidence)
+  }
+  for (const server of state.ipvs?.virtualServers ?? []) {
+    if (server.persistent === undefined || Number.isNaN(server.persistent)) continue
+    const owner = [...byId.values()].find((service) => servedBy(service, server))
+    add(owner?.id, {source: server.file, line: server.line, text: server.text})
+  }
+  for (const {file, tables} of [...state.iptables(4), ...state.iptables(6)])
+    for (const {name, texts} of tables.get('nat')?.chains.values() ?? []) {
+      if (!/^KUBE-(SVC|SVL|XLB)-/.test(name)) continue
+      for (const {text, line} of texts)
+        if (text.includes(' --rcheck ')) add(/--comment "?([^\s":]+)/.exec(text)?.[1], {source: file, line, text})
+    }
+  for (const table of state.nft?.tables.values() ?? [])
+    if (table.name === 'kube-proxy')
+      for (const {rules} of table.chains.values())
+        for (const {text, line, file} of rules) {
+          const [, namespace, name] =
+            /\bsaddr\b.*@affinity-[A-Z0-9]+-([^/"\s]+)\/([^/"\s]+)\/.*\bgoto\b/.exec(text) ?? []
+          if (name !== undefined) add(`${namespace}/${name}`, {source: file, line, text})
+        }
+  return found
+}
+
+const servedBy = (
+  {clusterIPs, externalIPs, loadBalancer, ports}: Service,
+  {address, port, protocol}: VirtualServer,
+): boolean => {
+  if (address === undefined) return false
+  const text = formatAddress(address)
+  const isOwn = [...clusterIPs, ...externalIPs, ...loadBalancer.flatMap(({ip}) => ip ?? [])].includes(text)
+  return ports.some((one) => one.protocol === protocol && (isOwn ? one.port === port : one.nodePort === port))
 }
 
 /** iptables mode: `-m recent --set --name KUBE-SEP-…`; the time stands at `--rcheck` of the same name, in the chain that called. */

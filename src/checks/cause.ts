@@ -36,9 +36,14 @@ export function translator({fate, node}: Mismatch): string {
 export function perService(mismatch: Mismatch, name: CodeName, node: string): Cause {
   const {service, fate} = mismatch
   const evidence = name === 'stale-endpoint' ? chosenBy(fate) : programming(fate, node)
-  const [line] = name === 'stale-endpoint' ? evidence : []
-  // in ipvs mode the cluster IP and each NodePort have a line of their own for one real server
-  const real = /(?:-r|->) +(\S+)/.exec(line?.text ?? '')?.[1]
-  const cause = real ?? (line ? `${line.source}:${line.line}` : fate.reason)
-  return {key: `${name} ${node} ${service.id} ${cause}`, name, node, evidence, message: fate.reason}
+  const [line] = evidence
+  // what kube-proxy believes of a Service is one thing
+  const believed = name === 'no-endpoints-programmed' || (name === 'stale-endpoint' && line !== undefined)
+  return {
+    key: `${name} ${node} ${service.id}${believed ? '' : ` ${fate.reason}`}`,
+    name,
+    node,
+    evidence,
+    message: fate.reason,
+  }
 }

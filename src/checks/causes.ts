@@ -1,7 +1,7 @@
 import type {ClusterState} from '../model/kube.js'
 import type {Evidence, Fate, Hop} from '../model/trace.js'
 import {familyOf, formatAddress, formatEndpoint} from '../util/ip.js'
-import {absentEntry, absentHairpin, absentRange, brokenMasquerade} from './absent.js'
+import {absentEntry, absentHairpin, absentRange, brokenMasquerade, unmarkedEndpoint} from './absent.js'
 import {otherOwners} from './api.js'
 import type {CodeName} from './codes.js'
 import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
@@ -20,6 +20,7 @@ import {
   deciding,
   leftUnmarked,
   evidenceOf,
+  letIn,
   programming,
   realServer,
   routeLine,
@@ -51,10 +52,10 @@ export function findingsOf({cluster, states, comparison, isIncomplete}: Compared
     const cause = wanted(cluster, mismatch) ?? causeOf(mismatch, scene)
     if (!cause) continue
     const known = groups.get(cause.key)
-    if (known) known.victims.push(mismatch)
-    else groups.set(cause.key, {cause, victims: [mismatch]})
+    if (known) join(known, cause, mismatch)
+    else groups.set(cause.key, {cause, victims: [mismatch], others: []})
   }
-  return joinSilent([...groups.values()]).map(({cause, victims}) => toFinding(cause, victims))
+  return joinSilent([...groups.values()]).map(toFinding)
 }
 
 /** Where it goes is decided by another owner of the same port. */
@@ -78,6 +79,17 @@ function isTheirs({kind, frontend, fate}: Mismatch, owners: readonly string[], c
 interface Group {
   readonly cause: Cause
   readonly victims: Mismatch[]
+  /** Other lines of the same cause: each stale endpoint of a Service has its own. */
+  readonly others: Evidence[]
+}
+
+/** More lines than these are told by the first. */
+const MOST_OTHERS = 3
+
+function join({cause, victims, others}: Group, {name, evidence: [line]}: Cause, mismatch: Mismatch): void {
+  victims.push(mismatch)
+  const isKnown = [...cause.evidence, ...others].some((one) => one.source === line?.source && one.line === line.line)
+  if (name === 'stale-endpoint' && line && !isKnown && others.length < MOST_OTHERS) others.push(line)
 }
 
 const DROPS: ReadonlySet<CodeName> = new Set(['forward-policy-drop', 'packet-dropped-by-rule'])
@@ -102,7 +114,7 @@ const replaced = ({service, node}: Mismatch, {mismatches}: Comparison): boolean 
       (other.kind === 'wrong-endpoint' || (other.kind === 'fails' && other.fate.cause === 'nobody')),
   )
 
-function toFinding({name, node, evidence, message}: Cause, victims: readonly Mismatch[]): Finding {
+function toFinding({cause: {name, node, evidence, message}, victims, others}: Group): Finding {
   const services = [...new Set(victims.map(({service}) => service.id))].sort()
   const ports = [...new Set(victims.map(({port}) => `${port.port}/${port.protocol}`))]
   return makeFinding(name, {
@@ -112,7 +124,7 @@ function toFinding({name, node, evidence, message}: Cause, victims: readonly Mis
     frontends: [...new Set(victims.map(({frontend}) => formatEndpoint(frontend.address, frontend.port)))].sort(),
     origins: [...new Set(victims.map(({origin}) => (origin.kind === 'backend' ? 'pod' : origin.kind)))].sort(),
     message,
-    evidence: [...evidence, ...promised(victims[0]!)],
+    evidence: [...evidence, ...others, ...promised(victims[0]!)],
   })
 }
 
@@ -145,7 +157,7 @@ function causeOf(mismatch: Mismatch, scene: Scene): Cause | undefined {
   if (kind === 'unknown') return competing(mismatch)
   if (kind === 'wrong-endpoint')
     return translated(mismatch.fate)
-      ? wrongEndpoint(mismatch, scene, mismatch.fate.receiver!)
+      ? wrongEndpoint(mismatch, scene, mismatch.fate.receiver ?? mismatch.fate.towards[0]!)
       : notProgrammed(mismatch, scene)
   if (kind === 'missing-endpoint') return missingEndpoint(mismatch, scene)
   if (kind === 'skewed') return skewed(mismatch)
@@ -196,7 +208,14 @@ function wrongEndpoint(mismatch: Mismatch, {cluster}: Scene, place: Place): Caus
   const known = knownAt(cluster, mismatch, place)
   // kube-proxy's own rule leads to what was an endpoint once; anybody else's never did
   const foreign = !sameHost && !known && chosenByStranger(fate)
-  const text = evidence[0]?.text ?? ''
+  if (known?.ready && known.port === place.port && promise.why.includes('TrafficPolicy: Local'))
+    return {
+      key: `policy ${node} ${service.id}`,
+      name: 'policy-not-kept',
+      node,
+      evidence,
+      message: `${node} sends ${percent(fate.share)} of ${service.id} to ${receiver} on ${known.node ?? 'another node'}, although ${promise.why}`,
+    }
   const who = fate.receiver?.pod ? ` (pod ${fate.receiver.pod})` : ''
   return foreign
     ? {
@@ -207,7 +226,7 @@ function wrongEndpoint(mismatch: Mismatch, {cluster}: Scene, place: Place): Caus
         message: `on ${node} packets to ${at(mismatch)} of ${service.id} go to ${receiver}${who}, which is no endpoint of it`,
       }
     : {
-        key: `stale ${node} ${service.id} ${receiver} ${text}`,
+        key: `stale-endpoint ${node} ${service.id}`,
         name: 'stale-endpoint',
         node,
         evidence,
@@ -345,13 +364,14 @@ function passes(mismatch: Mismatch, scene: Scene): Cause | undefined {
   const {promise, service, node, fate, frontend} = mismatch
   if (fate.outcome === 'dropped') return silent(mismatch, scene)
   if (frontend.kind === 'localhost') return undefined
+  const entry = letIn(fate, promise.why.includes('loadBalancerSourceRanges'))
   const closed = /^(nodePortAddresses|ipMode) /.exec(promise.why)
   if (closed)
     return {
       key: `closed ${node} ${promise.why}`,
       name: 'policy-not-kept',
       node,
-      evidence: chosenBy(fate),
+      evidence: entry.length > 0 ? entry : chosenBy(fate),
       message: `${node} leads packets to ${at(mismatch)} to the endpoints of ${service.id}, although ${promise.why}`,
     }
   const name: CodeName = promise.why.includes('loadBalancerSourceRanges')
@@ -364,7 +384,7 @@ function passes(mismatch: Mismatch, scene: Scene): Cause | undefined {
     key: `passes ${name} ${node} ${service.id}`,
     name,
     node,
-    evidence: [...set, ...chosenBy(fate)],
+    evidence: set.length > 0 || entry.length > 0 ? [...set, ...entry] : chosenBy(fate),
     message: `${node} lets packets to ${at(mismatch)} of ${service.id} through: ${fate.reason}; expected: ${promise.outcome} (${promise.why})`,
   }
 }
@@ -458,14 +478,27 @@ const SOURCE_RANGES =
 /** Before 1.25 nat marks those clients, and another table drops them or nothing translates them. */
 const MARKS_STRANGERS = /-A KUBE-(FW-\w+|FIREWALL) .*-j KUBE-MARK-DROP/
 
-const markedAsStranger = ({frontend, fate}: Mismatch): Hop | undefined =>
-  frontend.kind === 'loadBalancerIP' && !translated(fate)
+const markedAsStranger = ({frontend, fate, service}: Mismatch): Hop | undefined =>
+  frontend.kind === 'loadBalancerIP' && !translated(fate) && service.sourceRanges.length > 0 && !passedRanges(fate)
     ? fate.hops.find(({reply, evidence}) => !reply && MARKS_STRANGERS.test(evidence?.text ?? ''))
     : undefined
 
+/** Iptables mode asks for the ranges in a chain of the Service (KUBE-FW-…): a rule of it let the packet on, or it was never called. */
+function passedRanges({hops}: Fate): boolean {
+  const texts = hops.flatMap(({reply, evidence}) => (reply || !evidence ? [] : [evidence.text]))
+  return texts.some((text) => /-A KUBE-FW-\w+ .*-j KUBE-(EXT|SVC|SVL|XLB)-/.test(text))
+}
+
+const neverAskedRanges = ({hops}: Fate, hop: Hop | undefined): boolean =>
+  /\/KUBE-PROXY-FIREWALL#/.test(hop?.where ?? '') &&
+  !hops.some(({reply, evidence}) => !reply && /-j KUBE-FW-/.test(evidence?.text ?? ''))
+
 function ruled(mismatch: Mismatch, scene: Scene): Cause {
   const hop = deciding(mismatch.fate)
-  if (mismatch.frontend.kind === 'loadBalancerIP' && SOURCE_RANGES.test(hop?.where ?? '')) {
+  const isRange = mismatch.frontend.kind === 'loadBalancerIP' && SOURCE_RANGES.test(hop?.where ?? '')
+  if (isRange && !translated(mismatch.fate) && (passedRanges(mismatch.fate) || neverAskedRanges(mismatch.fate, hop)))
+    return notProgrammed(mismatch, scene)
+  if (isRange) {
     const {frontend, service} = mismatch
     const cause = byRule(mismatch, {name: 'source-range-incomplete', hop})
     const set = absentRange(scene.states.get(cause.node), frontend, service.sourceRanges)
@@ -476,12 +509,15 @@ function ruled(mismatch: Mismatch, scene: Scene): Cause {
     if (OWN_REFUSAL.test(where) || (mismatch.promise.shortCircuit && OWN_NO_ENDPOINTS.test(where)))
       return notProgrammed(mismatch, scene)
   }
-  const stale = mismatch.fate.hops.some(
-    ({evidence, reply}) => !reply && STALE_REJECT.test(evidence?.text ?? '') && evidence === hop?.evidence,
+  const stale = mismatch.fate.hops.find(
+    ({evidence, reply}) =>
+      !reply &&
+      ((STALE_REJECT.test(evidence?.text ?? '') && evidence === hop?.evidence) ||
+        (/ : goto reject-chain$/.test(evidence?.text ?? '') && / kube-proxy\/reject-chain#/.test(hop?.where ?? ''))),
   )
   if (!stale) return byRule(mismatch, {name: 'packet-dropped-by-rule', hop})
   // one rule refuses the cluster IP, another the NodePort: what kube-proxy believes of the Service is one thing
-  const cause = byRule(mismatch, {name: 'no-endpoints-programmed', hop})
+  const cause = byRule(mismatch, {name: 'no-endpoints-programmed', hop: stale})
   return {...cause, key: `refused ${cause.node} ${mismatch.service.id}`}
 }
 
@@ -564,7 +600,8 @@ function unmasqueraded(mismatch: Mismatch, {states}: Scene): Cause {
 function unlisted({fate, frontend, from, promise}: Mismatch, state: NodeState | undefined): Evidence[] {
   const own = promise.endpoints.find(({pod}) => from.kind === 'pod' && pod === from.pod)
   const places = fate.receiver ? [fate.receiver] : fate.towards
-  if (own && places.some(({address}) => address === own.address)) return absentHairpin(state, own, frontend.protocol)
+  if (own && places.some(({address}) => address === own.address))
+    return [...absentHairpin(state, own, frontend.protocol), ...unmarkedEndpoint(state, own, chosenBy(fate))]
   return (state?.ipvs?.virtualServers.length ?? 0) > 0 ? absentEntry(state, 'entry', frontend) : []
 }
 

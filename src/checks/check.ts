@@ -181,7 +181,17 @@ function withoutEchoes(findings: readonly Finding[]): Finding[] {
   return findings.filter((finding) => {
     if (finding.name === 'both-backends') return on(finding, ['mode-leftovers']).length === 0
     if (finding.name === 'node-port-not-programmed' && finding.severity === 'warning')
-      return !on(finding, NOT_PROGRAMMED).some((other) => other.severity === 'error' && covers(finding, other))
+      return ![
+        ...on(finding, NOT_PROGRAMMED).filter(({severity}) => severity === 'error'),
+        ...on(finding, ['masquerade-missing']).filter((other) => sameLine(finding, other)),
+      ].some((other) => covers(finding, other))
+    if (finding.name === 'client-address-lost')
+      return !on(finding, ['policy-not-kept']).some((other) => covers(finding, other))
+    // a set that lacks an entry lets nothing in, or nothing be masqueraded
+    if (finding.name === 'masquerade-missing')
+      return !on(finding, [...NOT_PROGRAMMED, 'cluster-ip-not-programmed', 'external-ip-not-programmed']).some(
+        (other) => other.severity === 'error' && covers(finding, other) && sameLine(finding, other),
+      )
     if (finding.name === 'silent-port')
       return !on(finding, ['packet-dropped-by-rule']).some(
         ({evidence}) =>
@@ -190,6 +200,9 @@ function withoutEchoes(findings: readonly Finding[]): Finding[] {
     return true
   })
 }
+
+const sameLine = ({evidence: [one]}: Finding, {evidence: [other]}: Finding): boolean =>
+  one !== undefined && one.source === other?.source && one.line === other.line
 
 /** What rules lack or still have that nobody has written since. */
 const NEVER_WRITTEN: readonly string[] = [

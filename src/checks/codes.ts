@@ -228,10 +228,11 @@ export const CODES = {
   'affinity-lost': {
     code: 'SVT144',
     severity: 'warning',
-    title: 'session affinity is not programmed',
+    title: 'session affinity is not as the Service asks',
     meaning:
-      'The Service asks for ClientIP affinity; the node does not keep clients at their endpoint, or for another time.',
-    found: 'No recent match, affinity set or persistent flag on the way, or another timeout.',
+      'The Service asks for ClientIP affinity, and the node does not keep clients at their endpoint, or for another time; or it keeps them although nobody asks.',
+    found:
+      'No recent match, affinity set or persistent flag on the way, one that leads to another endpoint, another timeout, or one that should not be there.',
     fix: 'restart kube-proxy on the node',
   },
   'scheduler-differs': {

@@ -15,6 +15,7 @@ import type {ProxyFacts} from '../intent/proxy-facts.js'
 import {addressOf, Bystanders} from './bystanders.js'
 import {isAmong, judge, negligible, type Asker, type Difference, type Judgement} from './judge.js'
 import {isCached} from './node-cache.js'
+import {podNetworks} from './proxy.js'
 import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
 import type {ClusterState, Service, ServicePort} from '../model/kube.js'
 import type {ClientFates, Fate, Origin, WalkResult} from '../model/trace.js'
@@ -75,7 +76,7 @@ export interface Undecided {
 export interface Comparison {
   readonly mismatches: Mismatch[]
   readonly walks: number
-  /** Frontends that should be delivered, per node, kind and family (`placeKey`): `service address`. */
+  /** Frontends that should be delivered, per node, kind and family (`placeKey`): `service address port/protocol`. */
   readonly expected: Map<string, Set<string>>
   readonly incomplete: Map<string, string>
   /** Every address outside the cluster, by family. */
@@ -133,7 +134,8 @@ export function externalClients(cluster: ClusterState, world: World, family: Fam
       ...loadBalancer.flatMap(({ip}) => ip ?? []),
     ]),
     ...(cluster.pods ?? []).flatMap(({ips}) => ips),
-    ...(cluster.kubeProxy?.clusterCIDRs ?? []),
+    ...(cluster.kubeProxy?.clusterCIDRs ??
+      [...world.machines.values()].flatMap(({state}) => podNetworks(state, family))),
     ...cluster.slices.flatMap(({endpoints}) => endpoints.map(({address}) => address)),
     '0.0.0.0/8',
     '127.0.0.0/8',
@@ -477,8 +479,9 @@ class PortComparison {
 export const placeKey = (node: string, {kind, address}: Pick<Frontend, 'kind' | 'address'>): string =>
   `${node} ${kind} ${familyOf(address)}`
 
-/** One frontend there, whatever its ports. */
-export const entryKey = ({id}: Service, {address}: Frontend): string => `${id} ${formatAddress(address)}`
+/** One frontend there. */
+export const entryKey = ({id}: Service, {address, port, protocol}: Frontend): string =>
+  `${id} ${formatAddress(address)} ${port}/${protocol}`
 
 /** Unknown, and the ways that it may go tell no cause: where one does, they hang on the order of chains. */
 const isMerelyOpen = ({kind}: Judgement, {alternatives}: ClientFates): boolean =>

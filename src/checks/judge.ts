@@ -46,13 +46,31 @@ export function judge({fates, alternatives}: ClientFates, promise: ServicePromis
       alternatives.length > 0 &&
       alternatives.every((fate) => allowed(fate, promise))
       ? []
-      : [{kind: 'unknown', fate: open}, ...certainFailures(fates, promise)]
+      : [...strays(fates, promise), {kind: 'unknown', fate: open}, ...certainFailures(fates, promise)]
   if (promise.outcome !== 'delivered')
     return fates
       .filter((fate) => fate.share > tiny && !allowed(fate, promise))
       .map((fate) => ({kind: 'passes' as const, fate}))
   return judgeDelivery(fates, promise, asker)
 }
+
+/** Translated to what is no endpoint: wherever that is, it is the wrong place. */
+const strays = (fates: readonly Fate[], promise: ServicePromise): Judgement[] =>
+  promise.outcome !== 'delivered' || promise.elsewhere
+    ? []
+    : fates
+        .filter(
+          ({outcome, cause, towards, share}) =>
+            outcome === 'unknown' &&
+            cause === 'nowhere' &&
+            share > negligible(fates, promise) &&
+            towards.length > 0 &&
+            !towards.some((place) => [...promise.endpoints, ...promise.tolerated].some((one) => isAt(one, place))),
+        )
+        .map((fate) => ({kind: 'wrong-endpoint', fate}))
+
+const isAt = (one: ServiceEndpoint, {address, port}: Fate['towards'][number]): boolean =>
+  one.address === address && one.port === port
 
 /** What fails for certain beside a share that is open. */
 const certainFailures = (fates: readonly Fate[], promise: ServicePromise): Judgement[] =>
@@ -122,7 +140,10 @@ function judgeShares(fates: readonly Fate[], {endpoints, tolerated, also, hinted
   const lost = fates.filter(({outcome, share}) => outcome !== 'delivered' && share > tiny)
   // what was lost on its way to an endpoint is no endpoint that is not chosen
   const missing = shares.filter(({endpoint, share}) => share <= tiny && !lost.some((fate) => wasFor(fate, endpoint)))
-  if (missing.length === endpoints.length) return []
+  // where nothing of it arrives, that is told by what happens instead; those that end are no substitute for ready ones
+  const instead = tolerated.filter((endpoint) => reached(endpoint) > tiny)
+  const onlyEnding = lost.length === 0 && instead.length > 0 && instead.every(({ready}) => !ready)
+  if (missing.length === endpoints.length && !(onlyEnding && endpoints.every(({ready}) => ready))) return []
   if (lost.length > 0 && (missing.length === 0 || lost.some(({towards}) => towards.length === 0))) return []
   if (missing.length > 0)
     return missing.map(({endpoint}) => ({kind: 'missing-endpoint' as const, fate: first, endpoint}))

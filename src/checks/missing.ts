@@ -90,7 +90,7 @@ function wholeAddresses(
 function byAddress(entries: ReadonlySet<string>): Map<string, number> {
   const counts = new Map<string, number>()
   for (const entry of entries) {
-    const address = entry.slice(entry.indexOf(' ') + 1)
+    const address = entry.split(' ')[1]!
     counts.set(address, (counts.get(address) ?? 0) + 1)
   }
   return counts
@@ -183,11 +183,14 @@ export function notProgrammed(mismatch: Mismatch, scene: Scene): Cause {
 }
 
 /** What is not there, and what ends the packet for want of it. */
-function unserved(state: NodeState | undefined, {fate, frontend}: Mismatch): Evidence[] {
+function unserved(state: NodeState | undefined, {fate, frontend, service}: Mismatch): Evidence[] {
   const refusal = deciding(fate)
   const refuses = OWN_REFUSAL.test(refusal?.where ?? '') ? evidenceOf(refusal) : []
-  const absent = [...absentServer(state, frontend), ...absentEntry(state, 'entry', frontend)]
-  return absent.length === 0 ? [] : [...absent, ...refuses]
+  // ipvs mode has sets of their own for external IPs of policy Local
+  const duty =
+    frontend.kind === 'externalIP' && service.externalTrafficPolicy === 'Local' && state?.ipvs ? 'local' : 'entry'
+  const absent = [...absentServer(state, frontend), ...absentEntry(state, duty, frontend)]
+  return /\/KUBE-IPVS-FILTER#/.test(refusal?.where ?? '') || absent.length > 0 ? [...absent, ...refuses] : []
 }
 
 /** Nothing works on the node, or nothing at one of its addresses. */
@@ -243,7 +246,7 @@ function addressOff(mismatch: Mismatch, {states}: Scene): Cause | undefined {
   const evidence = addressLost(states.get(node), frontend)
   if (!evidence) return undefined
   return {
-    key: `lost ${evidence[0]!.text}`,
+    key: `lost ${node} ${evidence[0]!.text}`,
     name: KIND_NAME[frontend.kind],
     node,
     evidence,

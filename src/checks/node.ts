@@ -6,7 +6,7 @@ import type {Evidence} from '../model/trace.js'
 import type {VirtualServer} from '../parse/ipvs.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import {familyOf, formatAddress, formatEndpoint, isLoopback, parseAddress, type Family} from '../util/ip.js'
-import {affinityProblem} from './affinity.js'
+import {affinityProblem, unaskedAffinity} from './affinity.js'
 import type {CodeName} from './codes.js'
 import type {Comparison} from './compare.js'
 import {makeFinding, type Finding, type FindingParts} from './finding.js'
@@ -522,7 +522,7 @@ function usualScheduler(servers: readonly VirtualServer[]): string | undefined {
 }
 
 /** A Service with ClientIP affinity must meet something that remembers the client, for the right time. */
-function affinity({state, proxy, comparison}: NodeCheck): Finding[] {
+function affinity({state, proxy, services, comparison}: NodeCheck): Finding[] {
   // its process remembers, out of sight of every rule
   if (proxy.mode === 'userspace') return []
   const sticky = comparison.sticky.get(state.name) ?? []
@@ -543,5 +543,14 @@ function affinity({state, proxy, comparison}: NodeCheck): Finding[] {
         }),
       )
   }
-  return [...found.values()]
+  return [...found.values(), ...keptUnasked(state, services)]
 }
+
+const keptUnasked = (state: NodeState, services: readonly Service[]): Finding[] =>
+  [...unaskedAffinity(state, services)].map(([service, evidence]) =>
+    finding('affinity-lost', state.name, {
+      services: [service.id],
+      message: `${service.id} asks for no affinity, and ${state.name} keeps clients at their endpoint all the same`,
+      evidence: [evidence],
+    }),
+  )

@@ -66,12 +66,23 @@ export function chosenByStranger({hops}: Fate): boolean {
   return rule !== undefined && !OWN_CHAIN.test(rule.where!)
 }
 
+/** Where kube-proxy's rules first take a packet for a Service: the rule or the map's element of the frontend, or of its source ranges. */
+export function letIn({hops}: Fate, byRange: boolean): Evidence[] {
+  const there = hops.filter(({reply, evidence}) => !reply && evidence !== undefined)
+  const range = there.find(({evidence}) => /^(\[[\d:]+\] )?-A KUBE-FW-\w+ .*-j KUBE-/.test(evidence!.text))
+  if (byRange && range) return evidenceOf(range)
+  return evidenceOf(there.find(({evidence}) => ENTRY.test(evidence!.text)))
+}
+
+const ENTRY =
+  /-A KUBE-(SERVICES .*-j KUBE-(SVC|SVL|EXT|XLB|FW)-|NODEPORTS )|^\S+ \. (\S+ \. )?\d+ : goto (service|external|local|firewall)-/
+
 /** In userspace mode every packet goes to a process first. */
 export const chosenByProcess = ({hops}: Fate): boolean =>
   hops.some(({where, reply}) => !reply && /\/KUBE-(PORTALS|NODEPORT)-(CONTAINER|HOST)#/.test(where ?? ''))
 
 const TO_MARK = /-j KUBE-MARK-MASQ|jump mark-for-masquerade/
-const EXTERNAL_ENTRY = /-j KUBE-(EXT|XLB|FW)-|goto external-/
+const EXTERNAL_ENTRY = /-j KUBE-(EXT|XLB|FW)-|-A KUBE-NODEPORTS .*-j KUBE-SVC-|goto external-/
 const OWN_POSTROUTING = /-j KUBE-POSTROUTING|jump masquerading/
 
 /** A rule led it to the mark for masquerade, and nothing marked it. */

@@ -91,6 +91,31 @@ export function proxyFacts(cluster: ClusterState, state: NodeState): ProxyFacts 
 
 const FAMILIES: readonly Family[] = [4, 6]
 
+/** A Service without these rules tells nothing; so many are asked. */
+const ENOUGH_CHAINS = 50
+const OF_SERVICE = /^KUBE-(SERVICES$|SVC-|EXT-|XLB-)/
+
+/** What kube-proxy's own rules take for its pods' addresses (--cluster-cidr): not masqueraded, or led past a policy. */
+export function podNetworks(state: NodeState, family: Family): string[] {
+  const found = new Set<string>()
+  for (const {tables} of state.iptables(family)) {
+    const chains = [...(tables.get('nat')?.chains.values() ?? [])].filter(({name}) => OF_SERVICE.test(name))
+    for (const chain of chains.slice(0, ENOUGH_CHAINS))
+      for (const {source, target} of chain.rules)
+        if (source && (source.not ? target?.name === 'KUBE-MARK-MASQ' : target?.name.startsWith('KUBE-SVC-')))
+          found.add(source.value)
+  }
+  for (const table of state.nft?.tables.values() ?? []) {
+    if (table.name !== 'kube-proxy' || table.family !== (family === 6 ? 'ip6' : 'ip')) continue
+    for (const {rules} of table.chains.values())
+      for (const {text} of rules) for (const [, range] of text.matchAll(NFT_PODS)) found.add(range!)
+  }
+  return [...found]
+}
+
+/** In words, and in JSON. */
+const NFT_PODS = /ip6? saddr (?:!= )?([\da-f.:]+\/\d+) (?:jump mark-for-masquerade|goto service-)/g
+
 /** kube-proxy's NAT is there, and the table where it refuses is not. */
 export function lacksFilter(state: NodeState, family: Family): boolean {
   const dumps = state.iptables(family)

@@ -165,8 +165,8 @@ function vmap(walker: Walker, body: NftObject, context: Context): Step {
     return {outcome: 'unknown', reason: `${context.where} on ${walker.machine.name}: ${found.unknown}`}
   if (isObject(found.data)) {
     const {rule, where} = context
-    // what a map drops, no other rule says
-    if (walker.steps && ('drop' in found.data || 'reject' in found.data))
+    // what a map drops, and which way dice fall, no other rule and no element says
+    if (walker.steps && ('drop' in found.data || 'reject' in found.data || typeof body['data'] !== 'string'))
       walker.hop('rule', rule.text, {where, evidence: {source: rule.file, line: rule.line, text: rule.text}})
     return runStatement(walker, found.data, context)
   }

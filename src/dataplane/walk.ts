@@ -84,9 +84,12 @@ const fateKey = (value: Way): string =>
 const BY_PLACE: ReadonlySet<Fate['cause']> = new Set(['rule', 'policy', 'nobody'])
 
 /** Ends that a reader would call the same. */
-function keyOf({end, source, sourceIsClient}: Way): string {
+function keyOf({end, source, sourceIsClient, towards}: Way): string {
   const {outcome, receiver} = end
-  if (outcome === 'unknown') return 'unknown'
+  if (outcome === 'unknown')
+    return end.cause === 'nowhere'
+      ? `unknown ${towards.map(({address, port}) => `${address} ${port}`).join(' ')}`
+      : 'unknown'
   if (outcome !== 'delivered')
     return `${outcome} ${end.cause ?? ''} ${receiver ? `${receiver.address} ${receiver.port}` : ''} ${BY_PLACE.has(end.cause ?? 'rule') ? end.reason : ''}`
   return `delivered ${receiver!.kind} ${receiver!.address} ${receiver!.port} ${receiver!.node ?? ''} ${sourceIsClient ? 'client' : String(source)}`

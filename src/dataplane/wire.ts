@@ -77,7 +77,7 @@ export class Wire extends JourneyPart {
         'nobody',
         `nobody has the address ${formatAddress(dst)}: ${machine.name} sends it to ${device}, and no pod there answers`,
       )
-    return unknown(`${formatAddress(dst)}, reached by ${device} of ${machine.name}, is in no part of the snapshot`)
+    return nowhere(`${formatAddress(dst)}, reached by ${device} of ${machine.name}, is in no part of the snapshot`)
   }
 
   /**
@@ -146,7 +146,7 @@ export class Wire extends JourneyPart {
         'nobody',
         `nobody has the address ${formatAddress(dst)}; it leaves ${machine.name} by ${route.text}`,
       )
-    return unknown(
+    return nowhere(
       `${formatAddress(dst)}, reached from ${machine.name} by ${route.text}, is in no part of the snapshot`,
     )
   }
@@ -186,3 +186,5 @@ export class Wire extends JourneyPart {
     return {kind: 'pod', machine, pod, listening: true}
   }
 }
+
+const nowhere = (reason: string): End => ({...unknown(reason), cause: 'nowhere'})

@@ -144,8 +144,9 @@ function nobody({proxy, frontend, origin}: Asked): ServicePromise {
 
 /** iptables mode refuses external addresses in INPUT and FORWARD alone, the first versions in INPUT (KUBE-EXTERNAL-SERVICES). */
 const isPastRefusals = (proxy: ProxyFacts, {kind}: Frontend, origin: OriginClass): boolean =>
-  (kind === 'externalIP' || kind === 'loadBalancerIP') &&
-  (origin.kind === 'node' || isBefore(proxy, 'externalRefusals'))
+  kind === 'externalIP' || kind === 'loadBalancerIP'
+    ? origin.kind === 'node' || isBefore(proxy, 'externalRefusals')
+    : origin.kind !== 'node' && isBefore(proxy, 'forwardRefusals')
 
 function internal(asked: Asked, {all, wide, view}: Choices): ServicePromise {
   const {service, origin, proxy} = asked
@@ -197,12 +198,25 @@ function external(asked: Asked, choices: Choices): ServicePromise {
 }
 
 function promisedOutside(asked: Asked, {all, wide, view}: Choices): ServicePromise {
-  const {service, origin, proxy} = asked
+  const {service, origin, proxy, frontend} = asked
+  const local = localEndpoints(all, view)
+  if (
+    frontend.kind === 'externalIP' &&
+    service.externalTrafficPolicy === 'Local' &&
+    isBefore(proxy, 'externalIPsLocal')
+  )
+    return wide.length > 0
+      ? promise('delivered', {
+          endpoints: local.length > 0 ? local : wide,
+          tolerated: [...wide, ...spare(all, wide).tolerated],
+          also: local.length > 0 ? [] : ['dropped', 'refused'],
+          why: 'the policy of external IPs is Cluster in this version',
+        })
+      : nobody(asked)
   if (service.externalTrafficPolicy !== 'Local')
     return wide.length > 0
       ? promise('delivered', {...spare(all, wide), endpoints: wide, why: 'every ready endpoint'})
       : nobody(asked)
-  const local = localEndpoints(all, view)
   const ipvs = proxy.mode === 'ipvs'
   if (origin.kind !== 'external') {
     // pods and the node's own processes are internal: they may use every endpoint (KUBE-XLB, KUBE-EXT short-circuit)
@@ -245,10 +259,9 @@ function isShortCircuited({proxy, service, origin, frontend}: Asked): boolean {
       origin.kind === 'pod' &&
       service.internalTrafficPolicy !== 'Local'
     )
-  // the first versions of nftables mode dropped all of it where no endpoint is local
-  const since = mode === 'iptables' ? 20 : mode === 'nftables' ? 33 : undefined
-  if (since === undefined || (minor !== undefined && minor < since)) return false
-  if (origin.kind === 'node') return true
+  if (mode !== 'iptables' && mode !== 'nftables') return false
+  // of the node itself since kubernetes/kubernetes#77523; the first versions of nftables mode dropped it where no endpoint is local
+  if (origin.kind === 'node') return minor === undefined || minor >= (mode === 'iptables' ? SINCE.nodeShortCircuit : 33)
   if (config === undefined) return false
   const byCidr = (config.detectLocalMode ?? 'ClusterCIDR') === 'ClusterCIDR'
   return !byCidr || rangesOf(config.clusterCIDRs, familyOf(frontend.address)).length > 0
@@ -258,7 +271,7 @@ function isShortCircuited({proxy, service, origin, frontend}: Asked): boolean {
 function blockedBySourceRange(asked: Asked): string | undefined {
   const {origin, client} = asked
   const ranges = rangesFor(asked)
-  if (ranges.length === 0 || origin.kind !== 'external' || !client) return undefined
+  if (ranges.length === 0 || origin.kind === 'node' || !client) return undefined
   const outside = client.every(({lo, hi}) => !ranges.some((range) => range.lo <= hi && range.hi >= lo))
-  return outside ? 'the client' : undefined
+  return outside ? (origin.kind === 'external' ? 'the client' : 'the pod') : undefined
 }

@@ -21,6 +21,12 @@ export interface ProxyFacts {
 export const SINCE = {
   /** EndpointSliceProxying; before, and in userspace mode always, Endpoints objects (KEP-752). */
   endpointSlices: 19,
+  /** Rules that refuse cluster IPs without endpoints to what the node forwards; before, only to its own packets (kubernetes/kubernetes#48719). */
+  forwardRefusals: 14,
+  /** The node's own packets are led past policy Local (kubernetes/kubernetes#77523). */
+  nodeShortCircuit: 16,
+  /** externalTrafficPolicy counts for external IPs (kubernetes/kubernetes#88786, with a version to spare). */
+  externalIPsLocal: 19,
   /** Rules that refuse external IPs without endpoints in FORWARD, too (kubernetes/kubernetes#95252). */
   externalRefusals: 20,
   /** Until then iptables mode left external IPs alone that pods and the node itself ask (kubernetes/kubernetes#96296). */

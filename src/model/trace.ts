@@ -51,6 +51,8 @@ export type Cause =
   /** It leaves the cluster still addressed to a Service. */
   | 'untranslated'
   | 'nobody'
+  /** Where the address leads is in no part of the snapshot. */
+  | 'nowhere'
   | 'no-listener'
   | 'no-address'
   | 'no-real-server'

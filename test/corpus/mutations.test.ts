@@ -504,6 +504,27 @@ const RULES: Row[] = [
     {code: 'SVT135', nodes: NODE2, service: 'shop/lb-local', exactly: true},
   ],
   [
+    'kube-ipvs0 lacks one address on two nodes',
+    'ipvs-v4',
+    (files) => {
+      for (const node of ['node2', 'node3']) {
+        editJson<{addr_info: {local: string}[]}[]>(files, `nodes/${node}/ip-addr.json`, (links) => {
+          for (const link of links) link.addr_info = link.addr_info.filter(({local}) => local !== '10.96.51.32')
+        })
+        edit(files, `nodes/${node}/ip-route.json`, (text) =>
+          JSON.stringify((JSON.parse(text) as {dst: string}[]).filter(({dst}) => dst !== '10.96.51.32')),
+        )
+      }
+    },
+    {code: 'SVT130', nodes: ['node2', 'node3'], service: 'default/dempapp', count: 2, exactly: true},
+  ],
+  [
+    'a set of ipvs mode lacks a cluster IP, which is neither masqueraded nor let in',
+    'ipvs-v4',
+    onNode2('ipset-save.txt', (text) => text.replace('add KUBE-CLUSTER-IP 10.96.51.32,tcp:80\n', '')),
+    {code: 'SVT130', nodes: NODE2, service: 'default/dempapp', count: 1, exactly: true},
+  ],
+  [
     'ipvs mode takes every endpoint for pods where policy Local has none on the node: a set that lacks the address ends that',
     'ipvs-v4',
     onNode2('ipset-save.txt', (text) => text.replace('add KUBE-LOAD-BALANCER 172.18.5.11,tcp:443\n', '')),

@@ -15,7 +15,13 @@ const outcome = (dump: NodeDump, packet: object = VIP): string =>
   Object.keys(fate(dump, {...VIP, ...packet}).outcomes).join(' ')
 const HEAD = 'target     prot opt source               destination\n'
 const listing = (forward: string): string =>
-  `Chain PREROUTING (policy ACCEPT)\n${HEAD}DNAT       tcp  --  0.0.0.0/0            10.96.0.10           tcp dpt:80 to:10.1.1.3:8080\n\nChain OUTPUT (policy ACCEPT)\n${HEAD}\nChain POSTROUTING (policy ACCEPT)\n${HEAD}\nChain FORWARD (policy DROP)\n${HEAD}${forward}\n`
+  [
+    `Chain PREROUTING (policy ACCEPT)\n${HEAD}KUBE-SERVICES  all  --  0.0.0.0/0            0.0.0.0/0`,
+    `Chain OUTPUT (policy ACCEPT)\n${HEAD}`,
+    `Chain POSTROUTING (policy ACCEPT)\n${HEAD}`,
+    `Chain KUBE-SERVICES (1 references)\n${HEAD}DNAT       tcp  --  0.0.0.0/0            10.96.0.10           tcp dpt:80 to:10.1.1.3:8080`,
+    `Chain FORWARD (policy DROP)\n${HEAD}${forward}\n`,
+  ].join('\n\n')
 
 /** A node of which only this listing is there. */
 function listed(text: string): string {
@@ -26,12 +32,14 @@ function listed(text: string): string {
 }
 
 describe('pieces of dumps', () => {
-  it('a bare ACCEPT of a listing without -v may be one of another interface', () => {
+  it("an ACCEPT of a listing without -v may be one of another interface, but for kube-proxy's own", () => {
     expect(listed(listing('ACCEPT     all  --  0.0.0.0/0            0.0.0.0/0'))).to.equal('unknown')
     expect(listed(listing('ACCEPT     all  --  0.0.0.0/0            0.0.0.0/0            /* loopback */'))).to.equal(
       'unknown',
     )
-    expect(listed(listing('ACCEPT     all  --  10.1.0.0/16          0.0.0.0/0'))).to.equal('delivered')
+    expect(listed(listing('ACCEPT     all  --  10.1.0.0/16          0.0.0.0/0'))).to.equal('unknown')
+    const own = `KUBE-FORWARD  all  --  0.0.0.0/0            0.0.0.0/0\n\nChain KUBE-FORWARD (1 references)\n${HEAD}ACCEPT     all  --  0.0.0.0/0            0.0.0.0/0`
+    expect(listed(listing(own))).to.equal('delivered')
   })
 
   it('rules picked by grep: the policy of their built-in chain is not there', () => {
