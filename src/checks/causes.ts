@@ -1,10 +1,10 @@
 import type {ClusterState} from '../model/kube.js'
 import type {Evidence, Fate, Hop} from '../model/trace.js'
 import {familyOf, formatAddress, formatEndpoint} from '../util/ip.js'
-import {absentEntry, absentHairpin, absentRange, brokenMasquerade, unmarkedEndpoint} from './absent.js'
+import {absentEntry, absentRange} from './absent.js'
 import {otherOwners} from './api.js'
 import type {CodeName} from './codes.js'
-import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
+import {endpointsOf} from '../intent/endpoints.js'
 import {sourceRanges} from '../intent/frontends.js'
 import {placeKey, type Comparison, type Mismatch} from './compare.js'
 import {apiEvidence, makeFinding, type Finding} from './finding.js'
@@ -12,10 +12,11 @@ import type {NodeState} from '../snapshot/node-state.js'
 import {at, endNode, percent, perService, placeOf, translated, translator, type Cause} from './cause.js'
 import {forwardedAsItCame, missingEntries, notProgrammed, OWN_REFUSAL, type Scene} from './missing.js'
 import {ledAstray} from './detour.js'
+import {unmasqueraded} from './masquerade.js'
+import {hijacked, strayed, wrongEndpoint} from './misled.js'
 import {wantedBy} from './policy.js'
 import {
   chosenBy,
-  chosenByProcess,
   chosenByStranger,
   deciding,
   leftUnmarked,
@@ -26,7 +27,6 @@ import {
   routeLine,
   spreadBy,
   sysctlLine,
-  unmasqueradedBy,
 } from './proof.js'
 
 export interface Compared {
@@ -176,87 +176,6 @@ function competing({fate, part, node, service}: Mismatch): Cause | undefined {
     node,
     evidence: chosenBy(shown),
     message: `what happens to ${service.id} depends on the order of two chains: ${order.replace(/^if /, '')}, or the other way round`,
-  }
-}
-
-/** What an address is to the Service port: one of its endpoints, in whatever condition. */
-const knownAt = (
-  cluster: ClusterState,
-  {service, port, frontend}: Mismatch,
-  place: Place,
-): ServiceEndpoint | undefined =>
-  endpointsOf(cluster, service, {port, family: familyOf(frontend.address)}).find(
-    ({address}) => address === place.address,
-  )
-
-const conditionOf = (known: ServiceEndpoint | undefined, port: number): string =>
-  known === undefined
-    ? 'no endpoint of it'
-    : known.port === port
-      ? 'not ready'
-      : `not the port of that endpoint, ${known.port}`
-
-type Place = Fate['towards'][number]
-
-/** Delivered to a stranger, or lost on the way to one: an endpoint that is none any more, or a rule that leads elsewhere. */
-function wrongEndpoint(mismatch: Mismatch, {cluster}: Scene, place: Place): Cause {
-  const {fate, service, promise} = mismatch
-  const node = translator(mismatch)
-  const evidence = chosenBy(fate)
-  const receiver = formatEndpoint(place.address, place.port)
-  const sameHost = promise.endpoints.some(({address}) => address === place.address)
-  const known = knownAt(cluster, mismatch, place)
-  // kube-proxy's own rule leads to what was an endpoint once; anybody else's never did
-  const foreign = !sameHost && !known && chosenByStranger(fate)
-  if (known?.ready && known.port === place.port && promise.why.includes('TrafficPolicy: Local'))
-    return {
-      key: `policy ${node} ${service.id}`,
-      name: 'policy-not-kept',
-      node,
-      evidence,
-      message: `${node} sends ${percent(fate.share)} of ${service.id} to ${receiver} on ${known.node ?? 'another node'}, although ${promise.why}`,
-    }
-  const who = fate.receiver?.pod ? ` (pod ${fate.receiver.pod})` : ''
-  return foreign
-    ? {
-        key: `hijack ${node} ${evidence[0]?.source}:${evidence[0]?.line}`,
-        name: 'traffic-hijacked',
-        node,
-        evidence,
-        message: `on ${node} packets to ${at(mismatch)} of ${service.id} go to ${receiver}${who}, which is no endpoint of it`,
-      }
-    : {
-        key: `stale-endpoint ${node} ${service.id}`,
-        name: 'stale-endpoint',
-        node,
-        evidence,
-        message: `${node} sends ${percent(fate.share)} of ${service.id} to ${receiver}${who}, which is ${conditionOf(known, place.port)}`,
-      }
-}
-
-/** Those tell by themselves that nobody is there. */
-const NOBODY_THERE: ReadonlySet<Fate['cause']> = new Set(['nobody', 'no-listener', 'no-real-server', 'untranslated'])
-
-/** It was translated to what is no endpoint: whatever loses it after that, the translation is the cause. */
-function strayed({fate, promise}: Mismatch): Place | undefined {
-  if (NOBODY_THERE.has(fate.cause) || chosenByProcess(fate)) return undefined
-  const places = fate.receiver ? [fate.receiver] : fate.towards
-  const isDue = ({address, port}: Place): boolean =>
-    [...promise.endpoints, ...promise.tolerated].some((one) => one.address === address && one.port === port)
-  return places.some(isDue) ? undefined : places[0]
-}
-
-/** A stranger's rule leads to where nobody is. */
-function hijacked(mismatch: Mismatch): Cause {
-  const {fate, service} = mismatch
-  const node = translator(mismatch)
-  const evidence = chosenBy(fate)
-  return {
-    key: `hijack ${node} ${evidence[0]?.source}:${evidence[0]?.line}`,
-    name: 'traffic-hijacked',
-    node,
-    evidence,
-    message: `on ${node} packets to ${at(mismatch)} of ${service.id} are led elsewhere by a rule that is not kube-proxy's: ${fate.reason}`,
   }
 }
 
@@ -567,42 +486,6 @@ function settingBehind(
     state,
     names.reduce((a, b) => (Number(state.sysctl(b) ?? 0) > Number(state.sysctl(a) ?? 0) ? b : a)),
   )
-}
-
-const VS_CONNTRACK = 'net.ipv4.vs.conntrack'
-
-function unmasqueraded(mismatch: Mismatch, {states}: Scene): Cause {
-  const node = translator(mismatch)
-  const state = states.get(node)
-  const byIpvs = mismatch.fate.hops.some(({kind, node: at, reply}) => kind === 'ipvs' && at === node && !reply)
-  if (byIpvs && state?.sysctl(VS_CONNTRACK) === '0')
-    return {
-      key: `masquerade ${node}`,
-      name: 'masquerade-missing',
-      node,
-      evidence: sysctlLine(state, VS_CONNTRACK),
-      message: `${VS_CONNTRACK} is 0 on ${node}: what IPVS sends has no connection, and nothing masquerades it: ${mismatch.fate.reason}`,
-    }
-  return {
-    key: `masquerade ${node}`,
-    name: 'masquerade-missing',
-    node,
-    evidence: [
-      ...unlisted(mismatch, state),
-      ...brokenMasquerade(state, mismatch.frontend.address),
-      ...unmasqueradedBy(mismatch.fate, node),
-    ],
-    message: `${node} does not masquerade packets that need it: ${mismatch.fate.reason}`,
-  }
-}
-
-/** The set that should have it masqueraded and does not hold it: for endpoints that ask themselves, and in ipvs mode for all. */
-function unlisted({fate, frontend, from, promise}: Mismatch, state: NodeState | undefined): Evidence[] {
-  const own = promise.endpoints.find(({pod}) => from.kind === 'pod' && pod === from.pod)
-  const places = fate.receiver ? [fate.receiver] : fate.towards
-  if (own && places.some(({address}) => address === own.address))
-    return [...absentHairpin(state, own, frontend.protocol), ...unmarkedEndpoint(state, own, chosenBy(fate))]
-  return (state?.ipvs?.virtualServers.length ?? 0) > 0 ? absentEntry(state, 'entry', frontend) : []
 }
 
 /** Lost on the way to an endpoint that the API itself names: the API is behind the truth, not the node. */

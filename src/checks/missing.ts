@@ -153,7 +153,7 @@ export function notProgrammed(mismatch: Mismatch, scene: Scene): Cause {
       key: `kind ${node} ${name} ${family}`,
       name,
       node,
-      evidence,
+      evidence: absent.length > 0 ? absent : (emptyPlace(scene.states.get(node), family)?.evidence ?? evidence),
       message: `no ${kind} works on ${node}: ${fate.reason}`,
     }
   if (wholeService.has(`${node} ${service.id}`) && !calledChain(fate, node))

@@ -146,10 +146,16 @@ function emptyHook(dumps: readonly IptablesDump[]): EmptyPlace | undefined {
     for (const name of ['PREROUTING', 'OUTPUT']) {
       const nat = tables.get('nat')
       const hook = nat?.chains.get(name)
-      if (!hook || hook.texts.some(({text}) => text.includes('-j KUBE-'))) continue
+      if (!hook) continue
+      const own = name === 'OUTPUT' ? {ownOnly: true} : {}
+      const jump = hook.texts.find(({text}) => text.includes('-j KUBE-SERVICES'))
+      // kube-proxy asks for nothing there
+      if (jump && / (-[sdiop]|-m (?!comment)\S+) /.test(jump.text.replace(/"[^"]*"/g, '""')))
+        return {evidence: [{source: file, line: jump.line, text: jump.text}], ...own}
+      if (jump || hook.texts.some(({text}) => text.includes('-j KUBE-'))) continue
       const services = nat!.chains.has('KUBE-SERVICES') ? '' : ', and no chain KUBE-SERVICES'
       const evidence = [{source: file, line: hook.line, text: `*nat :${name} with ${hook.length} rules${services}`}]
-      return {evidence, ...(name === 'OUTPUT' ? {ownOnly: true} : {})}
+      return {evidence, ...own}
     }
   return undefined
 }

@@ -20,16 +20,17 @@ const OTHERS: readonly {readonly name: string; readonly sign: (state: NodeState)
 /** What felix writes for its BPF programs (felix/dataplane/linux/int_dataplane.go). */
 const CALICO_BPF = /pre-approved by (cali(co)?'?s? )?BPF programs/i
 
-const hasRule = (state: NodeState, pattern: RegExp): boolean =>
-  state
-    .iptables(4)
-    .some(({tables}) =>
-      [...tables.values()].some(({chains}) =>
-        [...chains.values()].some(({texts, isReadyMade, rules}) =>
-          (isReadyMade ? rules : texts).some(({text}) => pattern.test(text)),
-        ),
-      ),
-    )
+/** A rule outside of kube-proxy's own chains, which are very many. */
+function hasRule(state: NodeState, pattern: RegExp): boolean {
+  for (const {tables} of state.iptables(4))
+    for (const {chains} of tables.values())
+      for (const chain of chains.values()) {
+        if (chain.name.startsWith('KUBE-')) continue
+        const lines: readonly {readonly text: string}[] = chain.isReadyMade ? chain.rules : chain.texts
+        if (lines.some(({text}) => pattern.test(text))) return true
+      }
+  return false
+}
 
 const hasLink = (state: NodeState, pattern: RegExp): boolean => state.links.some(({name}) => pattern.test(name))
 const hasChain = (state: NodeState, ...names: readonly string[]): boolean =>

@@ -40,7 +40,10 @@ export function askedTable(line: string): {readonly table: string; readonly sort
 
 /** Arrows that point back at the line. */
 const NOTE = /\s+(←|⟵|⬅|👈|<-+|<=+|<—+)(\s.*)?$/u
-export const hasNotes = (text: string): boolean => /[←⟵⬅]|👈|\s<[-=—]/u.test(text)
+const ARROWS = ['←', '⟵', '⬅', '👈']
+/** Most dumps are long and have none. */
+export const hasNotes = (text: string): boolean =>
+  ARROWS.some((arrow) => text.includes(arrow)) || (text.includes(' <') && /\s<[-=—]/u.test(text))
 
 /** The line without what its poster says of it: `-j REJECT ← this is the problem`. */
 export function withoutNote(line: string): string {

@@ -209,3 +209,79 @@ describe('check: what versions promise', () => {
     expect(codes({version: 'v1.17.0', spec, endpoints: far, nat: lost})).to.include('SVT131')
   })
 })
+
+describe('check: what a dump does not show, and who else is there', () => {
+  const site = (change: (files: Map<string, string>) => void): {codes: string[]; reasons: string} => {
+    const files = oneNode({})
+    files.set(
+      'api/services.json',
+      items({
+        metadata: {name: 's', namespace: 'd'},
+        spec: {clusterIP: '10.96.0.10', clusterIPs: ['10.96.0.10'], ports: [PORT]},
+      }),
+    )
+    files.set(
+      'api/endpointslices.json',
+      items({
+        metadata: {name: 's-x', namespace: 'd', labels: {'kubernetes.io/service-name': 's'}},
+        addressType: 'IPv4',
+        ports: [{name: 'http', port: 8080, protocol: 'TCP'}],
+        endpoints: [ready('10.1.1.3')],
+      }),
+    )
+    change(files)
+    const snapshot = snapshotFromFiles(files)
+    const {findings, incomplete} = check(snapshot, buildWorld(snapshot))
+    return {
+      codes: findings.filter(({severity}) => severity === 'error').map(({code}) => code),
+      reasons: incomplete.map(({reason}) => reason).join('\n'),
+    }
+  }
+  const save = (text: string): ReturnType<typeof site> =>
+    site((files) => void files.set('nodes/n1/iptables-save.txt', text))
+
+  it('the filter table alone tells nothing of Services', () => {
+    const rules = '-N KUBE-FORWARD\n-A FORWARD -j KUBE-FORWARD\n'
+    for (const text of [
+      `-P INPUT ACCEPT\n-P FORWARD ACCEPT\n-P OUTPUT ACCEPT\n${rules}`,
+      `*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:KUBE-FORWARD - [0:0]\n-A FORWARD -j KUBE-FORWARD\nCOMMIT\n`,
+    ]) {
+      const {codes: errors, reasons} = save(text)
+      expect(errors, text).to.deep.equal([])
+      expect(reasons).to.match(/the nat table is not in/)
+    }
+  })
+  const others: readonly (readonly [name: string, chain: string, rule: string])[] = [
+    ['Cilium', 'CILIUM_PRE_nat', '-A PREROUTING -j CILIUM_PRE_nat'],
+    ['OVN-Kubernetes', 'OVN-KUBE-NODEPORT', '-A PREROUTING -j OVN-KUBE-NODEPORT'],
+    ['Antrea', 'ANTREA-PREROUTING', '-A PREROUTING -j ANTREA-PREROUTING'],
+    [
+      'Calico \\(eBPF\\)',
+      'cali-PREROUTING',
+      '-A PREROUTING -m comment --comment "Pre-approved by BPF programs." -m mark --mark 0x3000000/0x3000000 -j ACCEPT',
+    ],
+  ]
+  for (const [name, chain, rule] of others)
+    it(`${name} is known by its rules`, () => {
+      const {codes: errors, reasons} = save(
+        `*nat\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n:${chain} - [0:0]\n${rule}\nCOMMIT\n`,
+      )
+      expect(errors).to.deep.equal([])
+      expect(reasons).to.match(new RegExp(`handled by ${name}`))
+    })
+  it("kube-router's own chains are no kube-proxy", () => {
+    const {codes: errors} = site((files) => {
+      files.set(
+        'nodes/n1/iptables-save.txt',
+        '*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:KUBE-ROUTER-SERVICES - [0:0]\n-A INPUT -j KUBE-ROUTER-SERVICES\nCOMMIT\n',
+      )
+      files.set('nodes/n1/ipvsadm-Sn.txt', '-A -t 10.96.0.99:80 -s rr\n')
+    })
+    expect(errors).to.deep.equal([])
+  })
+  it('problems of lines are told, though dumps are read late', () => {
+    const files = oneNode({iptables: '*nat\n:PREROUTING ACCEPT [0:0]\nwhat is this\nCOMMIT\n'})
+    const snapshot = snapshotFromFiles(files)
+    expect(check(snapshot, buildWorld(snapshot)).problems.map(({text}) => text)).to.include('what is this')
+  })
+})
