@@ -187,6 +187,9 @@ function withoutEchoes(findings: readonly Finding[]): Finding[] {
       ].some((other) => covers(finding, other))
     if (finding.name === 'client-address-lost')
       return !on(finding, ['policy-not-kept']).some((other) => covers(finding, other))
+    // both are what kube-proxy believes of the Service's endpoints
+    if (finding.name === 'endpoint-missing')
+      return !on(finding, ['no-endpoints-programmed']).some((other) => covers(finding, other))
     // a set that lacks an entry lets nothing in, or nothing be masqueraded
     if (finding.name === 'masquerade-missing')
       return !on(finding, [...NOT_PROGRAMMED, 'cluster-ip-not-programmed', 'external-ip-not-programmed']).some(
