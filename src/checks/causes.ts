@@ -10,7 +10,7 @@ import {placeKey, type Comparison, type Mismatch} from './compare.js'
 import {apiEvidence, makeFinding, type Finding} from './finding.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import {at, endNode, percent, perService, placeOf, translated, translator, type Cause} from './cause.js'
-import {forwardedAsItCame, missingEntries, notProgrammed, OWN_REFUSAL, type Scene} from './missing.js'
+import {forwardedAsItCame, missingEntries, notProgrammed, isOwnRefusal, type Scene} from './missing.js'
 import {ledAstray} from './detour.js'
 import {unmasqueraded} from './masquerade.js'
 import {hijacked, strayed, wrongEndpoint} from './misled.js'
@@ -425,7 +425,7 @@ function ruled(mismatch: Mismatch, scene: Scene): Cause {
   }
   if (hop && !translated(mismatch.fate)) {
     const where = hop.where ?? ''
-    if (OWN_REFUSAL.test(where) || (mismatch.promise.shortCircuit && OWN_NO_ENDPOINTS.test(where)))
+    if (isOwnRefusal(hop) || (mismatch.promise.shortCircuit && OWN_NO_ENDPOINTS.test(where)))
       return notProgrammed(mismatch, scene)
   }
   const stale = mismatch.fate.hops.find(

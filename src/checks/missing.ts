@@ -20,8 +20,12 @@ export interface Scene {
   readonly wholeKind: ReadonlySet<string>
 }
 
-/** Where kube-proxy itself refuses what it has no entry for. */
-export const OWN_REFUSAL = / kube-proxy\/cluster-ips-check#|\/KUBE-(IPVS-FILTER|FIREWALL)#/
+/** kube-proxy itself refuses what it has no entry for; a rule that somebody put into its chains is that one's. */
+export const isOwnRefusal = (hop: Hop | undefined): boolean =>
+  / kube-proxy\/cluster-ips-check#/.test(hop?.where ?? '') ||
+  (/\/KUBE-(IPVS-FILTER|FIREWALL)#/.test(hop?.where ?? '') && OWN_WORDS.test(hop?.evidence?.text ?? ''))
+
+const OWN_WORDS = /--match-set KUBE-|--mark 0x|match-set KUBE-|mark match 0x|--comment/
 
 /** A Service address that reaches a policy of FORWARD is one that nothing translated before. */
 export const forwardedAsItCame = ({fate, frontend}: Mismatch): boolean =>
@@ -36,7 +40,7 @@ const isMissingEntry = (mismatch: Mismatch): boolean =>
 const isUnprogrammed = (fate: Fate): boolean =>
   fate.cause === 'untranslated' ||
   fate.cause === 'no-listener' ||
-  (fate.cause === 'rule' && OWN_REFUSAL.test(deciding(fate)?.where ?? ''))
+  (fate.cause === 'rule' && isOwnRefusal(deciding(fate)))
 
 export function missingEntries({mismatches, expected}: Comparison): Omit<Scene, 'cluster' | 'states'> {
   const missing = new Map<string, Set<string>>()
@@ -185,7 +189,7 @@ export function notProgrammed(mismatch: Mismatch, scene: Scene): Cause {
 /** What is not there, and what ends the packet for want of it. */
 function unserved(state: NodeState | undefined, {fate, frontend, service}: Mismatch): Evidence[] {
   const refusal = deciding(fate)
-  const refuses = OWN_REFUSAL.test(refusal?.where ?? '') ? evidenceOf(refusal) : []
+  const refuses = isOwnRefusal(refusal) ? evidenceOf(refusal) : []
   // ipvs mode has sets of their own for external IPs of policy Local
   const duty =
     frontend.kind === 'externalIP' && service.externalTrafficPolicy === 'Local' && state?.ipvs ? 'local' : 'entry'
