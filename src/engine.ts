@@ -14,7 +14,8 @@ export function buildWorld({cluster, nodes}: Snapshot): World {
 function worldFacts(cluster: ClusterState, nodes: Snapshot['nodes']): WorldFacts {
   const apiAddresses = new Map(cluster.nodes.map((node) => [node.name, addressesOf(internalFirst(node.addresses))]))
   const nodeAddresses = new Set([...apiAddresses.values()].flat())
-  const pods = podPlaces(cluster, (node, address) => nodeAddresses.has(address) || holds(nodes.get(node), address))
+  const isOwn: OwnAddress = (node, address) => nodeAddresses.has(address) || holds(nodes.get(node), address)
+  const pods = podPlaces(cluster, nodes, isOwn)
   const podAddresses = new Set(pods.flatMap(({addresses}) => addresses))
   return {
     nodes: [...nodes.values()].map((state) => ({
@@ -62,7 +63,7 @@ const holds = (state: NodeState | undefined, address: Address): boolean =>
 type OwnAddress = (node: string, address: Address) => boolean
 
 /** Pods that hold addresses, as the API's pods tell, and endpoints of a node that no pod is named for. */
-function podPlaces(cluster: ClusterState, isNodes: OwnAddress): PodPlace[] {
+function podPlaces(cluster: ClusterState, states: Snapshot['nodes'], isNodes: OwnAddress): PodPlace[] {
   if (!cluster.pods) return placesOfEndpoints(cluster, isNodes)
   const pods = cluster.pods
     .filter(({phase, node}) => phase !== 'Succeeded' && phase !== 'Failed' && node !== undefined)
@@ -72,15 +73,39 @@ function podPlaces(cluster: ClusterState, isNodes: OwnAddress): PodPlace[] {
   )
   if (!unnamed) return pods
   const known = new Set(cluster.pods.flatMap(({ips}) => addressesOf(ips)))
-  const nodes = new Set(cluster.nodes.map(({name}) => name))
+  const nodes = new Map(cluster.nodes.map((node) => [node.name, node]))
   return [
     ...pods,
     ...placesOfEndpoints(cluster, isNodes).filter(
       ({id, node, hostNetwork, addresses}) =>
-        id.startsWith(UNNAMED) && nodes.has(node) && !hostNetwork && !addresses.some((address) => known.has(address)),
+        id.startsWith(UNNAMED) &&
+        !hostNetwork &&
+        addresses.every(
+          (address) => !known.has(address) && hasPod(address, {node: nodes.get(node), state: states.get(node)}),
+        ),
     ),
   ]
 }
+
+/** Is the address in the node's part of the pod network, or led to by a route of its own? */
+function hasPod(
+  address: Address,
+  {node, state}: {node: ClusterState['nodes'][number] | undefined; state: NodeState | undefined},
+): boolean {
+  if (node?.podCIDRs.some((cidr) => isIn(address, parseRange(cidr)))) return true
+  return (
+    state?.routes.some(
+      ({type, destination, nextHops}) =>
+        type === 'unicast' &&
+        destination.lo === address &&
+        destination.hi === address &&
+        nextHops.every(({gateway}) => gateway === undefined),
+    ) ?? false
+  )
+}
+
+const isIn = (address: Address, range: Range | undefined): boolean =>
+  range !== undefined && typeof range.lo === typeof address && address >= range.lo && address <= range.hi
 
 const UNNAMED = 'pod at '
 

@@ -4,8 +4,9 @@ import type {Protocol} from '../model/kube.js'
 import type {Evidence} from '../model/trace.js'
 import type {NftTable} from '../parse/nft.js'
 import type {NodeState} from '../snapshot/node-state.js'
-import {familyOf, formatAddress, formatEndpoint, type Address} from '../util/ip.js'
+import {familyOf, formatAddress, formatEndpoint, parseRange, type Address} from '../util/ip.js'
 import {serverOf} from './proof.js'
+import {ownMode} from './proxy.js'
 
 /** Proof by absence: what a dump should hold for a Service, and does not. In each mode of kube-proxy that is another place. */
 
@@ -34,7 +35,8 @@ export function absentServer(state: NodeState | undefined, frontend: Frontend): 
   return [{source: state.ipvs!.file, line: 0, text}]
 }
 
-const usesIpvs = (state: NodeState): boolean => (state.ipvs?.virtualServers.length ?? 0) > 0
+export const usesIpvs = (state: NodeState | undefined): boolean =>
+  state?.ipvs !== undefined && ownMode(state) === 'ipvs'
 
 /** kube-proxy's sets in ipvs mode (pkg/proxy/ipvs/ipset.go; KUBE-6-… in IPv6). */
 const SETS: Readonly<Record<Duty, Readonly<Partial<Record<Frontend['kind'], string>>>>> = {
@@ -58,11 +60,19 @@ export function absentRange(
   {address, port, protocol}: Frontend,
   ranges: readonly string[],
 ): Evidence[] {
+  const set = state?.ipsets?.sets.get(`KUBE-${familyOf(address) === 6 ? '6-' : ''}LOAD-BALANCER-SOURCE-CIDR`)
+  if (!set) return []
   const to = `${formatAddress(address)},${protocol.toLowerCase()}:${port}`
-  return ranges
-    .filter((range) => range.includes(':') === (familyOf(address) === 6))
-    .flatMap((range) => lacking(state, {name: 'LOAD-BALANCER-SOURCE-CIDR', address, member: `${to},${range.trim()}`}))
-    .slice(0, 1)
+  const held = set.entries
+    .filter(({parts}) => `${parts[0]},${parts[1]}` === to)
+    .map(({parts}) => parseRange(parts[2] ?? ''))
+  const lost = ranges.find((text) => {
+    const range = parseRange(text.trim())
+    if (!range || familyOf(range.lo) !== familyOf(address)) return false
+    return !held.some((one) => one?.lo === range.lo && one.hi === range.hi)
+  })
+  if (lost === undefined) return []
+  return [{source: set.file, line: set.line, text: `create ${set.name} ${set.type}: no ${to},${lost.trim()}`}]
 }
 
 /** The set that has endpoints masqueraded which ask themselves, where it lacks this one. */

@@ -85,10 +85,10 @@ export function unaskedAffinity(state: NodeState, services: readonly Service[]):
     const service = byId.get(id ?? '')
     if (service && !found.has(service)) found.set(service, evidence)
   }
-  for (const server of state.ipvs?.virtualServers ?? []) {
-    if (server.persistent === undefined || Number.isNaN(server.persistent)) continue
-    const owner = [...byId.values()].find((service) => servedBy(service, server))
-    add(owner?.id, {source: server.file, line: server.line, text: server.text})
+  const kept = (state.ipvs?.virtualServers ?? []).filter(({persistent}) => persistent && !Number.isNaN(persistent))
+  if (kept.length > 0) {
+    const owners = ownersOf(services)
+    for (const server of kept) add(owners(server)?.id, {source: server.file, line: server.line, text: server.text})
   }
   for (const {file, tables} of [...state.iptables(4), ...state.iptables(6)])
     for (const {name, texts} of tables.get('nat')?.chains.values() ?? []) {
@@ -107,14 +107,22 @@ export function unaskedAffinity(state: NodeState, services: readonly Service[]):
   return found
 }
 
-const servedBy = (
-  {clusterIPs, externalIPs, loadBalancer, ports}: Service,
-  {address, port, protocol}: VirtualServer,
-): boolean => {
-  if (address === undefined) return false
-  const text = formatAddress(address)
-  const isOwn = [...clusterIPs, ...externalIPs, ...loadBalancer.flatMap(({ip}) => ip ?? [])].includes(text)
-  return ports.some((one) => one.protocol === protocol && (isOwn ? one.port === port : one.nodePort === port))
+/** Whose virtual server it is: by its address, else by its port, which is a NodePort then. */
+function ownersOf(services: readonly Service[]): (server: VirtualServer) => Service | undefined {
+  const byAddress = new Map<string, Service>()
+  const byNodePort = new Map<string, Service>()
+  for (const service of services) {
+    for (const text of [
+      ...service.clusterIPs,
+      ...service.externalIPs,
+      ...service.loadBalancer.flatMap(({ip}) => ip ?? []),
+    ])
+      byAddress.set(text, service)
+    for (const {protocol, nodePort} of service.ports)
+      if (nodePort !== undefined) byNodePort.set(`${protocol} ${nodePort}`, service)
+  }
+  return ({address, port, protocol}) =>
+    address === undefined ? undefined : (byAddress.get(formatAddress(address)) ?? byNodePort.get(`${protocol} ${port}`))
 }
 
 /** iptables mode: `-m recent --set --name KUBE-SEP-…`; the time stands at `--rcheck` of the same name, in the chain that called. */

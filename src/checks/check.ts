@@ -186,7 +186,9 @@ function withoutEchoes(findings: readonly Finding[]): Finding[] {
         ...on(finding, ['masquerade-missing']).filter((other) => sameLine(finding, other)),
       ].some((other) => covers(finding, other))
     if (finding.name === 'client-address-lost')
-      return !on(finding, ['policy-not-kept']).some((other) => covers(finding, other))
+      return !on(finding, ['policy-not-kept']).some(
+        (other) => covers(finding, other) && finding.frontends.every((frontend) => other.frontends.includes(frontend)),
+      )
     // both are what kube-proxy believes of the Service's endpoints
     if (finding.name === 'endpoint-missing')
       return !on(finding, ['no-endpoints-programmed']).some((other) => covers(finding, other))

@@ -135,7 +135,7 @@ export function externalClients(cluster: ClusterState, world: World, family: Fam
     ]),
     ...(cluster.pods ?? []).flatMap(({ips}) => ips),
     ...(cluster.kubeProxy?.clusterCIDRs ??
-      [...world.machines.values()].flatMap(({state}) => podNetworks(state, family))),
+      [...world.machines.values()].flatMap(({state}) => podNetworks(state, family, podsOf(world)))),
     ...cluster.slices.flatMap(({endpoints}) => endpoints.map(({address}) => address)),
     '0.0.0.0/8',
     '127.0.0.0/8',
@@ -150,6 +150,9 @@ export function externalClients(cluster: ClusterState, world: World, family: Fam
     .filter(({lo}) => familyOf(lo) === family)
   return subtract(anyOf(family), [...ranges, ...nodeNetworks(world, family)])
 }
+
+const podsOf = (world: World): Address[] =>
+  world.facts.pods.flatMap(({hostNetwork, addresses}) => (hostNetwork ? [] : addresses))
 
 /** The nodes' own addresses, the first and last address of their networks, which nobody has, and the networks behind them. */
 function nodeNetworks(world: World, family: Family): Range[] {

@@ -1,6 +1,6 @@
 import type {Evidence} from '../model/trace.js'
 import type {NodeState} from '../snapshot/node-state.js'
-import {absentEntry, absentHairpin, brokenMasquerade, unmarkedEndpoint} from './absent.js'
+import {absentEntry, absentHairpin, brokenMasquerade, unmarkedEndpoint, usesIpvs} from './absent.js'
 import {translator, type Cause} from './cause.js'
 import type {Mismatch} from './compare.js'
 import type {Scene} from './missing.js'
@@ -40,5 +40,5 @@ function unlisted({fate, frontend, from, promise}: Mismatch, state: NodeState | 
   const places = fate.receiver ? [fate.receiver] : fate.towards
   if (own && places.some(({address}) => address === own.address))
     return [...absentHairpin(state, own, frontend.protocol), ...unmarkedEndpoint(state, own, chosenBy(fate))]
-  return (state?.ipvs?.virtualServers.length ?? 0) > 0 ? absentEntry(state, 'entry', frontend) : []
+  return usesIpvs(state) ? absentEntry(state, 'entry', frontend) : []
 }

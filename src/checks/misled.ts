@@ -56,7 +56,7 @@ export function wrongEndpoint(mismatch: Mismatch, {cluster}: Scene, place: Place
         message: `on ${node} packets to ${at(mismatch)} of ${service.id} go to ${receiver}${who}, which is no endpoint of it`,
       }
     : {
-        key: `stale-endpoint ${node} ${service.id}`,
+        key: `stale-endpoint ${node} ${service.id}${known && known.port !== place.port ? ' port' : ''}`,
         name: 'stale-endpoint',
         node,
         evidence,

@@ -5,7 +5,7 @@ import {familyOf, formatAddress} from '../util/ip.js'
 import {at, percent, perService, placeOf, translated, type Cause} from './cause.js'
 import type {CodeName} from './codes.js'
 import {entryKey, placeKey, type Comparison, type Mismatch} from './compare.js'
-import {absentEntry, absentServer, emptyTarget} from './absent.js'
+import {absentEntry, absentServer, emptyTarget, usesIpvs} from './absent.js'
 import {addressLost, deciding, emptyPlace, evidenceOf, programming} from './proof.js'
 
 /** What a cause may look at besides the walk: the nodes' dumps, and where nothing (of a kind) works. */
@@ -85,19 +85,22 @@ function wholeAddresses(
     const [node, kind] = place.split(' ')
     if (kind !== 'nodePort') continue
     const [there, wanted] = [byAddress(lost), byAddress(expected.get(place) ?? new Set())]
-    for (const [address, count] of there)
-      if (count > 1 && count === wanted.get(address)) found.add(`${node} ${address}`)
+    for (const [address, entries] of there)
+      if (servicesOf(new Set(entries)).size > 1 && entries.length === wanted.get(address)?.length)
+        found.add(`${node} ${address}`)
   }
   return found
 }
 
-function byAddress(entries: ReadonlySet<string>): Map<string, number> {
-  const counts = new Map<string, number>()
+function byAddress(entries: ReadonlySet<string>): Map<string, string[]> {
+  const found = new Map<string, string[]>()
   for (const entry of entries) {
     const address = entry.split(' ')[1]!
-    counts.set(address, (counts.get(address) ?? 0) + 1)
+    const known = found.get(address)
+    if (known) known.push(entry)
+    else found.set(address, [entry])
   }
-  return counts
+  return found
 }
 
 const servicesOf = (entries: ReadonlySet<string>): Set<string> =>
@@ -192,7 +195,7 @@ function unserved(state: NodeState | undefined, {fate, frontend, service}: Misma
   const refuses = isOwnRefusal(refusal) ? evidenceOf(refusal) : []
   // ipvs mode has sets of their own for external IPs of policy Local
   const duty =
-    frontend.kind === 'externalIP' && service.externalTrafficPolicy === 'Local' && state?.ipvs ? 'local' : 'entry'
+    frontend.kind === 'externalIP' && service.externalTrafficPolicy === 'Local' && usesIpvs(state) ? 'local' : 'entry'
   const absent = [...absentServer(state, frontend), ...absentEntry(state, duty, frontend)]
   return /\/KUBE-IPVS-FILTER#/.test(refusal?.where ?? '') || absent.length > 0 ? [...absent, ...refuses] : []
 }

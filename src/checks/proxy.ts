@@ -1,7 +1,7 @@
 import type {ProxyFacts, ProxyMode} from '../intent/proxy-facts.js'
 import type {ClusterState} from '../model/kube.js'
 import type {NodeState, Section} from '../snapshot/node-state.js'
-import type {Family} from '../util/ip.js'
+import {anyOf, familyOf, inRange, parseRange, type Address, type Family, type Range} from '../util/ip.js'
 
 const MODES = new Set(['iptables', 'ipvs', 'nftables', 'userspace'])
 
@@ -76,9 +76,18 @@ const OF_IPVS = ['KUBE-SERVICES', 'KUBE-NODE-PORT', 'KUBE-LOAD-BALANCER', 'KUBE-
 const modeNamed = (name: string | undefined): ProxyMode | undefined =>
   name !== undefined && MODES.has(name) ? (name as ProxyMode) : undefined
 
+const modes = new WeakMap<NodeState, ProxyMode | 'none'>()
+
+/** The mode as the node itself tells it. */
+export function ownMode(state: NodeState): ProxyMode | undefined {
+  let known = modes.get(state)
+  if (known === undefined) modes.set(state, (known = modeNamed(state.proxyMode) ?? modeFromRules(state) ?? 'none'))
+  return known === 'none' ? undefined : known
+}
+
 /** The mode of a node's kube-proxy: its own word, its configuration, its rules. */
 export function proxyFacts(cluster: ClusterState, state: NodeState): ProxyFacts {
-  const mode = modeNamed(state.proxyMode) ?? modeFromRules(state) ?? modeNamed(cluster.kubeProxy?.mode)
+  const mode = ownMode(state) ?? modeNamed(cluster.kubeProxy?.mode)
   return {
     node: state.name,
     ...(mode === 'iptables' && FAMILIES.some((family) => lacksFilter(state, family)) ? {hidesRefusals: true} : {}),
@@ -95,23 +104,40 @@ const FAMILIES: readonly Family[] = [4, 6]
 /** A Service without these rules tells nothing; so many are asked. */
 const ENOUGH_CHAINS = 50
 const OF_SERVICE = /^KUBE-(SERVICES$|SVC-|EXT-|XLB-)/
+const ASKS_FOR_PODS = / ! -s (\S+) .*-j KUBE-MARK-MASQ$|^-A \S+ -s (\S+) .*-j KUBE-SVC-/
 
 /** What kube-proxy's own rules take for its pods' addresses (--cluster-cidr): not masqueraded, or led past a policy. */
-export function podNetworks(state: NodeState, family: Family): string[] {
+function namedNetworks(state: NodeState, family: Family): Set<string> {
   const found = new Set<string>()
   for (const {tables} of state.iptables(family)) {
     const chains = [...(tables.get('nat')?.chains.values() ?? [])].filter(({name}) => OF_SERVICE.test(name))
-    for (const chain of chains.slice(0, ENOUGH_CHAINS))
-      for (const {source, target} of chain.rules)
-        if (source && (source.not ? target?.name === 'KUBE-MARK-MASQ' : target?.name.startsWith('KUBE-SVC-')))
-          found.add(source.value)
+    for (const {texts} of chains.slice(0, ENOUGH_CHAINS))
+      for (const {text} of texts) {
+        const [, others, own] = (text.includes('-s') && ASKS_FOR_PODS.exec(text)) || []
+        const range = others ?? own
+        if (range !== undefined) found.add(range)
+      }
   }
   for (const table of state.nft?.tables.values() ?? []) {
     if (table.name !== 'kube-proxy' || table.family !== (family === 6 ? 'ip6' : 'ip')) continue
     for (const {rules} of table.chains.values())
       for (const {text} of rules) for (const [, range] of text.matchAll(NFT_PODS)) found.add(range!)
   }
-  return [...found]
+  return found
+}
+
+/** The same, where pods are really in it: a wrong range says nothing of clients. */
+export function podNetworks(state: NodeState, family: Family, pods: readonly Address[]): string[] {
+  return [...namedNetworks(state, family)].filter((text) => {
+    const range = parseRange(text)
+    if (!range || familyOf(range.lo) !== family || isAll(range)) return false
+    return pods.some((address) => familyOf(address) === family && inRange(address, range))
+  })
+}
+
+const isAll = ({lo, hi}: Range): boolean => {
+  const all = anyOf(familyOf(lo))
+  return lo === all.lo && hi === all.hi
 }
 
 /** In words, and in JSON. */

@@ -149,8 +149,10 @@ function withoutNat(state: NodeState, family: Family): Gap[] {
   const [first] = dumps.filter(({tables}) => tables.size > 0)
   if (!first || dumps.some(({tables}) => tables.has('nat'))) return []
   if ([...(state.nft?.tables.values() ?? [])].some(({name}) => name === 'kube-proxy')) return []
+  // a save of several tables is one of all
   const isPart = dumps.some(
-    ({partial, tables}) => partial || FILTER_CHAINS.some((name) => tables.get('filter')?.chains.has(name)),
+    ({partial, tables}) =>
+      partial || (tables.size === 1 && FILTER_CHAINS.some((name) => tables.get('filter')?.chains.has(name))),
   )
   return isPart
     ? [

@@ -5,23 +5,72 @@ import {IptablesChain, type IptablesDump, type IptablesTable, type RawRule} from
 const NAT_ONLY = /-[jg] (DNAT|SNAT|MASQUERADE|REDIRECT|NETMAP)\b/
 const FILTER_ONLY = /-[jg] REJECT\b/
 
+/** The orders in which `iptables -S` prints the policies of a table, before its chains and rules: the kernel's, and that of iptables-nft for nat. */
+const ORDERS = [
+  ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'],
+  ['PREROUTING', 'INPUT', 'FORWARD', 'POSTROUTING', 'OUTPUT'],
+]
+
 /** A listing without a `*table` line. */
-export interface Pasted {
+export class Pasted {
   readonly table: IptablesTable
   /** The table that the command before it names. */
   readonly asked: string | undefined
   readonly sorted: boolean
+  private hasChains = false
+  private hasRules = false
+  private readonly hooks: string[] = []
+
+  constructor(table: IptablesTable, {asked, sorted}: {asked: string | undefined; sorted: boolean}) {
+    this.table = table
+    this.asked = asked
+    this.sorted = sorted
+  }
+
+  sawRule(): void {
+    this.hasRules = true
+  }
+
+  sawChain(): void {
+    this.hasChains = true
+  }
+
+  sawPolicy(hook: string): void {
+    this.hooks.push(hook)
+  }
+
+  /** Can `-P` of this hook not belong to the same listing? */
+  isBehind(hook: string): boolean {
+    if (this.hasRules || this.hasChains) return true
+    const places = [...this.hooks, hook]
+    return !ORDERS.some((order) =>
+      places.every((name, at) => at === 0 || order.indexOf(name) > order.indexOf(places[at - 1]!)),
+    )
+  }
 }
 
-/** The order in which `iptables -S` prints the policies of a table, before its chains and rules. */
-const HOOKS = ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING']
+/** Listings that are whole tables, then one of all that is not: chains that belong together may stand in several. */
+export function sortListings(dump: IptablesDump, all: readonly Pasted[]): void {
+  const whole = all.filter(({asked, table}) => asked !== undefined || tableOfHooks(table.chains) !== undefined)
+  for (const pasted of whole) sortHeaderless(dump, pasted)
+  const pieces = all.filter((pasted) => !whole.includes(pasted))
+  const [first, ...others] = pieces
+  if (!first) return
+  for (const {table} of others) mergeInto(dump, first.table, table)
+  sortHeaderless(dump, first)
+}
 
-/** What comes out of this order begins another listing. */
-export function beginsListing({chains}: IptablesTable, kind: string, name: string): boolean {
-  const all = [...chains.values()]
-  if (all.some(({length}) => length > 0)) return true
-  if (kind === '-N') return chains.has(name)
-  return all.some(({policy, name: other}) => policy === undefined || HOOKS.indexOf(other) >= HOOKS.indexOf(name))
+function mergeInto(dump: IptablesDump, table: IptablesTable, {chains, complete}: IptablesTable): void {
+  if (!complete) table.complete = false
+  for (const [name, chain] of chains) {
+    const known = table.chains.get(name) ?? new IptablesChain(dump, table.name, name)
+    table.chains.set(name, known)
+    known.policy ??= chain.policy
+    known.declared ||= chain.declared
+    known.cut ||= chain.cut
+    known.line ||= chain.line
+    for (const {line, text, problem} of chain.texts) known.append(line, text, problem)
+  }
 }
 
 /** `iptables -S | sort`: rules first, in an order that says nothing, then their chains. */
@@ -36,23 +85,29 @@ export function forgetOrder({chains}: IptablesTable): void {
   for (const {length, texts} of chains.values()) if (length > 1) for (const rule of texts) rule.problem ??= SORTED
 }
 
+/** All hooks of a table; nat had no INPUT once. */
+const TABLES: readonly (readonly [hooks: string, table: string])[] = [
+  ['FORWARD INPUT OUTPUT', 'filter'],
+  ['INPUT OUTPUT POSTROUTING PREROUTING', 'nat'],
+  ['OUTPUT POSTROUTING PREROUTING', 'nat'],
+  ['FORWARD INPUT OUTPUT POSTROUTING PREROUTING', 'mangle'],
+  ['OUTPUT PREROUTING', 'raw'],
+]
+
 /** The one table that has just these hooks (`iptables -S` names all of a table's). */
 function tableOfHooks(chains: ReadonlyMap<string, IptablesChain>): string | undefined {
-  const hooks = new Set([...chains.values()].filter(({policy}) => policy !== undefined).map(({name}) => name))
-  if (hooks.size === 0) return undefined
-  const rules = [...chains.values()].flatMap(({texts}) => texts.map(({text}) => text))
-  const translates = rules.some((text) => NAT_ONLY.test(text))
-  if (hooks.has('PREROUTING') && hooks.has('FORWARD')) return translates ? undefined : 'mangle'
-  if (hooks.has('POSTROUTING')) return rules.some((text) => FILTER_ONLY.test(text)) ? undefined : 'nat'
-  if (hooks.has('PREROUTING')) return translates ? 'nat' : hooks.has('OUTPUT') ? 'raw' : undefined
-  return translates ? undefined : 'filter'
+  const hooks = [...chains.values()].flatMap(({name, policy}) => (policy === undefined ? [] : name)).sort()
+  const table = TABLES.find(([all]) => all === hooks.join(' '))?.[1]
+  const isOther = table === 'nat' ? FILTER_ONLY : NAT_ONLY
+  for (const {texts} of chains.values()) if (texts.some(({text}) => isOther.test(text))) return undefined
+  return table
 }
 
 /**
  * Rules pasted without a `*table` line: their table follows from the command before them or the hooks that they name, else a
  * chain's from targets and hooks that exist in one table only, and from the chains that it calls or is called by.
  */
-export function sortHeaderless(dump: IptablesDump, {table: headerless, asked}: Pasted): void {
+function sortHeaderless(dump: IptablesDump, {table: headerless, asked}: Pasted): void {
   dump.partial = true
   const tableOf = new Map<string, string>()
   const whole = asked ?? tableOfHooks(headerless.chains)

@@ -28,7 +28,7 @@ export function parseIptablesList(text: string, file: string): IptablesDump {
     }
     const head = /^Chain (\S+) \((?:policy ([A-Z]+)|\d+ references)/.exec(line)
     if (head) {
-      if (beginsTable([...listings.at(-1)!.chains.keys()], head[1]!)) listings.push({chains: new Map()})
+      if (beginsTable(listings.at(-1)!, head[1]!)) listings.push({chains: new Map()})
       current = {line: at + 1, policy: head[2], rows: [], headed: false, cut: false}
       listings.at(-1)!.chains.set(head[1]!, current)
     } else if (/^(num\s+)?(pkts\s+bytes\s+)?target\s+prot/.test(line)) {
@@ -48,10 +48,16 @@ export function parseIptablesList(text: string, file: string): IptablesDump {
 const BUILT_IN = ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING']
 
 /** The same chain again is another table, and so is a built-in one that stands behind what it should precede. */
-function beginsTable(before: readonly string[], name: string): boolean {
-  if (before.includes(name)) return true
+function beginsTable({chains}: Listing, name: string): boolean {
+  if (chains.has(name)) return true
   const place = BUILT_IN.indexOf(name)
-  return place >= 0 && before.some((other) => BUILT_IN.indexOf(other) < 0 || BUILT_IN.indexOf(other) > place)
+  if (place < 0) return false
+  // iptables-nft of some versions lists the POSTROUTING of nat before OUTPUT
+  const before =
+    name === 'OUTPUT' && !chains.has('FORWARD')
+      ? [...BUILT_IN.slice(0, place), 'POSTROUTING']
+      : BUILT_IN.slice(0, place)
+  return before.filter((other) => chains.has(other)).length < chains.size
 }
 
 /** What one command printed. */

@@ -1,5 +1,5 @@
 import {IptablesChain, type IptablesDump, type IptablesTable, type RawRule} from './iptables-chain.js'
-import {beginsListing, forgetOrder, isSorted, sortHeaderless, type Pasted} from './iptables-headerless.js'
+import {forgetOrder, isSorted, Pasted, sortListings} from './iptables-headerless.js'
 import {askedTable, hasNotes, isLeftOut, PROMPT, withoutNote} from './pasted.js'
 import {splitWords} from './tokens.js'
 
@@ -94,10 +94,8 @@ class SaveReader {
   finish(number: number): void {
     this.flush()
     if (this.table && this.table.name !== HEADERLESS) this.cut(this.table, number, 'the dump ends before COMMIT')
-    for (const pasted of this.pasted) {
-      if (pasted.sorted || this.isSorted) forgetOrder(pasted.table)
-      sortHeaderless(this.dump, pasted)
-    }
+    for (const {sorted, table} of this.pasted) if (sorted || this.isSorted) forgetOrder(table)
+    sortListings(this.dump, this.pasted)
   }
 
   private begin(name: string, number: number): void {
@@ -149,9 +147,14 @@ class SaveReader {
     return chain
   }
 
+  /** The listing without a `*table` line that lines are read of. */
+  private get listing(): Pasted | undefined {
+    return this.table?.name === HEADERLESS ? this.pasted.at(-1) : undefined
+  }
+
   private paste(): IptablesTable {
     const table: IptablesTable = {name: HEADERLESS, chains: new Map(), complete: true}
-    this.pasted.push({table, asked: this.asked?.table, sorted: this.asked?.sorted ?? false})
+    this.pasted.push(new Pasted(table, {asked: this.asked?.table, sorted: this.asked?.sorted ?? false}))
     this.asked = undefined
     return table
   }
@@ -168,12 +171,19 @@ class SaveReader {
   /** `-P CHAIN POLICY` and `-N CHAIN`, as `iptables -S` prints them. */
   private command(line: string, number: number): void {
     const [kind, name, policy] = line.split(/\s+/)
-    if (this.table?.name === HEADERLESS && !this.isSorted && beginsListing(this.table, kind!, name!))
+    const listing = this.listing
+    if (
+      listing &&
+      !this.isSorted &&
+      (kind === '-P' ? listing.isBehind(name!) : listing.table.chains.get(name!)?.declared)
+    )
       this.table = undefined
     const chain = this.chainNamed(name!)
     chain.declared = true
     chain.line = number
     if (kind === '-P' && policy) chain.policy = policy
+    if (kind === '-P') this.listing?.sawPolicy(name!)
+    else this.listing?.sawChain()
   }
 
   private remark(line: string, number: number): void {
@@ -202,6 +212,7 @@ class SaveReader {
     const to = line.indexOf(' ', from)
     const name = to < 0 ? line.slice(from) : line.slice(from, to)
     const chain = this.chainNamed(name)
+    this.listing?.sawRule()
     if (this.lost.length > 0 && chain !== this.chain && chain.length === 0) this.loseIn(chain)
     this.chain = chain
     if (line.includes('"') && !splitWords(line).closed)

@@ -38,8 +38,8 @@ export function askedTable(line: string): {readonly table: string; readonly sort
   return {table, sorted: /\|\s*sort\b/.test(line)}
 }
 
-/** Arrows that point back at the line. */
-const NOTE = /\s+(←|⟵|⬅|👈|<-+|<=+|<—+)(\s.*)?$/u
+/** Arrows that point back at the line; `<=` and `<` alone are nft's. */
+const NOTE = /\s(←|⟵|⬅|👈|<-{2,}|<={2,}|<—+|<-(?=\s+[A-Za-z]))/gu
 const ARROWS = ['←', '⟵', '⬅', '👈']
 /** Most dumps are long and have none. */
 export const hasNotes = (text: string): boolean =>
@@ -49,6 +49,10 @@ export const hasNotes = (text: string): boolean =>
 export function withoutNote(line: string): string {
   // `==> node2 <==`: head and tail say so between files
   if (line.startsWith('==>')) return line
-  const own = Math.max(line.lastIndexOf('"'), line.lastIndexOf('*/')) + 1
-  return line.slice(0, own) + line.slice(own).replace(NOTE, '')
+  for (const {index} of line.matchAll(NOTE)) {
+    const before = line.slice(0, index)
+    const isQuoted = before.split('"').length % 2 === 0 || before.lastIndexOf('/*') > before.lastIndexOf('*/')
+    if (!isQuoted) return before.trimEnd()
+  }
+  return line
 }

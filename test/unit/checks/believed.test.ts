@@ -142,6 +142,33 @@ describe('check: what kube-proxy believes of a Service is one cause', () => {
     expect(codes({nat})).to.deep.equal(['SVT144'])
   })
 
+  it('an endpoint outside that is said to be of a node is outside all the same', () => {
+    for (const address of ['203.0.113.9', '192.0.2.212']) {
+      const nat = `${SERVICES}-A KUBE-SVC-A -j KUBE-SEP-B\n-A KUBE-SEP-B -p tcp -m tcp -j DNAT --to-destination ${address}:8080\n-A POSTROUTING -j MASQUERADE\n`
+      expect(codes({nat, endpoints: [ready(address)]}), address).to.deep.equal([])
+    }
+  })
+
+  it('a wrong port beside stale endpoints is told by itself', () => {
+    const nat = `${SERVICES}-A KUBE-SVC-A -m statistic --mode random --probability 0.5 -j KUBE-SEP-B\n-A KUBE-SVC-A -j KUBE-SEP-C\n-A KUBE-SEP-B -p tcp -m tcp -j DNAT --to-destination 10.1.1.99:8080\n-A KUBE-SEP-C -p tcp -m tcp -j DNAT --to-destination 10.1.1.3:9999\n`
+    expect(
+      found({nat})
+        .map(({message}) => / not the port of that endpoint/.test(message))
+        .sort(),
+    ).to.deep.equal([false, true])
+  })
+
+  it('NodePorts of one Service that are all missing are one finding', () => {
+    const spec = {
+      type: 'NodePort',
+      ports: [
+        {...PORT, nodePort: 30080},
+        {...PORT, name: 'https', port: 443, nodePort: 30443},
+      ],
+    }
+    expect(codes({nat: SERVICES + ALL, spec}).filter((code) => code === 'SVT131')).to.have.length(1)
+  })
+
   it('an endpoint of the node that no pod is named for is no host outside', () => {
     const nat = `${SERVICES}-A KUBE-SVC-A -j KUBE-SEP-B\n-A KUBE-SEP-B -p tcp -m tcp -j DNAT --to-destination 10.1.1.77:8080\n`
     expect(codes({nat, endpoints: [ready('10.1.1.77')]})).to.deep.equal([])
@@ -164,6 +191,14 @@ describe('check: the pod network that kube-proxy itself knows', () => {
 `.replace(ALL, `-A KUBE-SVC-A -m statistic --mode random --probability 0.5 -j KUBE-SEP-B\n${ALL}`)
   it('holds no clients outside, where no ConfigMap tells of it', () =>
     expect(codes({spec, endpoints, nat}).filter((code) => code !== 'SVT140')).to.deep.equal([]))
+  it('is no range without pods, and not everything', () => {
+    for (const wrong of ['198.51.0.0/16', '0.0.0.0/0']) {
+      const drops = '-A FORWARD -s 198.51.100.0/24 -p tcp -m tcp --dport 8080 -j DROP\n'
+      const given = {spec, endpoints: [ready('10.1.1.3')], nat: nat.replaceAll('10.1.0.0/16', wrong)}
+      expect(codes({...given, filter: drops}), wrong).to.include('SVT201')
+      expect(codes(given), wrong).to.not.include('SVT114')
+    }
+  })
   it('policy Local that leads to another node is the policy, not a missing masquerade', () => {
     const all = found({spec, endpoints, nat: nat.replace('-A KUBE-EXT-A -j KUBE-SVL-A', '-A KUBE-EXT-A -j KUBE-SVC-A')})
     expect(all[0]?.code).to.equal('SVT151')
@@ -250,6 +285,12 @@ describe('check: what a dump does not show, and who else is there', () => {
       expect(errors, text).to.deep.equal([])
       expect(reasons).to.match(/the nat table is not in/)
     }
+  })
+  it('a save of other tables without nat is a node without nat', () => {
+    const {codes: errors} = save(
+      '*mangle\n:PREROUTING ACCEPT [0:0]\n:KUBE-KUBELET-CANARY - [0:0]\nCOMMIT\n*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:KUBE-FORWARD - [0:0]\n-A FORWARD -j KUBE-FORWARD\nCOMMIT\n',
+    )
+    expect(errors).to.deep.equal(['SVT130'])
   })
   const others: readonly (readonly [name: string, chain: string, rule: string])[] = [
     ['Cilium', 'CILIUM_PRE_nat', '-A PREROUTING -j CILIUM_PRE_nat'],

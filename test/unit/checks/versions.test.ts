@@ -96,6 +96,26 @@ describe('check and the versions of kube-proxy', () => {
     expect(loud({iptables: nat(leads(A.ip)) + filter()}, services)).to.include.members(['SVT130 d/b', 'SVT153 d/c'])
   })
 
+  it('a virtual server that keeps clients is of the Service that has its address, whatever NodePort has its number', () => {
+    const port = {name: 'http', targetPort: 8080, protocol: 'TCP'}
+    const affine = {sessionAffinity: 'ClientIP', sessionAffinityConfig: {clientIP: {timeoutSeconds: 10800}}}
+    const services: Service[] = [
+      {name: 'a', ip: '10.96.0.20', endpoints: ['10.1.1.3'], spec: {...affine, ports: [{...port, port: 30080}]}},
+      {
+        name: 'b',
+        ip: '10.96.0.21',
+        endpoints: ['10.1.1.3'],
+        spec: {type: 'NodePort', ports: [{...port, port: 80, nodePort: 30080}]},
+      },
+    ]
+    const server = (address: string): string =>
+      `-A -t ${address} -s rr -p 10800\n-a -t ${address} -r 10.1.1.3:8080 -m -w 1\n`
+    const kept = (address: string): string[] =>
+      loud({mode: 'ipvs', ipvs: server(address)}, services).filter((text) => text.startsWith('SVT144'))
+    expect(kept('10.96.0.20:30080')).to.not.include('SVT144 d/b')
+    expect(kept('192.0.2.11:30080')).to.include('SVT144 d/b')
+  })
+
   it("schedulers: kube-proxy's own virtual servers are compared with each other, where more than half agree", () => {
     const server = (address: string, scheduler: string): string =>
       `-A -t ${address}:80 -s ${scheduler}\n-a -t ${address}:80 -r 10.1.1.3:8080 -m -w 1\n`

@@ -58,6 +58,25 @@ describe('parse/pasted: several listings of iptables -S in one file are tables o
     expect(dump.tables.get('raw')?.chains.get('PREROUTING')?.length).to.equal(1)
     expect(dump.tables.get('filter')?.chains.get('FORWARD')?.length).to.equal(1)
   })
+  it('nat in the order of iptables-nft is one table', () => {
+    const nat = [0, 1, 3, 2, 4, 5].map((at) => NAT[at]!)
+    expect(chainsOf(save(...FILTER, ...nat), 'nat')).to.deep.equal(chainsOf(save(...NAT), 'nat'))
+    expect(chainsOf(save(...FILTER, ...nat), 'filter')).to.deep.equal(['FORWARD', 'INPUT', 'KUBE-FORWARD', 'OUTPUT'])
+  })
+  it('listings of single chains are one table where they call each other', () => {
+    const dump = save(
+      '-P OUTPUT ACCEPT',
+      '-A OUTPUT -j KUBE-SERVICES',
+      '-P PREROUTING ACCEPT',
+      '-A PREROUTING -j KUBE-SERVICES',
+      '-N KUBE-SERVICES',
+      '-A KUBE-SERVICES -d 10.96.0.10/32 -j KUBE-SEP-A',
+      '-N KUBE-SEP-A',
+      '-A KUBE-SEP-A -j DNAT --to-destination 10.1.1.3:8080',
+    )
+    expect(chainsOf(dump, 'nat')).to.deep.equal(['KUBE-SEP-A', 'KUBE-SERVICES', 'OUTPUT', 'PREROUTING'])
+    expect([...dump.tables.keys()]).to.deep.equal(['nat'])
+  })
   it('one table twice is two hosts or two moments', () => {
     expect(save(...FILTER, ...FILTER).tables.get('filter')?.complete).to.equal(false)
   })
@@ -151,6 +170,10 @@ Members:
       .tables.get('filter')!
       .chains.get('FORWARD')!.rules
     expect([rule?.problem, rule?.target?.options]).to.deep.equal([undefined, []])
+    for (const line of ['ip daddr 10.1.1.0/24 tcp dport <= 9000 drop', 'ip ttl <= 5 drop', 'tcp dport < 1024 accept'])
+      expect(withoutNote(line)).to.equal(line)
+    expect(withoutNote('-A X -j DROP ← here\r')).to.equal('-A X -j DROP')
+    expect(withoutNote('-A X -j DROP ← "here"')).to.equal('-A X -j DROP')
     expect(withoutNote('-A X -m comment --comment "a <- b" -j DROP <--- here')).to.equal(
       '-A X -m comment --comment "a <- b" -j DROP',
     )
