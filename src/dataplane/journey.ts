@@ -215,6 +215,8 @@ export class Journey {
   /** A refusal on the way counts only when the client hears of it. */
   private tellClient(end: End, notice: NonNullable<End['notice']>, request: Packet): End {
     const {machine} = this.walker
+    if (notice === 'icmp' && request.family === 6 && request.ipvs)
+      return unknown(`${end.reason}, and its ICMPv6 error gets lost in IPVS in some kernels`)
     const direct = notice === 'tcp reset' && request.physin !== ''
     const lost = direct ? this.resetByPort(request) : this.noticeBack(machine, request, {notice, attached: true})
     if (!lost) return {outcome: end.outcome, reason: end.reason, ...(end.cause ? {cause: end.cause} : {})}

@@ -142,4 +142,18 @@ export const KNOWN: readonly Known[] = [
     known('', CLOSED, lost),
     'unknown',
   ),
+  inV6Known(
+    'IPv6: the ICMPv6 error of a rule of OUTPUT is lost in IPVS',
+    known(
+      '',
+      {
+        sysctl: 'echo 0 >ipv4/vs/conntrack',
+        ipvs: `-A -t ${VIP}:0 -s rr -p 300\n-a -t ${VIP}:0 -r 10.77.3.10:0 -m -w 1`,
+        rules: 'iptables-legacy -A OUTPUT -p tcp -d 10.77.3.10 -j REJECT',
+        sends: {...fromClient, dst: VIP, dport: 9999},
+      },
+      lost,
+    ),
+    'unknown',
+  ),
 ]
