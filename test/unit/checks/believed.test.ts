@@ -13,6 +13,15 @@ const ready = (address: string, nodeName = 'n1', more: object = {}): object => (
   ...more,
 })
 
+/** The one slice of d/s. */
+const slice = (endpoints: readonly object[]): string =>
+  items({
+    metadata: {name: 's-x', namespace: 'd', labels: {'kubernetes.io/service-name': 's'}},
+    addressType: 'IPv4',
+    ports: [{name: 'http', port: 8080, protocol: 'TCP'}],
+    endpoints,
+  })
+
 interface Site {
   readonly version?: string
   readonly mode?: string
@@ -81,15 +90,7 @@ ${filter}COMMIT
       status,
     }),
   )
-  files.set(
-    'api/endpointslices.json',
-    items({
-      metadata: {name: 's-x', namespace: 'd', labels: {'kubernetes.io/service-name': 's'}},
-      addressType: 'IPv4',
-      ports: [{name: 'http', port: 8080, protocol: 'TCP'}],
-      endpoints,
-    }),
-  )
+  files.set('api/endpointslices.json', slice(endpoints))
   const snapshot = snapshotFromFiles(files)
   return check(snapshot, buildWorld(snapshot)).findings.filter(
     ({severity, code}) => severity !== 'info' && !code.startsWith('SVT3'),
@@ -255,15 +256,7 @@ describe('check: what a dump does not show, and who else is there', () => {
         spec: {clusterIP: '10.96.0.10', clusterIPs: ['10.96.0.10'], ports: [PORT]},
       }),
     )
-    files.set(
-      'api/endpointslices.json',
-      items({
-        metadata: {name: 's-x', namespace: 'd', labels: {'kubernetes.io/service-name': 's'}},
-        addressType: 'IPv4',
-        ports: [{name: 'http', port: 8080, protocol: 'TCP'}],
-        endpoints: [ready('10.1.1.3')],
-      }),
-    )
+    files.set('api/endpointslices.json', slice([ready('10.1.1.3')]))
     change(files)
     const snapshot = snapshotFromFiles(files)
     const {findings, incomplete} = check(snapshot, buildWorld(snapshot))
