@@ -175,9 +175,12 @@ const HIDDEN_INTERFACES = 'interfaces that -L hides without -v'
 const openWords = ({matches}: IptablesRule): string | undefined =>
   matches.find(({module}) => module.includes(' ') && module !== HIDDEN_INTERFACES)?.module
 
-/** kube-proxy's own chains ask for no interface; any other rule may be about one (`-i lo -j ACCEPT`, `! -o docker0 -j MASQUERADE`). */
-const mayNameInterface = ({chain, target}: IptablesRule): boolean =>
-  target !== undefined && !chain.startsWith('KUBE-') && !target.name.startsWith('KUBE-')
+/**
+ * kube-proxy's own chains ask for no interface, and hardly a rule does that names both addresses (flannel's, CNI's); any other
+ * may be about one (`-i lo -j ACCEPT`, `! -o docker0 -j MASQUERADE`).
+ */
+const mayNameInterface = ({chain, target, source, destination}: IptablesRule): boolean =>
+  target !== undefined && !(source && destination) && !chain.startsWith('KUBE-') && !target.name.startsWith('KUBE-')
 
 const isAddress = (word: string): boolean =>
   /^!?[\d.]+(\/|$)/.test(word) || word.includes('::') || /^!?(anywhere|loopback|link-local|localhost)(\/|$)/.test(word)

@@ -260,6 +260,7 @@ describe('parse/iptables-list: what a listing hides stays open', () => {
       'DOCKER     all  --  0.0.0.0/0            0.0.0.0/0            ADDRTYPE match dst-type LOCAL',
     ])
       expect(open(row), row).to.deep.equal(['interfaces that -L hides without -v'])
+    expect(open('MASQUERADE  all  --  10.244.0.0/16       !224.0.0.0/4')).to.deep.equal([])
     expect(open('KUBE-SERVICES  all  --  0.0.0.0/0            0.0.0.0/0')).to.deep.equal([])
   })
   it('a name is no interface, and its ports still count', () => {
