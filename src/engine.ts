@@ -1,10 +1,19 @@
-import {lacksFilter} from './checks/proxy.js'
+import {lacksFilter, lacksNat} from './checks/proxy.js'
 import {World, type PodPlace, type WorldFacts} from './dataplane/world.js'
 import type {ClusterState} from './model/kube.js'
 import {proxySockets} from './proxy-sockets.js'
 import type {NodeState} from './snapshot/node-state.js'
 import type {Snapshot} from './snapshot/snapshot.js'
-import {familyOf, parseAddress, parseRange, prefixRange, type Address, type Family, type Range} from './util/ip.js'
+import {
+  familyOf,
+  inRange,
+  parseAddress,
+  parseRange,
+  prefixRange,
+  type Address,
+  type Family,
+  type Range,
+} from './util/ip.js'
 
 /** Builds the world that packets walk through. This is the one place where Services tell the data plane which addresses are virtual. */
 export function buildWorld({cluster, nodes}: Snapshot): World {
@@ -22,6 +31,7 @@ function worldFacts(cluster: ClusterState, nodes: Snapshot['nodes']): WorldFacts
       state,
       addresses: apiAddresses.get(state.name) ?? [],
       unasked: (family) => withoutFilter(state, family),
+      unseen: (family) => withoutNat(state, family),
       podRanges: (cluster.nodes.find(({name}) => name === state.name)?.podCIDRs ?? []).flatMap(
         (cidr) => parseRange(cidr) ?? [],
       ),
@@ -53,6 +63,12 @@ function withoutFilter(state: NodeState, family: Family): string | undefined {
     ? `${dumps[0]!.file} has no filter table, although kube-proxy fills it: not asked for`
     : undefined
 }
+
+/** `iptables -S` and `iptables -L` without `-t` show the filter table alone, and so does a part of a dump. */
+const withoutNat = (state: NodeState, family: Family): string | undefined =>
+  lacksNat(state, family)
+    ? `the nat table is not in ${state.iptables(family)[0]!.file}: list it with iptables-save, or -t nat`
+    : undefined
 
 const addressesOf = (texts: readonly string[]): Address[] => texts.flatMap((text) => parseAddress(text) ?? [])
 
@@ -92,7 +108,7 @@ function hasPod(
   address: Address,
   {node, state}: {node: ClusterState['nodes'][number] | undefined; state: NodeState | undefined},
 ): boolean {
-  if (node?.podCIDRs.some((cidr) => isIn(address, parseRange(cidr)))) return true
+  if (node?.podCIDRs.some((cidr) => isIn(address, cidr))) return true
   return (
     state?.routes.some(
       ({type, destination, nextHops}) =>
@@ -104,8 +120,10 @@ function hasPod(
   )
 }
 
-const isIn = (address: Address, range: Range | undefined): boolean =>
-  range !== undefined && typeof range.lo === typeof address && address >= range.lo && address <= range.hi
+function isIn(address: Address, cidr: string): boolean {
+  const range = parseRange(cidr)
+  return range !== undefined && inRange(address, range)
+}
 
 const UNNAMED = 'pod at '
 

@@ -76,7 +76,11 @@ function leadsElsewhere(text: string, own: string): boolean {
 }
 
 /** Services that do not ask for affinity, and whose rules keep clients all the same. */
-export function unaskedAffinity(state: NodeState, services: readonly Service[]): Map<Service, Evidence> {
+export function unaskedAffinity(
+  state: NodeState,
+  services: readonly Service[],
+  all: readonly Service[],
+): Map<Service, Evidence> {
   const found = new Map<Service, Evidence>()
   const byId = new Map(
     services.filter(({affinityTimeout}) => affinityTimeout === undefined).map((one) => [one.id, one]),
@@ -87,7 +91,7 @@ export function unaskedAffinity(state: NodeState, services: readonly Service[]):
   }
   const kept = (state.ipvs?.virtualServers ?? []).filter(({persistent}) => persistent && !Number.isNaN(persistent))
   if (kept.length > 0) {
-    const owners = ownersOf(services)
+    const owners = ownersOf(all)
     for (const server of kept) add(owners(server)?.id, {source: server.file, line: server.line, text: server.text})
   }
   for (const {file, tables} of [...state.iptables(4), ...state.iptables(6)])

@@ -522,7 +522,7 @@ function usualScheduler(servers: readonly VirtualServer[]): string | undefined {
 }
 
 /** A Service with ClientIP affinity must meet something that remembers the client, for the right time. */
-function affinity({state, proxy, services, comparison}: NodeCheck): Finding[] {
+function affinity({state, proxy, cluster, services, comparison}: NodeCheck): Finding[] {
   // its process remembers, out of sight of every rule
   if (proxy.mode === 'userspace') return []
   const sticky = comparison.sticky.get(state.name) ?? []
@@ -543,11 +543,11 @@ function affinity({state, proxy, services, comparison}: NodeCheck): Finding[] {
         }),
       )
   }
-  return [...found.values(), ...keptUnasked(state, services)]
+  return [...found.values(), ...keptUnasked(state, services, cluster.services)]
 }
 
-const keptUnasked = (state: NodeState, services: readonly Service[]): Finding[] =>
-  [...unaskedAffinity(state, services)].map(([service, evidence]) =>
+const keptUnasked = (state: NodeState, services: readonly Service[], all: readonly Service[]): Finding[] =>
+  [...unaskedAffinity(state, services, all)].map(([service, evidence]) =>
     finding('affinity-lost', state.name, {
       services: [service.id],
       message: `${service.id} asks for no affinity, and ${state.name} keeps clients at their endpoint all the same`,

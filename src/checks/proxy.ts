@@ -152,6 +152,20 @@ export function lacksFilter(state: NodeState, family: Family): boolean {
   )
 }
 
+/** Chains of kube-proxy's in filter: where they are, its NAT is somewhere too. */
+const IN_FILTER = ['KUBE-SERVICES', 'KUBE-EXTERNAL-SERVICES', 'KUBE-NODEPORTS', 'KUBE-FORWARD', 'KUBE-PROXY-FIREWALL']
+
+/** A listing without nat; a save of several tables without it is of a node without it. */
+export function lacksNat(state: NodeState, family: Family): boolean {
+  const dumps = state.iptables(family).filter(({tables}) => tables.size > 0)
+  if (dumps.some(({tables}) => tables.has('nat'))) return false
+  if ([...(state.nft?.tables.values() ?? [])].some(({name}) => name === 'kube-proxy')) return false
+  return dumps.some(
+    ({partial, tables}) =>
+      partial || (tables.size === 1 && IN_FILTER.some((name) => tables.get('filter')?.chains.has(name))),
+  )
+}
+
 /** Nobody asked for the rules that this mode writes: nothing could be found programmed there. */
 function neverAsked(state: NodeState, mode: ProxyMode | undefined, family: Family): boolean {
   const asked = ({state: how}: Section): boolean => how !== 'never-asked'

@@ -12,8 +12,14 @@ export interface Gap {
   readonly what: string
 }
 
+/** What the caller knows to be missing: nobody asked for it, or it must be there and is not shown. */
+export interface Told {
+  readonly unasked: string | undefined
+  readonly unseen: string | undefined
+}
+
 /** What of a node's rules is hidden from a walk. */
-export function findGaps(state: NodeState, family: Family, unasked?: string): Gap[] {
+export function findGaps(state: NodeState, family: Family, {unasked, unseen}: Told): Gap[] {
   const sections: readonly (readonly [string, Section])[] = [
     [family === 4 ? 'iptables' : 'ip6tables', state.iptablesSectionOf(family)],
     ['ipset', state.ipsetSection],
@@ -47,7 +53,7 @@ export function findGaps(state: NodeState, family: Family, unasked?: string): Ga
     ...missingSysctls(state, family),
     ...cutDumps(state, family),
     ...partialTables(state, family),
-    ...withoutNat(state, family),
+    ...(unseen === undefined ? [] : [{key: 'unseen', state: 'unreadable' as const, what: unseen}]),
     ...(unasked === undefined ? [] : [{key: 'unasked', state: 'never-asked' as const, what: unasked}]),
     ...hiddenTables(state, family),
     ...hiddenPrograms(state),
@@ -132,37 +138,6 @@ function partialTables(state: NodeState, family: Family): Gap[] {
           what: `${dump.file} has no ${missing.join(', ')} table: not asked for`,
         },
       ]
-}
-
-/** Chains of kube-proxy's in filter: where they are, its NAT is somewhere too. */
-const FILTER_CHAINS = [
-  'KUBE-SERVICES',
-  'KUBE-EXTERNAL-SERVICES',
-  'KUBE-NODEPORTS',
-  'KUBE-FORWARD',
-  'KUBE-PROXY-FIREWALL',
-]
-
-/** `iptables -S` and `iptables -L` without `-t` show the filter table alone, and so does a part of a dump. */
-function withoutNat(state: NodeState, family: Family): Gap[] {
-  const dumps = state.iptables(family)
-  const [first] = dumps.filter(({tables}) => tables.size > 0)
-  if (!first || dumps.some(({tables}) => tables.has('nat'))) return []
-  if ([...(state.nft?.tables.values() ?? [])].some(({name}) => name === 'kube-proxy')) return []
-  // a save of several tables is one of all
-  const isPart = dumps.some(
-    ({partial, tables}) =>
-      partial || (tables.size === 1 && FILTER_CHAINS.some((name) => tables.get('filter')?.chains.has(name))),
-  )
-  return isPart
-    ? [
-        {
-          key: 'no nat',
-          state: 'unreadable',
-          what: `the nat table is not in ${first.file}: list it with iptables-save, or -t nat`,
-        },
-      ]
-    : []
 }
 
 /** Tables that the tool itself names, and does not print. */

@@ -36,6 +36,8 @@ export interface MachineHints {
   readonly addresses: readonly Address[]
   /** What of its rules was never asked for, as somebody who knows what runs on it can tell. */
   readonly unasked?: (family: Family) => string | undefined
+  /** What must be there and no dump shows: a walk's end is unknown. */
+  readonly unseen?: (family: Family) => string | undefined
 }
 
 /** One node's kernel, ready to take packets: hooks, routes, sets, virtual servers, sockets. Built from its dumps on first use. */
@@ -349,7 +351,14 @@ export class Machine {
 
   gaps(family: Family): readonly Gap[] {
     let gaps = this.gapList.get(family)
-    if (!gaps) this.gapList.set(family, (gaps = findGaps(this.state, family, this.hints.unasked?.(family))))
+    if (!gaps)
+      this.gapList.set(
+        family,
+        (gaps = findGaps(this.state, family, {
+          unasked: this.hints.unasked?.(family),
+          unseen: this.hints.unseen?.(family),
+        })),
+      )
     return gaps
   }
 

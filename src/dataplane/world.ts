@@ -39,6 +39,8 @@ export interface WorldFacts {
     readonly addresses: readonly Address[]
     /** MachineHints.unasked */
     readonly unasked?: (family: Family) => string | undefined
+    /** MachineHints.unseen */
+    readonly unseen?: (family: Family) => string | undefined
     readonly podRanges: readonly Range[]
   }[]
   readonly pods: readonly PodPlace[]
@@ -68,9 +70,9 @@ export class World {
   constructor(facts: WorldFacts) {
     this.facts = facts
     this.machines = new Map(
-      facts.nodes.map(({state, addresses, unasked}) => [
+      facts.nodes.map(({state, addresses, unasked, unseen}) => [
         state.name,
-        new Machine(state, {addresses, ...(unasked ? {unasked} : {})}),
+        new Machine(state, {addresses, ...(unasked ? {unasked} : {}), ...(unseen ? {unseen} : {})}),
       ]),
     )
     const podNetwork = facts.pods.filter(({hostNetwork}) => !hostNetwork)

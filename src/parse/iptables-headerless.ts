@@ -75,8 +75,9 @@ function mergeInto(dump: IptablesDump, table: IptablesTable, {chains, complete}:
 
 /** `iptables -S | sort`: rules first, in an order that says nothing, then their chains. */
 export function isSorted(text: string): boolean {
-  if (!text.startsWith('-A ') || /^\*[a-z]/m.test(text)) return false
-  return text.search(/^-[NP] /m) > text.lastIndexOf('\n-A ')
+  if (/^\*[a-z]/m.test(text)) return false
+  const [rule, chain] = [text.search(/^-A /m), text.search(/^-[NP] /m)]
+  return rule >= 0 && chain > rule && chain > text.lastIndexOf('\n-A ')
 }
 
 const SORTED = 'its line went through sort: the order of the rules is not known'

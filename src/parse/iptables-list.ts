@@ -7,9 +7,14 @@ import {SERVICES} from './services.js'
 
 /**
  * Parses `iptables -t nat -nL`, with or without `-v` and `--line-numbers`, into the shape of iptables-save.
- * Without `-v` the listing hides interfaces (`hidesInterfaces`): a bare ACCEPT may be one of lo alone.
+ * Without `-v` the listing hides interfaces (`hidesInterfaces`): an ACCEPT may be one of lo alone. `asksForNone`: chains whose rules,
+ * and rules that lead there, are known to ask for no interface.
  */
-export function parseIptablesList(text: string, file: string): IptablesDump {
+export function parseIptablesList(
+  text: string,
+  file: string,
+  asksForNone: (chain: string) => boolean = () => false,
+): IptablesDump {
   const dump: IptablesDump = {file, tables: new Map(), problems: [], hidden: []}
   const listings: Listing[] = [{chains: new Map<string, Listed>()}]
   let current: Listed | undefined
@@ -38,7 +43,7 @@ export function parseIptablesList(text: string, file: string): IptablesDump {
     } else if (current) current.rows.push({line, number: at + 1})
     else dump.problems.push({file, line: at + 1, message: 'not a line of iptables -L', text: line})
   })
-  for (const listing of listings) if (listing.chains.size > 0) addTable(dump, listing)
+  for (const listing of listings) if (listing.chains.size > 0) addTable(dump, listing, asksForNone)
   const nat = dump.tables.get('nat')
   dump.partial ||= !nat || !['PREROUTING', 'OUTPUT', 'POSTROUTING'].every((name) => nat.chains.has(name))
   return dump
@@ -97,7 +102,11 @@ function tableName(listing: ReadonlyMap<string, Listed>): string {
   return listing.has('FORWARD') || rejects ? 'filter' : 'nat'
 }
 
-function addTable(dump: IptablesDump, {chains: listing, table: asked}: Listing): void {
+function addTable(
+  dump: IptablesDump,
+  {chains: listing, table: asked}: Listing,
+  asksForNone: (chain: string) => boolean,
+): void {
   const name = asked ?? tableName(listing)
   if ([...listing.keys()].some((chain) => dump.tables.get(name)?.chains.has(chain)))
     dump.problems.push({
@@ -117,7 +126,7 @@ function addTable(dump: IptablesDump, {chains: listing, table: asked}: Listing):
     // without its titles the listing went through grep, and lines may be missing
     chain.cut = cut || !headed
     const rules = rows.map((row, at) =>
-      readRule({line: row.line, number: row.number, chain, rules: at, file: dump.file, verbose}),
+      readRule({line: row.line, number: row.number, chain, rules: at, file: dump.file, verbose, asksForNone}),
     )
     chain.adopt(rules)
     for (const rule of rules) {
@@ -135,12 +144,13 @@ interface Row {
   readonly rules: number
   readonly file: string
   readonly verbose: boolean | undefined
+  readonly asksForNone: (chain: string) => boolean
 }
 
 /** The word before the column of options, `--` or `-f`. */
 const PROTOCOL = /^(!?)([a-z][\w.-]*|\d{1,3})$/
 
-function readRule({line, number, chain, rules, file, verbose: titled}: Row): IptablesRule {
+function readRule({line, number, chain, rules, file, verbose: titled, asksForNone}: Row): IptablesRule {
   const rule = newRule({table: chain.table, chain: chain.name, number: rules + 1, file, line: number}, line)
   // a negated address leaves no blank behind the options: `--!loopback/8`
   const words = line.replace(/ (--|-f|!f) ?!(?=\S)/, ' $1 !').split(/\s+/)
@@ -164,7 +174,7 @@ function readRule({line, number, chain, rules, file, verbose: titled}: Row): Ipt
   readAddress(rule, 'destination', words[sourceAt + 1])
   const rest = words.slice(sourceAt + 2).filter((word) => word !== '[goto]')
   readExtensions(rule, rest.join(' '))
-  if (!verbose && mayNameInterface(rule)) match(rule, HIDDEN_INTERFACES)
+  if (!verbose && mayNameInterface(rule, asksForNone)) match(rule, HIDDEN_INTERFACES)
   return rule
 }
 
@@ -176,11 +186,13 @@ const openWords = ({matches}: IptablesRule): string | undefined =>
   matches.find(({module}) => module.includes(' ') && module !== HIDDEN_INTERFACES)?.module
 
 /**
- * kube-proxy's own chains ask for no interface, and hardly a rule does that names both addresses (flannel's, CNI's); any other
- * may be about one (`-i lo -j ACCEPT`, `! -o docker0 -j MASQUERADE`).
+ * Any rule may be about an interface (`-i lo -j ACCEPT`, `! -o docker0 -j MASQUERADE`); hardly one that names both addresses
+ * (flannel's, CNI's).
  */
-const mayNameInterface = ({chain, target, source, destination}: IptablesRule): boolean =>
-  target !== undefined && !(source && destination) && !chain.startsWith('KUBE-') && !target.name.startsWith('KUBE-')
+const mayNameInterface = (
+  {chain, target, source, destination}: IptablesRule,
+  asksForNone: (chain: string) => boolean,
+): boolean => target !== undefined && !(source && destination) && !asksForNone(chain) && !asksForNone(target.name)
 
 const isAddress = (word: string): boolean =>
   /^!?[\d.]+(\/|$)/.test(word) || word.includes('::') || /^!?(anywhere|loopback|link-local|localhost)(\/|$)/.test(word)

@@ -7,6 +7,7 @@ import {
   tableOf,
   type NftChain,
   type NftJson,
+  type NftObject,
   type NftRule,
   type NftRuleset,
   type NftTable,
@@ -278,16 +279,22 @@ function ofIptables(table: NftTable): void {
   if (!chains.some(({name, hook}) => hook !== undefined && IPTABLES_HOOKS.has(name))) return
   for (const {rules} of chains)
     for (const [at, rule] of rules.entries()) {
-      if (leadsToEndpoint(rule) && rules.slice(at + 1).some(leadsToEndpoint)) rule.problem ??= NO_STATISTIC
+      if (alwaysTranslates(rule, table) && rules.slice(at + 1).some((next) => alwaysTranslates(next, table)))
+        rule.problem ??= NO_STATISTIC
       if (rule.problem || !/\bct status (dnat|snat)\b.* counter packets /.test(rule.text)) continue
       const statements = rule.statements.filter((statement) => !JSON.stringify(statement).includes('"status"'))
       rules[at] = {...rule, statements, problem: LOSSY}
     }
 }
 
-/** A jump to one endpoint's chain, whatever the packet; kube-proxy writes that for the last endpoint alone. */
-const leadsToEndpoint = ({statements, text}: NftRule): boolean =>
-  /\bjump KUBE-SEP-/.test(text) && statements.every((one) => 'counter' in one || 'jump' in one)
+/** Leads every packet to a chain that translates it: nothing behind it is ever reached. */
+function alwaysTranslates({statements}: NftRule, {chains}: NftTable): boolean {
+  if (!statements.every((one) => 'counter' in one || 'jump' in one)) return false
+  const [target] = statements.flatMap(({jump}) =>
+    typeof jump === 'object' ? String((jump as NftObject)['target']) : [],
+  )
+  return chains.get(target ?? '')?.rules.some(({text}) => /\bdnat to /.test(text)) ?? false
+}
 
 const NO_STATISTIC = 'nft of some versions leaves out what -m statistic asks for'
 

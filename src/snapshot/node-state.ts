@@ -46,6 +46,8 @@ const HINDERED =
 /** Texts by the names of their files. */
 export type Files = Pick<ReadonlyMap<string, string>, 'get' | 'has'>
 
+/** Rules of kube-proxy's own chains, and those that lead there, name no interface. */
+const isKubeProxys = (chain: string): boolean => chain.startsWith('KUBE-')
 /** Everything that one node said. Dumps are parsed when first asked for, and once. */
 export class NodeState {
   readonly name: string
@@ -156,7 +158,7 @@ export class NodeState {
       return dumps.some((other) => other.backend === backend) ? undefined : dump
     }
     if (prefix === 'ip6tables' || dumps.length > 0) return undefined
-    return this.parse([['iptables-nat-L.txt', parseIptablesList]])
+    return this.parse([['iptables-nat-L.txt', (text, file) => parseIptablesList(text, file, isKubeProxys)]])
   }
 
   private backendOfMain(dump: IptablesDump): 'legacy' | 'nft' {

@@ -8,6 +8,8 @@ import {oneNode, type NodeDump} from '../../helpers/node.js'
 interface Given extends NodeDump {
   readonly version?: string
   readonly mode?: string
+  /** The Service asked for; all when undefined. */
+  readonly only?: string
 }
 interface Service {
   readonly name: string
@@ -17,7 +19,7 @@ interface Service {
 }
 
 /** Findings that are no info, as `CODE services`. */
-function loud({version = 'v1.30.0', mode = 'iptables', ...dump}: Given, services: readonly Service[]): string[] {
+function loud({version = 'v1.30.0', mode = 'iptables', only, ...dump}: Given, services: readonly Service[]): string[] {
   const files = oneNode({
     ...dump,
     files: {'proxymode.txt': `${mode}\n`, 'kube-proxy-version.txt': `Kubernetes ${version}\n`, ...dump.files},
@@ -44,7 +46,8 @@ function loud({version = 'v1.30.0', mode = 'iptables', ...dump}: Given, services
     }),
   )
   const snapshot = snapshotFromFiles(files)
-  return check(snapshot, buildWorld(snapshot))
+  const asked = snapshot.cluster.services.filter(({id}) => only === undefined || id === `d/${only}`)
+  return check(snapshot, buildWorld(snapshot), {services: asked})
     .findings.filter(({severity}) => severity !== 'info')
     .map(({code, services: ids}) => `${code} ${ids.join()}`)
     .sort()
@@ -110,9 +113,12 @@ describe('check and the versions of kube-proxy', () => {
     ]
     const server = (address: string): string =>
       `-A -t ${address} -s rr -p 10800\n-a -t ${address} -r 10.1.1.3:8080 -m -w 1\n`
-    const kept = (address: string): string[] =>
-      loud({mode: 'ipvs', ipvs: server(address)}, services).filter((text) => text.startsWith('SVT144'))
+    const kept = (address: string, only?: string): string[] =>
+      loud({mode: 'ipvs', ipvs: server(address), ...(only ? {only} : {})}, services).filter((text) =>
+        text.startsWith('SVT144'),
+      )
     expect(kept('10.96.0.20:30080')).to.not.include('SVT144 d/b')
+    expect(kept('10.96.0.20:30080', 'b')).to.deep.equal([])
     expect(kept('192.0.2.11:30080')).to.include('SVT144 d/b')
   })
 

@@ -7,7 +7,8 @@ import {LISTED} from './listed.js'
 const HEAD = 'Chain X (1 references)\ntarget     prot opt source               destination\n'
 const VERBOSE =
   'Chain X (1 references)\n pkts bytes target     prot opt in     out     source               destination\n'
-const list = (text: string): IptablesDump => parseIptablesList(text, 'iptables-nat-L.txt')
+const list = (text: string): IptablesDump =>
+  parseIptablesList(text, 'iptables-nat-L.txt', (chain) => chain.startsWith('KUBE-'))
 const rulesOf = (dump: IptablesDump, chain = 'X'): readonly IptablesRule[] =>
   [...dump.tables.values()].flatMap(({chains}) => chains.get(chain)?.rules ?? [])
 const only = (row: string, head = HEAD): IptablesRule => rulesOf(list(`${head}${row}\n`))[0]!

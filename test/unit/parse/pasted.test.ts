@@ -89,6 +89,7 @@ describe('parse/pasted: several listings of iptables -S in one file are tables o
     ]
     for (const dump of [
       save(...lines.toSorted()),
+      save('these are mine:', ...lines.toSorted()),
       save('# iptables -t nat -S | sort', ...lines.filter((line) => line.startsWith('-A')).toSorted()),
     ]) {
       const {chains} = dump.tables.get('nat')!
@@ -213,8 +214,10 @@ describe('parse/pasted: nft of an age that does not know -m statistic', () => {
 		counter packets 0 bytes 0 jump KUBE-SEP-C
 	}
 	chain KUBE-SEP-B {
+		counter packets 3 bytes 156 dnat to 10.1.1.2:80
 	}
 	chain KUBE-SEP-C {
+		counter packets 0 bytes 0 dnat to 10.1.1.3:80
 	}
 }
 `,
