@@ -5,6 +5,7 @@ import {tmpdir} from 'node:os'
 import {join, relative} from 'node:path'
 import {brotliCompressSync, constants} from 'node:zlib'
 import {create} from 'tar'
+import {listText} from '../dist/util/json.js'
 
 const folders = process.argv.length > 2 ? process.argv.slice(2) : ['../shared/corpus']
 const root = join(import.meta.dirname, '..')
@@ -56,6 +57,9 @@ async function example(file, cluster, fault) {
     rmSync(join(dir, 'nodes', node), {recursive: true})
     cpSync(join(over, 'nodes', node), join(dir, 'nodes', node), {recursive: true})
   }
+  // as `svc-trace snapshot` writes lists: an object a line
+  for (const name of readdirSync(join(dir, 'api')).map((one) => join(dir, 'api', one)))
+    writeFileSync(name, listText(JSON.parse(readFileSync(name, 'utf8'))))
   writeFileSync(join(dir, 'snapshot.json'), JSON.stringify({tool: 'kubectl-svc-trace', taken: '2026-11-20T05:00:00Z', namespace: 'default'}))
   await create({gzip: true, cwd: dir, file: join(root, 'examples', file), portable: true}, ['snapshot.json', 'api', 'nodes'])
   rmSync(dir, {recursive: true})

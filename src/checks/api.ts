@@ -1,11 +1,14 @@
 import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
-import {isProxied, servesFamily, type Frontend} from '../intent/frontends.js'
+import {isProxied, servesFamily} from '../intent/frontends.js'
 import type {ClusterState, Pod, Service, ServicePort} from '../model/kube.js'
-import {formatAddress, formatEndpoint, parseAddress} from '../util/ip.js'
+import type {Evidence} from '../model/trace.js'
+import {formatEndpoint, parseAddress} from '../util/ip.js'
 import {checkGateways, checkNames} from './discovery.js'
 import {checkIngresses} from './ingress.js'
 import type {CodeName} from './codes.js'
-import {apiEvidence, makeFinding, type Finding, type Severity} from './finding.js'
+import {apiEvidence, endpointsEvidence, frontendField, portField, serviceEvidence} from './api-evidence.js'
+import {duplicatePorts} from './claims.js'
+import {makeFinding, type Finding, type Severity} from './finding.js'
 
 /** What the API's objects alone tell about one Service. */
 export function checkService(cluster: ClusterState, service: Service): Finding[] {
@@ -22,22 +25,21 @@ export function checkService(cluster: ClusterState, service: Service): Finding[]
 interface Extra {
   readonly port?: ServicePort
   readonly severity?: Severity
-  readonly file?: string
-  readonly text?: string
+  readonly evidence: readonly Evidence[]
 }
 
 function apiFinding(
   name: CodeName,
   service: Pick<Service, 'id'>,
   message: string,
-  {port, severity, file, text}: Extra = {},
+  {port, severity, evidence}: Extra,
 ): Finding {
   return makeFinding(name, {
     severity,
     services: [service.id],
     port: port && `${port.port}/${port.protocol}`,
     message,
-    evidence: apiEvidence(file ?? 'services.json', text ?? service.id),
+    evidence,
   })
 }
 
@@ -89,7 +91,7 @@ function endpointFindings(cluster: ClusterState, service: Service): Finding[] {
         'nothing-selected',
         service,
         `no pod in ${service.namespace} has the labels ${selectorText(service)} of ${service.id}`,
-        {text: `selector: ${selectorText(service)}`},
+        {evidence: [serviceEvidence(service, `selector: ${selectorText(service)}`, 'spec.selector')]},
       ),
     ]
   return merged(service.ports.flatMap((port) => portFindings(cluster, service, {port, pods})))
@@ -130,7 +132,7 @@ function portFindings(
         'named-port-missing',
         service,
         `no selected pod of ${service.id} has a container port named "${port.targetPort}"`,
-        {port},
+        {port, evidence: [targetEvidence(service, port), ...podEvidence(pods)]},
       ),
     ]
   }
@@ -138,13 +140,13 @@ function portFindings(
     return [
       apiFinding('no-endpoints', service, `${service.id} has no endpoint for port ${port.port}/${port.protocol}`, {
         port,
-        file: 'endpointslices.json',
+        evidence: [endpointsEvidence(cluster, service, service.id)],
       }),
     ]
   return [
     ...missingFamily(cluster, service, port),
     ...lackingName(service, port, pods),
-    ...readiness(service, port, {endpoints, pods}),
+    ...readiness(cluster, service, {port, endpoints, pods}),
     ...undeclared(service, port, pods),
   ]
 }
@@ -155,7 +157,12 @@ function missingFamily(cluster: ClusterState, service: Service, port: ServicePor
   const empty = families.filter((family) => endpointsOf(cluster, service, {port, family}).length === 0)
   if (empty.length === 0 || empty.length === families.length) return []
   const message = `${service.id} has a cluster IP of IPv${empty[0]}, and no IPv${empty[0]} endpoint for port ${port.port}/${port.protocol}`
-  return [apiFinding('no-endpoints', service, message, {port, file: 'endpointslices.json'})]
+  const ip = service.clusterIPs.find((address) => address.includes(':') === (empty[0] === 6))!
+  const evidence = [
+    serviceEvidence(service, ip, frontendField(service, port, {kind: 'clusterIP', address: parseAddress(ip)!})),
+    endpointsEvidence(cluster, service, service.id),
+  ]
+  return [apiFinding('no-endpoints', service, message, {port, evidence})]
 }
 
 /** Some of the selected pods have no port of that name: they are left out of its endpoints. */
@@ -165,7 +172,8 @@ function lackingName(service: Service, port: ServicePort, pods: readonly Pod[] |
   if (without.length === 0) return []
   const names = without.slice(0, 3).map(({id}) => id)
   const message = `${without.length} of ${pods.length} pods of ${service.id} have no container port named "${port.targetPort}" and get nothing: ${names.join(', ')}`
-  return [apiFinding('named-port-missing', service, message, {port, severity: 'warning'})]
+  const evidence = [targetEvidence(service, port), ...podEvidence(without)]
+  return [apiFinding('named-port-missing', service, message, {port, severity: 'warning', evidence})]
 }
 
 /** Policy Local: nodes without an endpoint of their own drop what comes to them, by design. */
@@ -180,14 +188,32 @@ function localPolicies(cluster: ClusterState, service: Service): Finding[] {
   const shown = `${without.slice(0, 5).join(', ')}${without.length > 5 ? ` and ${without.length - 5} more` : ''}`
   const field = `${external ? 'external' : 'internal'}TrafficPolicy: Local`
   const message = `${shown} ${without.length === 1 ? 'has' : 'have'} no endpoint of ${service.id}: with ${field} what comes in there is dropped`
-  return [apiFinding('policy-local-no-endpoint', service, message, {text: field})]
+  const evidence = [
+    serviceEvidence(service, field, `spec.${field.split(':')[0]}`),
+    endpointsEvidence(
+      cluster,
+      service,
+      `${service.id}: ready on ${[...new Set(ready.map(({node}) => node ?? '?'))].join(', ')}`,
+    ),
+  ]
+  return [apiFinding('policy-local-no-endpoint', service, message, {evidence})]
 }
 
-function readiness(
-  service: Service,
-  port: ServicePort,
-  {endpoints, pods}: {endpoints: readonly ServiceEndpoint[]; pods: readonly Pod[] | undefined},
-): Finding[] {
+/** A container port that is wanted, as the Service names it. */
+const targetEvidence = (service: Service, port: ServicePort): Evidence =>
+  serviceEvidence(service, `${service.id}: targetPort ${port.targetPort}`, portField(service, port, 'targetPort'))
+
+/** The container ports of the first of them. */
+const podEvidence = ([pod]: readonly Pod[]): Evidence[] =>
+  pod ? [apiEvidence('pods.json', pod.id, `${pod.id}: ports ${declared([pod]) || 'none'}`, 'spec.containers')] : []
+
+interface Endpoints {
+  readonly port: ServicePort
+  readonly endpoints: readonly ServiceEndpoint[]
+  readonly pods: readonly Pod[] | undefined
+}
+
+function readiness(cluster: ClusterState, service: Service, {port, endpoints, pods}: Endpoints): Finding[] {
   const waiting = endpoints.filter(({ready}) => !ready)
   if (waiting.length === 0) return []
   const names = waiting
@@ -195,6 +221,12 @@ function readiness(
     .map((endpoint) => describe(endpoint, pods))
     .join('; ')
   const more = waiting.length > 3 ? ` and ${waiting.length - 3} more` : ''
+  const evidence = [
+    endpointsEvidence(cluster, service, `${service.id}: ${describe(waiting[0]!, undefined)} is not ready`, {
+      which: ({address}) => parseAddress(address) === waiting[0]!.address,
+      field: 'conditions.ready',
+    }),
+  ]
   const usable = endpoints.some(({ready, serving, terminating}) => ready || (serving && terminating))
   if (usable)
     return [
@@ -202,7 +234,7 @@ function readiness(
         'not-ready-endpoints',
         service,
         `${waiting.length} of ${endpoints.length} endpoints of ${service.id} are not ready: ${names}${more}`,
-        {port, file: 'endpointslices.json'},
+        {port, evidence},
       ),
     ]
   return [
@@ -210,7 +242,7 @@ function readiness(
       'no-ready-endpoint',
       service,
       `none of the ${endpoints.length} endpoints of ${service.id} is ready: ${names}${more}`,
-      {port, file: 'endpointslices.json'},
+      {port, evidence},
     ),
   ]
 }
@@ -229,7 +261,7 @@ function undeclared(service: Service, port: ServicePort, pods: readonly Pod[] | 
       'target-port-undeclared',
       service,
       `targetPort ${port.targetPort}/${port.protocol} of ${service.id} is declared by none of its ${pods.length} pods (they declare ${declared(pods)})`,
-      {port},
+      {port, evidence: [targetEvidence(service, port), ...podEvidence(pods)]},
     ),
   ]
 }
@@ -249,7 +281,9 @@ function gone(cluster: ClusterState, services: readonly Service[]): Finding[] {
         if (pod === undefined || owner?.ips.some((ip) => parseAddress(ip) === address)) return []
         return [
           {
-            service: service.id,
+            service,
+            endpoint: address,
+            owner,
             text: `${formatEndpoint(address, port)} of ${service.id} names pod ${pod}, ${owner ? `whose address is ${owner.ips.join(', ') || 'not set'}` : 'which does not exist'}`,
           },
         ]
@@ -259,35 +293,60 @@ function gone(cluster: ClusterState, services: readonly Service[]): Finding[] {
   const shown = lost.slice(0, 3).map(({text}) => text)
   return [
     makeFinding('endpoint-without-pod', {
-      services: [...new Set(lost.map(({service}) => service))],
+      services: [...new Set(lost.map(({service}) => service.id))],
       message: `endpoint ${shown.join('; ')}${lost.length > 3 ? `; and ${lost.length - 3} more` : ''}`,
-      evidence: apiEvidence('endpointslices.json', shown[0]!),
+      evidence: [
+        endpointsEvidence(cluster, lost[0]!.service, shown[0]!, {
+          which: ({address}) => parseAddress(address) === lost[0]!.endpoint,
+          field: 'addresses',
+        }),
+        ...lost.slice(0, 1).flatMap(({owner}) => (owner ? [podAddress(owner)] : [])),
+      ],
     }),
   ]
 }
 
+const podAddress = ({id, ips}: Pod): Evidence =>
+  apiEvidence('pods.json', id, `${id}: ${ips.join(', ') || 'no address'}`, ips.length > 0 ? 'status.podIP' : 'status')
+
 function loadBalancerFindings(cluster: ClusterState, service: Service): Finding[] {
   if (service.type !== 'LoadBalancer') return []
   if (service.loadBalancer.length === 0)
-    return [apiFinding('load-balancer-pending', service, `${service.id} is of type LoadBalancer and has no address`)]
+    return [
+      apiFinding('load-balancer-pending', service, `${service.id} is of type LoadBalancer and has no address`, {
+        evidence: [serviceEvidence(service, `${service.id}: status.loadBalancer is empty`, 'status.loadBalancer')],
+      }),
+    ]
   if (service.externalTrafficPolicy !== 'Local') return []
   const ready = service.ports
     .flatMap((port) => portEndpoints(cluster, service, port))
     .filter((endpoint) => endpoint.ready)
   const homes = cluster.nodes.filter(({name}) => ready.some(({node}) => node === name))
   if (ready.length === 0 || homes.some(({labels}) => !(EXCLUDED in labels))) return []
+  const policy = [
+    serviceEvidence(service, 'externalTrafficPolicy: Local', 'spec.externalTrafficPolicy'),
+    endpointsEvidence(
+      cluster,
+      service,
+      `${service.id}: ready on ${homes.map(({name}) => name).join(', ') || 'no node'}`,
+    ),
+  ]
   if (homes.length === 0) {
     if (cluster.nodes.length === 0 && ready.some(({node}) => node !== undefined)) return []
     const message = `no node of the cluster has an endpoint of ${service.id}, so every one fails the load balancer's health check`
-    return [apiFinding('no-node-for-load-balancer', service, message)]
+    return [apiFinding('no-node-for-load-balancer', service, message, {evidence: policy})]
   }
   if (cluster.nodes.every(({labels}) => EXCLUDED in labels)) return []
   const message = `every node with an endpoint of ${service.id} is labelled ${EXCLUDED}: a load balancer that leaves such nodes out has no target`
-  return [apiFinding('no-node-for-load-balancer', service, message, {severity: 'warning'})]
+  const evidence = [...policy, excluded(homes[0]!)]
+  return [apiFinding('no-node-for-load-balancer', service, message, {severity: 'warning', evidence})]
 }
 
 /** KEP-1143; the service controllers of clouds leave such nodes out, not every implementation does. */
 const EXCLUDED = 'node.kubernetes.io/exclude-from-external-load-balancers'
+
+const excluded = ({name}: ClusterState['nodes'][number]): Evidence =>
+  apiEvidence('nodes.json', name, `${name}: ${EXCLUDED}`, 'metadata.labels')
 
 /** All nodes are left out: no load balancer has a target. */
 function noTargets({nodes}: ClusterState, services: readonly Service[]): Finding[] {
@@ -298,7 +357,7 @@ function noTargets({nodes}: ClusterState, services: readonly Service[]): Finding
       services: hurt.map(({id}) => id),
       severity: 'warning',
       message: `every node is labelled ${EXCLUDED}: a load balancer that leaves such nodes out has no target`,
-      evidence: apiEvidence('nodes.json', EXCLUDED),
+      evidence: [excluded(nodes[0]!)],
     }),
   ]
 }
@@ -306,16 +365,20 @@ function noTargets({nodes}: ClusterState, services: readonly Service[]): Finding
 /** Endpoints are cut at so many addresses (MaxEndpointCapacity of the endpoints controller). */
 const MOST_ENDPOINTS = 1000
 
-function disagreements({legacyEndpoints, slices, read}: ClusterState, services: readonly Service[]): Finding[] {
+function disagreements(cluster: ClusterState, services: readonly Service[]): Finding[] {
+  const {legacyEndpoints, slices, read} = cluster
   if (!legacyEndpoints || !read.has('endpointslices')) return []
   const [old, current] = [addressesByService(legacyEndpoints), addressesByService(slices)]
   const own = addressesByService(slices.filter(({managedBy}) => managedBy?.endsWith('.k8s.io')))
-  return services.filter(isProxied).flatMap(({id, clusterIPs}) => {
+  return services.filter(isProxied).flatMap((service) => {
+    const {id, clusterIPs} = service
     const text = disagreement(
       {id, v6: clusterIPs[0]?.includes(':') === true},
       {old: old.get(id), current: current.get(id) ?? NOBODY, own: own.get(id) ?? NOBODY},
     )
-    return text === undefined ? [] : [apiFinding('endpoints-disagree', {id}, text, {file: 'endpoints.json'})]
+    if (text === undefined) return []
+    const evidence = [apiEvidence('endpoints.json', id, text, 'subsets'), endpointsEvidence(cluster, service, id)]
+    return [apiFinding('endpoints-disagree', service, text, {evidence})]
   })
 }
 
@@ -372,86 +435,4 @@ export function checkServices(cluster: ClusterState, services: readonly Service[
     ...checkIngresses(cluster, services),
     ...checkGateways(cluster, services),
   ]
-}
-
-/** What a Service takes for itself: its NodePorts, its health check port, its ports at external and load-balancer addresses. */
-function claimsOf({ports, healthCheckNodePort, externalIPs, loadBalancer}: Service): string[] {
-  const addresses = [...externalIPs, ...loadBalancer.flatMap(({ip}) => ip ?? [])]
-  return [
-    ...ports.flatMap(({nodePort, protocol}) => (nodePort === undefined ? [] : [`NodePort ${nodePort}/${protocol}`])),
-    ...(healthCheckNodePort === undefined ? [] : [`NodePort ${healthCheckNodePort}/TCP`]),
-    ...addresses.flatMap((ip) => ports.map(({port, protocol}) => `${ip}, port ${port}/${protocol},`)),
-  ]
-}
-
-/** What more than one Service claims, and which. */
-function contested(services: readonly Service[]): [claim: string, ids: string[]][] {
-  const owners = new Map<string, string[]>()
-  for (const service of services)
-    for (const claim of new Set(claimsOf(service))) {
-      const known = owners.get(claim)
-      if (known) known.push(service.id)
-      else owners.set(claim, [service.id])
-    }
-  return [...owners].filter(([, ids]) => ids.length > 1)
-}
-
-/**
- * The other Services that claim a frontend too: what goes to their endpoints there is as it must be, with two owners of one
- * port, and no fault of the node.
- */
-export function otherOwners(
-  services: readonly Service[],
-): (service: Service, frontend: Pick<Frontend, 'kind' | 'address' | 'port' | 'protocol'>) => readonly string[] {
-  const claims = new Map(contested(services))
-  return ({id}, {kind, address, port, protocol}) => {
-    const claim =
-      kind === 'nodePort' || kind === 'localhost'
-        ? `NodePort ${port}/${protocol}`
-        : `${formatAddress(address)}, port ${port}/${protocol},`
-    return (claims.get(claim) ?? []).filter((owner) => owner !== id)
-  }
-}
-
-function duplicatePorts(services: readonly Service[]): Finding[] {
-  return contested(services).flatMap(([claim, ids]) => {
-    const port = /^NodePort (.*)/.exec(claim)?.[1]
-    return [
-      makeFinding('duplicate-node-port', {
-        services: ids,
-        port,
-        message: `${claim} is claimed by ${ids.join(' and ')}`,
-        evidence: apiEvidence('services.json', port ?? claim),
-      }),
-    ]
-  })
-}
-
-/** External IPs that are node addresses: dangerous in ipvs mode only. */
-export function externalIpConflicts(
-  cluster: ClusterState,
-  services: readonly Service[],
-  modes: ReadonlySet<string>,
-): Finding[] {
-  if (!modes.has('ipvs')) return []
-  const nodes = new Map(
-    cluster.nodes.flatMap(({name, addresses}) => addresses.map(({address}) => [address, name] as const)),
-  )
-  return services.flatMap((service) =>
-    [
-      ...service.externalIPs,
-      ...service.loadBalancer.flatMap(({ip, ipMode}) => (ip !== undefined && ipMode !== 'Proxy' ? ip : [])),
-    ].flatMap((ip) => {
-      const node = nodes.get(ip)
-      if (node === undefined) return []
-      return [
-        makeFinding('external-ip-is-node-ip', {
-          services: [service.id],
-          frontends: [ip],
-          message: `external address ${ip} of ${service.id} is the address of node ${node}`,
-          evidence: apiEvidence('services.json', ip),
-        }),
-      ]
-    }),
-  )
 }

@@ -2,12 +2,13 @@ import type {ClusterState} from '../model/kube.js'
 import type {Evidence, Fate, Hop} from '../model/trace.js'
 import {familyOf, formatAddress, formatEndpoint} from '../util/ip.js'
 import {absentEntry, absentRange} from './absent.js'
-import {otherOwners} from './api.js'
+import {apiEvidence, endpointOf, frontendField, serviceEvidence} from './api-evidence.js'
+import {otherOwners} from './claims.js'
 import type {CodeName} from './codes.js'
 import {endpointsOf} from '../intent/endpoints.js'
 import {sourceRanges} from '../intent/frontends.js'
 import {placeKey, type Comparison, type Mismatch} from './compare.js'
-import {apiEvidence, makeFinding, type Finding} from './finding.js'
+import {makeFinding, type Finding} from './finding.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import {at, endNode, percent, perService, placeOf, translated, translator, type Cause} from './cause.js'
 import {forwardedAsItCame, missingEntries, notProgrammed, isOwnRefusal, type Scene} from './missing.js'
@@ -55,7 +56,7 @@ export function findingsOf({cluster, states, comparison, isIncomplete}: Compared
     if (known) join(known, cause, mismatch)
     else groups.set(cause.key, {cause, victims: [mismatch], others: []})
   }
-  return joinSilent([...groups.values()]).map(toFinding)
+  return joinSilent([...groups.values()]).map((group) => toFinding(group, cluster))
 }
 
 /** Where it goes is decided by another owner of the same port. */
@@ -114,7 +115,7 @@ const replaced = ({service, node}: Mismatch, {mismatches}: Comparison): boolean 
       (other.kind === 'wrong-endpoint' || (other.kind === 'fails' && other.fate.cause === 'nobody')),
   )
 
-function toFinding({cause: {name, node, evidence, message}, victims, others}: Group): Finding {
+function toFinding({cause: {name, node, evidence, message}, victims, others}: Group, cluster: ClusterState): Finding {
   const services = [...new Set(victims.map(({service}) => service.id))].sort()
   const ports = [...new Set(victims.map(({port}) => `${port.port}/${port.protocol}`))]
   return makeFinding(name, {
@@ -124,16 +125,20 @@ function toFinding({cause: {name, node, evidence, message}, victims, others}: Gr
     frontends: [...new Set(victims.map(({frontend}) => formatEndpoint(frontend.address, frontend.port)))].sort(),
     origins: [...new Set(victims.map(({origin}) => (origin.kind === 'backend' ? 'pod' : origin.kind)))].sort(),
     message,
-    evidence: [...evidence, ...others, ...promised(victims[0]!)],
+    evidence: [...evidence, ...others, promised(victims[0]!, cluster)],
   })
 }
 
 /** The other side: what the API promises for the first of the victims. */
-const promised = ({service, port, frontend, promise}: Mismatch): Evidence[] =>
-  apiEvidence(
-    promise.outcome === 'delivered' ? 'endpointslices.json' : 'services.json',
-    `${service.id} ${formatEndpoint(frontend.address, frontend.port)}/${port.protocol}: ${promise.outcome} is due (${promise.why})`,
-  )
+function promised({kind, service, port, frontend, promise, endpoint}: Mismatch, cluster: ClusterState): Evidence {
+  const text = `${service.id} ${formatEndpoint(frontend.address, frontend.port)}/${port.protocol}: ${promise.outcome} is due (${promise.why})`
+  return OF_ENDPOINTS.has(kind)
+    ? endpointOf(cluster, service, text, {frontend, endpoint})
+    : serviceEvidence(service, text, frontendField(service, port, frontend))
+}
+
+/** Differences in the endpoints; all others are about the way to them. */
+const OF_ENDPOINTS: ReadonlySet<Mismatch['kind']> = new Set(['wrong-endpoint', 'missing-endpoint', 'skewed'])
 
 /** Lost because a NetworkPolicy says so: explained, no fault. */
 function wanted(cluster: ClusterState, mismatch: Mismatch): Cause | undefined {
@@ -147,7 +152,10 @@ function wanted(cluster: ClusterState, mismatch: Mismatch): Cause | undefined {
     key: `network policy ${node} ${names}`,
     name: 'network-policy-denies',
     node: endNode(fate, node),
-    evidence: evidenceOf(deciding(fate)),
+    evidence: [
+      ...evidenceOf(deciding(fate)),
+      ...policies.map((policy) => apiEvidence('networkpolicies.json', policy, policy)),
+    ],
     message: `NetworkPolicy ${names} leaves this client out of ${mismatch.service.id}, and the node enforces it: ${fate.reason}`,
   }
 }
@@ -478,7 +486,7 @@ function settingBehind(
 ): Evidence[] | undefined {
   if (name === 'route-localnet-off') return sysctlLine(state, 'net.ipv4.conf.all.route_localnet')
   if (name === 'bridge-nf-off') return sysctlLine(state, `net.bridge.bridge-nf-call-ip${family === 6 ? '6' : ''}tables`)
-  if (name === 'pod-route-missing') return routeLine(state, fate)
+  if (name === 'pod-route-missing') return routeLine(state, family, fate.reason)
   const device = /^rp_filter=\d on (\S+)/.exec(fate.reason)?.[1]
   if (name !== 'rp-filter-drops' || device === undefined || !state) return undefined
   const names = ['all', device].map((of) => `net.ipv4.conf.${of}.rp_filter`)

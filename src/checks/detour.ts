@@ -1,10 +1,10 @@
 import type {Fate} from '../model/trace.js'
-import {formatEndpoint} from '../util/ip.js'
+import {familyOf, formatEndpoint} from '../util/ip.js'
 import type {Cause} from './cause.js'
 import type {Mismatch} from './compare.js'
 import type {Scene} from './missing.js'
 import {wasSentTo} from './policy.js'
-import {deciding} from './proof.js'
+import {deciding, routeLine} from './proof.js'
 
 /** Ends that come of a way back other than the way there, and the rule that drops what conntrack does not know. */
 const OF_DETOURS: ReadonlySet<Fate['cause']> = new Set(['bypass', 'martian', 'reverse-path', 'not-masqueraded'])
@@ -24,7 +24,7 @@ export function ledAstray(mismatch: Mismatch, {states}: Scene): Cause | undefine
     key: `detour ${node} ${next}`,
     name: 'pod-route-missing',
     node,
-    evidence: [{source: states.get(node)!.path('ip-route.json'), line: 0, text: route}],
+    evidence: routeLine(states.get(node), familyOf(target!.address), route),
     message: `${node} sends ${fate.receiver ? 'answers of' : 'packets for'} ${formatEndpoint(target!.address, target!.port)} of ${service.id} to ${next}, which has no part in it: ${fate.reason}`,
   }
 }

@@ -4,7 +4,8 @@ import {gatewayRoutes} from '../discovery/gateway.js'
 import type {ClusterState, Service} from '../model/kube.js'
 import {parseAddress} from '../util/ip.js'
 import {plural} from '../util/text.js'
-import {apiEvidence, makeFinding, type Finding} from './finding.js'
+import {apiEvidence, serviceEvidence} from './api-evidence.js'
+import {makeFinding, type Finding} from './finding.js'
 
 /** Broken names: an ExternalName that leads nowhere, pods whose environment does not know the Service. */
 export function checkNames(cluster: ClusterState, service: Service): Finding[] {
@@ -22,7 +23,7 @@ function externalName(cluster: ClusterState, service: Service): Finding[] {
     makeFinding('external-name-broken', {
       services: [service.id],
       message: `ExternalName ${service.id}: ${problem}`,
-      evidence: apiEvidence('services.json', `externalName: ${target}`),
+      evidence: [serviceEvidence(service, `externalName: ${target}`, 'spec.externalName')],
     }),
   ]
 }
@@ -44,7 +45,10 @@ function staleEnvironment(cluster: ClusterState, service: Service): Finding[] {
     makeFinding('environment-stale', {
       services: [service.id],
       message: `${plural(count, 'pod')} started before ${service.id} was made and ${count === 1 ? 'has' : 'have'} no environment variables of it, or old ones: ${shown}`,
-      evidence: apiEvidence('pods.json', first[0]!),
+      evidence: [
+        apiEvidence('pods.json', first[0]!, `${first[0]}: started before`, 'status.startTime'),
+        serviceEvidence(service, `${service.id}: made ${service.created}`, 'metadata.creationTimestamp'),
+      ],
     }),
   ]
 }
@@ -59,7 +63,7 @@ export function checkGateways(cluster: ClusterState, services: readonly Service[
       makeFinding('gateway-route-broken', {
         services: [service],
         message: `${route} leads to ${service}, and nothing takes this way: ${problems.join('; ')}`,
-        evidence: apiEvidence(`${route.split(' ')[0]!.toLowerCase()}s.json`, route),
+        evidence: [apiEvidence(`${route.split(' ')[0]!.toLowerCase()}s.json`, route.split(' ')[1]!, route)],
       }),
     )
 }

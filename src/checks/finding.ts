@@ -60,9 +60,6 @@ export function makeFinding(name: CodeName, parts: FindingParts): Finding {
   }
 }
 
-/** Evidence from the API's objects. */
-export const apiEvidence = (file: string, text: string): Evidence[] => [{source: `api/${file}`, line: 0, text}]
-
 /** Something asked for that could not be decided; never healthy, never a finding. */
 export interface Incomplete {
   readonly node?: string

@@ -1,7 +1,8 @@
 import {allRoutes, backendPort, classOf, type IngressRoute} from '../discovery/ingress.js'
 import type {ClusterState, Service} from '../model/kube.js'
 import type {CodeName} from './codes.js'
-import {apiEvidence, makeFinding, type Finding} from './finding.js'
+import {apiEvidence} from './api-evidence.js'
+import {makeFinding, type Finding} from './finding.js'
 
 /** What is wrong with the Ingresses that lead to these Services. */
 export function checkIngresses(cluster: ClusterState, services: readonly Service[]): Finding[] {
@@ -103,5 +104,5 @@ const finding = (
   makeFinding(name, {
     services,
     message,
-    evidence: apiEvidence('ingresses.json', `${route.ingress}: ${route.host || '*'}${route.path}`),
+    evidence: [apiEvidence('ingresses.json', route.ingress, `${route.ingress}: ${route.host || '*'}${route.path}`)],
   })

@@ -4,7 +4,8 @@ import type {ClusterState, Service} from '../model/kube.js'
 import type {Fate, Origin} from '../model/trace.js'
 import {formatEndpoint, single, type Address, type Range} from '../util/ip.js'
 import type {Mismatch, Sample} from './compare.js'
-import {apiEvidence, makeFinding, type Finding} from './finding.js'
+import {apiEvidence} from './api-evidence.js'
+import {makeFinding, type Finding} from './finding.js'
 import {deciding} from './proof.js'
 
 /**
@@ -104,6 +105,6 @@ function toFinding({service, policies, origins, frontends}: Unseen): Finding {
     frontends: [...frontends].sort(),
     origins: [...origins].sort(),
     message: `NetworkPolicy ${policies.join(', ')} leaves clients of ${service.id} out (${[...origins].sort().join(', ')}), but no rule in the dumps drops them: the network plugin enforces no policies, or does it in eBPF or Open vSwitch`,
-    evidence: apiEvidence('networkpolicies.json', policies.join(', ')),
+    evidence: policies.map((policy) => apiEvidence('networkpolicies.json', policy, policy)),
   })
 }

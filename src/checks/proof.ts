@@ -4,7 +4,7 @@ import type {Frontend} from '../intent/frontends.js'
 import type {VirtualServer} from '../parse/ipvs.js'
 import type {IptablesDump} from '../parse/iptables.js'
 import type {NodeState} from '../snapshot/node-state.js'
-import {formatAddress} from '../util/ip.js'
+import {formatAddress, type Family} from '../util/ip.js'
 
 /** Which line of which dump decides a walk. */
 
@@ -173,8 +173,8 @@ export const sysctlLine = (state: NodeState | undefined, name: string): Evidence
     : []
 
 /** The routes that were asked. */
-export const routeLine = (state: NodeState | undefined, {reason}: Fate): Evidence[] =>
-  state ? [{source: state.path('ip-route.json'), line: 0, text: reason}] : []
+export const routeLine = (state: NodeState | undefined, family: Family, text: string): Evidence[] =>
+  state ? [{source: state.path(family === 6 ? 'ip-route6.json' : 'ip-route.json'), line: 0, text}] : []
 
 export const serverOf = (
   state: NodeState | undefined,

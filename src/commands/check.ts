@@ -11,6 +11,7 @@ import {buildWorld} from '../engine.js'
 import {gate, type FailOn} from '../report/gate.js'
 import {checkReport, type CheckReport} from '../report/check-report.js'
 import {CHECK_FORMATS} from '../report/formats.js'
+import {withLines} from '../snapshot/api-lines.js'
 
 export default class Check extends Command {
   static override summary = 'The health gate: compare every Service with what packets would meet; findings only.'
@@ -62,11 +63,12 @@ export default class Check extends Command {
       config.refuseOld(snapshot)
       const services = selectServices(snapshot, argv as string[], flags)
       refuseUnknownNodes(snapshot, flags.node)
-      const result = check(snapshot, buildWorld(snapshot), {
+      const checked = check(snapshot, buildWorld(snapshot), {
         services,
         ...(flags.node ? {nodes: flags.node} : {}),
         apiOnly: flags['api-only'],
       })
+      const result = {...checked, findings: await withLines(checked.findings, snapshot)}
       return {result, report: checkReport(config.apply(result), snapshot)}
     }
     if (flags.watch !== undefined) {

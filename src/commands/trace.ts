@@ -9,6 +9,7 @@ import {SvcTraceError} from '../model/errors.js'
 import type {Service} from '../model/kube.js'
 import {gateOf, type FailOn} from '../report/gate.js'
 import {formatIngressTrace, formatTrace} from '../report/trace-formats.js'
+import {withLines} from '../snapshot/api-lines.js'
 import {traceIngress} from '../trace-ingress.js'
 import {trace, type TraceResult} from '../trace.js'
 
@@ -69,13 +70,18 @@ export default class Trace extends Command {
     const world = buildWorld(snapshot)
     const options = traceOptions(flags, world, service)
     const screen = terminal(flags)
+    const lined = async (result: TraceResult): Promise<TraceResult> => ({
+      ...result,
+      findings: await withLines(result.findings, snapshot),
+    })
     if (ingress) {
-      const way = traceIngress(snapshot, world, {...ingress, service, options})
+      const raw = traceIngress(snapshot, world, {...ingress, service, options})
+      const way = {...raw, backend: await lined(raw.backend), ...(raw.entry ? {entry: await lined(raw.entry)} : {})}
       process.stdout.write(await formatIngressTrace(way, flags.output, screen))
       // a way whose beginning nobody knows is not healthy, it is not known
       return this.leave([...(way.entry ? [way.entry] : []), way.backend], flags, way.entry === undefined)
     }
-    const result = trace(snapshot, world, {service, options})
+    const result = await lined(trace(snapshot, world, {service, options}))
     if (result.paths.length === 0 && flags.to !== undefined)
       throw new SvcTraceError(
         'NotFound',

@@ -17,7 +17,8 @@ export interface ServiceEndpoint {
 /** The slices by Service, made once for each cluster state. */
 const bySevice = new WeakMap<ClusterState, Map<string, ClusterState['slices'][number][]>>()
 
-function slicesOf(cluster: ClusterState, service: Service): readonly ClusterState['slices'][number][] {
+/** The slices of one Service, in the API's order. */
+export function slicesOf(cluster: ClusterState, service: Service): readonly ClusterState['slices'][number][] {
   let index = bySevice.get(cluster)
   if (!index) {
     index = new Map()

@@ -1,6 +1,6 @@
 import {SvcTraceError} from '../model/errors.js'
 import {ApiFailure, type Api} from './api.js'
-import {list, record, text} from '../util/json.js'
+import {list, listText, record, text} from '../util/json.js'
 import {trimObject} from './trim.js'
 
 type Json = Record<string, unknown>
@@ -63,13 +63,13 @@ export async function readClusterFiles(api: Api, namespace: string): Promise<Rea
   files.set('api/version.json', JSON.stringify(await api.get('/version')))
   for (const resource of RESOURCES) {
     const list = await readResource(api, resource, {namespace, forbidden})
-    if (list) files.set(`api/${resource.name}.json`, JSON.stringify(list))
+    if (list) files.set(`api/${resource.name}.json`, listText(list))
   }
   const config = await readProxyConfig(api, forbidden)
   if (config) files.set('api/configmap-kube-proxy.json', JSON.stringify(config))
   const secrets = await readSecretNames(api, files.get('api/ingresses.json'))
-  if (secrets) files.set('api/secrets.json', JSON.stringify({kind: 'SecretList', items: secrets}))
-  files.set('api/configmaps.json', JSON.stringify({kind: 'ConfigMapList', items: await readConfigMaps(api)}))
+  if (secrets) files.set('api/secrets.json', listText({kind: 'SecretList', items: secrets}))
+  files.set('api/configmaps.json', listText({kind: 'ConfigMapList', items: await readConfigMaps(api)}))
   if (!files.has('api/services.json'))
     throw new SvcTraceError(
       'Forbidden',

@@ -11,6 +11,10 @@ export interface Evidence {
   /** 1-based; 0 where the file has no lines to point at. */
   readonly line: number
   readonly text: string
+  /** An object of the API: `namespace/name`, or its name alone where it has no namespace. */
+  readonly object?: string
+  /** The field of it that speaks, as `kubectl explain` spells it, with positions: `spec.ports[0].nodePort`. */
+  readonly field?: string
 }
 
 export type HopKind =

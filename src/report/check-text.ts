@@ -1,3 +1,4 @@
+import {placeOf} from './place.js'
 import type {Finding, Incomplete} from '../checks/finding.js'
 import {plural, safeLine} from '../util/text.js'
 import type {CheckReport} from './check-report.js'
@@ -54,8 +55,8 @@ export function findingText(finding: Finding, {ink, width, wide}: FindingOptions
           `  at        ${wrap(`${list(finding.frontends, wide ? 200 : 4)}${finding.origins.length > 0 ? `, from ${finding.origins.join(', ')}` : ''}`, width - 12, '            ')}`,
         ]
   const evidence = finding.evidence.map(
-    ({source, line, text}) =>
-      `  evidence  ${ink.dim(`${source}${line > 0 ? `:${line}` : ''}`)}\n            ${wrap(safeLine(text), width - 12, '            ')}`,
+    (one) =>
+      `  evidence  ${ink.dim(wrap(safeLine(placeOf(one)), width - 12, '            '))}\n            ${wrap(safeLine(one.text), width - 12, '            ')}`,
   )
   return [
     head,
@@ -83,7 +84,7 @@ function incompleteText({incomplete, problems}: CheckReport, {ink, width, wide}:
   )
   const unread = problems.map(
     ({source, line, message}) =>
-      `  ${wrap(`${source}${line > 0 ? `:${line}` : ''}: ${safeLine(message)}`, width - 2, '    ')}`,
+      `  ${wrap(`${safeLine(placeOf({source, line}))}: ${safeLine(message)}`, width - 2, '    ')}`,
   )
   const all = [...new Set([...lines, ...unread])]
   if (all.length === 0) return ''

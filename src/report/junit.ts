@@ -1,5 +1,6 @@
 import type {Finding} from '../checks/finding.js'
 import type {CheckReport} from './check-report.js'
+import {placeOf} from './place.js'
 import {xml} from './xml.js'
 
 /** One test case per Service × node; findings about the API alone and about a node's health are cases of their own. */
@@ -57,6 +58,6 @@ function testCase(service: string, node: string, findings: readonly Finding[]): 
 const words = ({severity, code, name, message, evidence, fix}: Finding): string =>
   [
     `${severity} ${code} ${name}: ${message}`,
-    ...evidence.map(({source, line, text}) => `${source}:${line}: ${text}`),
+    ...evidence.map((one) => `${placeOf(one)}: ${one.text}`),
     `fix: ${fix}`,
   ].join('\n')

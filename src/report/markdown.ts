@@ -1,3 +1,4 @@
+import {placeOf} from './place.js'
 import {safeLine} from '../util/text.js'
 import type {CheckReport} from './check-report.js'
 
@@ -21,7 +22,7 @@ export function markdown(report: CheckReport): string {
     .filter(({severity}) => severity !== 'info')
     .map(
       ({code: number, message, evidence, fix}) =>
-        `\n<details><summary>${number} ${cell(message)}</summary>\n\n${evidence.map(({source, line, text}) => `- ${code(`${source}:${line}`)}: ${code(text)}`).join('\n')}\n\nFix: ${cell(fix)}\n</details>\n`,
+        `\n<details><summary>${number} ${cell(message)}</summary>\n\n${evidence.map((one) => `- ${code(placeOf(one))}: ${code(one.text)}`).join('\n')}\n\nFix: ${cell(fix)}\n</details>\n`,
     )
   const open =
     report.incomplete.length === 0

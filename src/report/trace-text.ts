@@ -1,3 +1,4 @@
+import {placeOf} from './place.js'
 import type {ClientFates, Fate, Hop} from '../model/trace.js'
 import type {TracedPath, TraceResult} from '../trace.js'
 import {formatAddress, formatEndpoint, formatRange} from '../util/ip.js'
@@ -292,9 +293,9 @@ function hopText({node, hook, where, what, evidence, reply}: Hop, {ink, width}: 
   const chain = where === undefined ? undefined : /([^/]+)#\d+$/.exec(where)?.[1]
   const meaning = chain === undefined ? undefined : explainChain(chain)
   const place = [reply ? 'answer' : '', node, hook ?? '', where ?? ''].filter(Boolean).join(' ')
-  const source = evidence && evidence.line > 0 ? ` ${evidence.source}:${evidence.line}` : ''
+  const source = evidence && evidence.line > 0 ? safeLine(placeOf(evidence)) : ''
   const room = width - indent.length - 2
-  return `${indent}${ink.dim(place)}${meaning ? ink.dim(` (${meaning})`) : ''}\n${indent}  ${wrap(safeLine(what), room, `${indent}  `)}${source === '' ? '' : `\n${indent}  ${ink.dim(source.trim())}`}\n`
+  return `${indent}${ink.dim(place)}${meaning ? ink.dim(` (${meaning})`) : ''}\n${indent}  ${wrap(safeLine(what), room, `${indent}  `)}${source === '' ? '' : `\n${indent}  ${ink.dim(source)}`}\n`
 }
 
 const FEW = 5
@@ -302,7 +303,7 @@ const FEW = 5
 function openText({incomplete, problems}: TraceResult, {ink, width, wide}: Style): string {
   const lines = [
     ...incomplete.map(({node, reason}) => `${node ? `${node}: ` : ''}${reason}`),
-    ...problems.map(({file, line, message}) => `${file}${line > 0 ? `:${line}` : ''}: ${message}`),
+    ...problems.map(({file, line, message}) => `${placeOf({source: file, line})}: ${message}`),
   ].map((text) => `  ${wrap(safeLine(text), width - 2, '    ')}\n`)
   if (lines.length === 0) return ''
   const shown = wide ? lines : lines.slice(0, FEW)

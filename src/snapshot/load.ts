@@ -1,4 +1,4 @@
-import {readdirSync, readFileSync, statSync} from 'node:fs'
+import {existsSync, readdirSync, readFileSync, statSync} from 'node:fs'
 import {join} from 'node:path'
 import {SvcTraceError} from '../model/errors.js'
 import {snapshotFromFiles, type Snapshot} from './snapshot.js'
@@ -29,12 +29,19 @@ export async function loadSnapshot(path: string): Promise<Snapshot> {
       'see docs/snapshot.md for the layout, or take one with: kubectl svc-trace snapshot -f FILE',
     )
   }
-  return snapshot
+  return {...snapshot, reread: (names) => rereadFiles(path, names)}
 }
 
 /** Its files as they are, by their paths inside of it. */
 export async function loadFiles(path: string): Promise<Map<string, string>> {
   return kindOf(path) === 'folder' ? readFolder(path) : readArchive(path)
+}
+
+async function rereadFiles(path: string, names: ReadonlySet<string>): Promise<Map<string, string>> {
+  if (names.size === 0) return new Map()
+  if (kindOf(path) === 'archive') return readArchive(path, names)
+  const present = [...names].filter((name) => existsSync(join(path, name)))
+  return new Map(present.map((name) => [name, readFileSync(join(path, name), 'utf8')]))
 }
 
 function kindOf(path: string): 'folder' | 'archive' {
@@ -91,7 +98,7 @@ function entries(folder: string): {name: string; isFile: boolean}[] {
 const sizeOf = (path: string): number => statSync(path).size
 
 /** Only plain files at known places are taken; anything else in the archive is passed over. */
-async function readArchive(path: string): Promise<Map<string, string>> {
+async function readArchive(path: string, only?: ReadonlySet<string>): Promise<Map<string, string>> {
   const {Parser} = await import('tar')
   const {createReadStream} = await import('node:fs')
   const files = new Map<string, string>()
@@ -115,7 +122,7 @@ async function readArchive(path: string): Promise<Map<string, string>> {
           source.destroy()
           return bad(`${entry.path} is too large`)
         }
-        if (entry.type !== 'File' || name === undefined) return entry.resume()
+        if (entry.type !== 'File' || name === undefined || (only && !only.has(name))) return entry.resume()
         const chunks: Buffer[] = []
         entry.on('data', (chunk: Buffer) => chunks.push(chunk))
         entry.on('end', () => files.set(name, Buffer.concat(chunks).toString('utf8')))

@@ -1,7 +1,7 @@
 import {createHmac} from 'node:crypto'
 import {TRAFFIC_ANNOTATIONS} from '../model/kube.js'
 import {familyOf, formatAddress, parseAddress, type Address} from '../util/ip.js'
-import {list, record, text, type Json} from '../util/json.js'
+import {list, listText, record, text, type Json} from '../util/json.js'
 
 /** Names that say nothing about whose cluster it is; kube-proxy and DNS are found by them. */
 const KEPT_NAMESPACES = new Set(['default', 'kube-system', 'kube-public', 'kube-node-lease'])
@@ -106,7 +106,7 @@ class Redactor {
       // a broken list is no list; what it holds cannot be told apart
       return '"redacted: not valid JSON"'
     }
-    return JSON.stringify(this.value(value, ''))
+    return listText(this.value(value, ''))
   }
 
   private value(value: unknown, key: string): unknown {

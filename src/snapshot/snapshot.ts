@@ -26,6 +26,8 @@ export interface Snapshot {
   readonly cluster: ClusterState
   readonly nodes: ReadonlyMap<string, NodeState>
   readonly problems: readonly Problem[]
+  /** Files of a saved snapshot once more, those that are still there. */
+  readonly reread?: (paths: ReadonlySet<string>) => Promise<SnapshotFiles>
 }
 
 /** Files of a snapshot by their path inside it (`api/services.json`, `nodes/a/ss.txt`). */

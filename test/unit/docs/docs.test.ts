@@ -45,6 +45,17 @@ describe('docs and code say the same', () => {
     )
   })
 
+  it('README shows what its first command prints', () => {
+    const [, command, shown] = /\n\$ kubectl svc-trace (.*)\n([^]*?)…\n```/.exec(
+      readFileSync(join(ROOT, 'README.md'), 'utf8'),
+    )!
+    const {stdout} = spawnSync('node', [join(ROOT, 'bin/run.js'), ...command!.split(' ')], {
+      cwd: ROOT,
+      encoding: 'utf8',
+    })
+    expect(stdout.slice(0, shown!.length)).to.equal(shown)
+  })
+
   it('links of README and docs lead somewhere', () => {
     for (const file of [
       'README.md',
