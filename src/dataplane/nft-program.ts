@@ -68,7 +68,7 @@ export const STATEMENTS: Readonly<Record<string, Runner>> = table({
   last: goOn,
   flow: goOn,
   dup: (walker, _body, {where}) => walker.copied(where) ?? 'continue',
-  xt: (walker, body, context) => xtStatement(walker, body as NftObject, context),
+  xt: (walker, body, context) => xtStatement(walker, isObject(body) ? body : {}, context),
 })
 
 /** Its kind implies a condition: a reset is for TCP, an ICMP of one family for that family. */
@@ -156,11 +156,12 @@ function sameNumber(walker: Walker, value: number, right: NftJson): boolean | {u
   return other.kind === 'number' ? other.value === value : {unknown: 'a computed value'}
 }
 
+/** A key that is not in the map ends the rule (nft_lookup_eval: NFT_BREAK); a `continue` goes on in it. */
 function vmap(walker: Walker, body: NftObject, context: Context): Step {
   const key = evaluate(walker, body['key']!)
-  if (key.kind === 'break') return 'continue'
+  if (key.kind === 'break') return 'break'
   const found = walker.machine.nftSets.find(walker, key, body['data']!, true)
-  if (found === undefined) return 'continue'
+  if (found === undefined) return 'break'
   if ('unknown' in found)
     return {outcome: 'unknown', reason: `${context.where} on ${walker.machine.name}: ${found.unknown}`}
   if (isObject(found.data)) {
@@ -179,7 +180,8 @@ function call(walker: Walker, body: NftObject, {where, owner}: Context, goto: bo
   if (!chain) return {outcome: 'unknown', reason: `${where} calls ${name}, which is not in the dump`}
   const verdict = walker.call(chain)
   if (verdict !== 'return') return verdict
-  return goto ? 'return' : 'continue'
+  // whoever comes back goes on at the next rule (nft_do_chain)
+  return goto ? 'return' : 'break'
 }
 
 function mangle(walker: Walker, body: NftObject, {where}: Context): Step {

@@ -493,10 +493,11 @@ export function datumKey(datum: Datum): string | undefined {
     case 'number':
     case 'protocol':
       return String(datum.value)
+    // a word may stand for a number as well (unicast, http): both sides are called the same
     case 'name':
-      return datum.value
+      return exactKey(datum.value) ?? datum.value
     case 'device':
-      return datum.name
+      return exactKey(datum.name) ?? datum.name
     case 'concat': {
       const parts = datum.parts.map(datumKey)
       return parts.includes(undefined) ? undefined : parts.join(' . ')

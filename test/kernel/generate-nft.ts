@@ -32,7 +32,7 @@ const MATCHES = `
 1 meta l4proto tcp ct [original¦reply] proto-[dst¦src] <op><port>
 2 <device>name <op>["eth0"¦"cni0"¦"lo"¦"eth*"¦{ "eth0", "lo" }]
 1 <device> <op>"[eth0¦cni0¦lo]"
-2 fib [daddr¦saddr] type <op>[local¦unicast¦{ local, broadcast }]
+2 fib [daddr¦saddr] type <op>[local¦unicast¦{ local, broadcast }¦{ local, unicast }¦{ unicast, multicast }]
 3 ip [daddr¦saddr] <op>@nets
 2 ip daddr <op>@hosts
 3 ip daddr . meta l4proto . th dport <op>@frontends
@@ -54,6 +54,8 @@ const ACTIONS = `
 2 meta mark set [0x1¦0x4000¦meta mark or 0x4000¦meta mark and 0xffffbfff¦meta mark xor 0x4000¦ct mark]
 1 ct mark set [0x1¦meta mark¦ct mark or 0x4000]
 2 <proto> dport vmap { 80 : <verdict>, 443 : <verdict>, 5000-9000 : <verdict> }
+1 <proto> dport vmap { 80 : <verdict>, 443 : continue } [drop¦accept¦return¦meta mark set 0x1¦counter]
+1 fib [daddr¦saddr] type vmap { local : <verdict>, unicast : <verdict>, multicast : drop }
 1 ip daddr . meta l4proto vmap { <host> . tcp : <verdict>, 10.96.0.1 . udp : <verdict> }
 2 ct state vmap { established : <verdict>, new : <verdict>, related : accept, invalid : [drop¦accept] }
 1 [iifname vmap { "eth0"¦meta mark vmap { 0x0] : <verdict> }

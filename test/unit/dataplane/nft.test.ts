@@ -48,6 +48,24 @@ describe('native nftables', () => {
     expect(fate({nft: rule('{ https, ssh }')}, VIP).outcomes).to.deep.equal({dropped: 1})
   })
 
+  describe('a verdict map in the middle of a rule', () => {
+    const forward = (rules: string): string =>
+      table(
+        `${prerouting('ip daddr 10.96.0.1 dnat to 10.1.1.2')}\tchain back {\n\t}\n\tchain fwd {\n\t\ttype filter hook forward priority filter; policy accept;\n\t\t${rules}\n\t}\n`,
+      )
+    const cases: [rule: string, outcome: string][] = [
+      ['tcp dport vmap { 81 : accept } drop', 'delivered'],
+      ['tcp dport vmap { 80 : continue } drop', 'dropped'],
+      ['tcp dport vmap { 80 : jump back } drop', 'delivered'],
+      ['udp dport vmap { 80 : accept } drop', 'delivered'],
+      ['fib daddr type vmap { local : accept, unicast : drop }', 'dropped'],
+      ['fib daddr type { local, unicast } drop', 'dropped'],
+      ['fib daddr type { local, multicast } drop', 'delivered'],
+    ]
+    for (const [rule, outcome] of cases)
+      it(`${rule}: ${outcome}`, () => expect(fate({nft: forward(rule)}, VIP).outcomes).to.deep.equal({[outcome]: 1}))
+  })
+
   it('a dormant table does nothing', () => {
     expect(
       fate({nft: table(prerouting('dnat to 10.1.1.2:80'), '\tflags dormant\n')}, VIP).outcomes['delivered'],
