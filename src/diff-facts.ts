@@ -85,7 +85,7 @@ function iptablesFacts(state: NodeState, family: Family): Said[] {
           chain.policy === undefined ? [] : [{place, text: `policy ${chain.policy}`, source: file, line: chain.line}]
         return [
           ...policy,
-          ...chain.texts.map(({text, line}) => ({place, text: withoutCounters(text), source: file, line})),
+          ...chain.lines.map(({text, line}) => ({place, text: withoutCounters(text), source: file, line})),
         ]
       }),
     ),
@@ -93,7 +93,7 @@ function iptablesFacts(state: NodeState, family: Family): Said[] {
 }
 
 const withoutCounters = (text: string): string =>
-  text.replace(/^\[\d+:\d+\] /, '').replaceAll(/\bcounter packets \d+ bytes \d+/g, 'counter')
+  text.replace(/^(\[\d+:\d+\]|\d+[KMGT]?\s+\d+[KMGT]?) +/, '').replaceAll(/\bcounter packets \d+ bytes \d+/g, 'counter')
 
 function ipsetFacts({ipsets}: NodeState): Said[] {
   return [...(ipsets?.sets.values() ?? [])].flatMap(({name, type, file, line, entries}) => [

@@ -1,4 +1,5 @@
-import {lacksFilter, lacksNat} from './checks/proxy.js'
+import {lacksFilter, lacksIpvs, lacksNat} from './checks/proxy.js'
+import {lossyRule} from './checks/unreadable.js'
 import {World, type PodPlace, type WorldFacts} from './dataplane/world.js'
 import type {ClusterState} from './model/kube.js'
 import {proxySockets} from './proxy-sockets.js'
@@ -31,7 +32,7 @@ function worldFacts(cluster: ClusterState, nodes: Snapshot['nodes']): WorldFacts
       state,
       addresses: apiAddresses.get(state.name) ?? [],
       unasked: (family) => withoutFilter(state, family),
-      unseen: (family) => withoutNat(state, family),
+      unseen: (family) => withoutNat(state, family) ?? withoutIpvs(state) ?? printedInPart(state, family),
       podRanges: (cluster.nodes.find(({name}) => name === state.name)?.podCIDRs ?? []).flatMap(
         (cidr) => parseRange(cidr) ?? [],
       ),
@@ -69,6 +70,20 @@ const withoutNat = (state: NodeState, family: Family): string | undefined =>
   lacksNat(state, family)
     ? `the nat table is not in ${state.iptables(family)[0]!.file}: list it with iptables-save, or -t nat`
     : undefined
+
+/** kube-proxy's chains of ipvs mode only mark and let through; who translates was not asked. */
+const withoutIpvs = (state: NodeState): string | undefined =>
+  lacksIpvs(state)
+    ? 'kube-proxy’s rules are those of its ipvs mode, and IPVS was not asked: add ipvsadm-Sn.txt (ipvsadm -Sn)'
+    : undefined
+
+function printedInPart(state: NodeState, family: Family): string | undefined {
+  const rule = lossyRule(state, family)
+  return (
+    rule &&
+    `the rules of ${rule.file} are printed without all that they ask for (line ${rule.line} names no port): read them with the iptables of kube-proxy’s image`
+  )
+}
 
 const addressesOf = (texts: readonly string[]): Address[] => texts.flatMap((text) => parseAddress(text) ?? [])
 

@@ -1,4 +1,4 @@
-import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
+import {endpointsOf, knowsEndpoints, type ServiceEndpoint} from '../intent/endpoints.js'
 import {isProxied, servesFamily} from '../intent/frontends.js'
 import type {ClusterState, Pod, Service, ServicePort} from '../model/kube.js'
 import type {Evidence} from '../model/trace.js'
@@ -136,6 +136,7 @@ function portFindings(
       ),
     ]
   }
+  if (!knowsEndpoints(cluster)) return undeclared(service, port, pods)
   if (endpoints.length === 0)
     return [
       apiFinding('no-endpoints', service, `${service.id} has no endpoint for port ${port.port}/${port.protocol}`, {

@@ -149,7 +149,7 @@ function wanted(cluster: ClusterState, mismatch: Mismatch): Cause | undefined {
   if (policies.length === 0) return undefined
   const names = policies.join(', ')
   return {
-    key: `network policy ${node} ${names}`,
+    key: `network policy ${endNode(fate, node)} ${names}`,
     name: 'network-policy-denies',
     node: endNode(fate, node),
     evidence: [

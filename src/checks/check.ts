@@ -1,3 +1,4 @@
+import {knowsEndpoints} from '../intent/endpoints.js'
 import type {World} from '../dataplane/world.js'
 import type {Service} from '../model/kube.js'
 import type {Evidence} from '../model/trace.js'
@@ -13,7 +14,8 @@ import {compareAll, type Comparison, type Sample} from './compare.js'
 import {SEVERITIES, type Finding, type Incomplete} from './finding.js'
 import {UnseenPolicies} from './policy.js'
 import {checkHealthPorts} from './health-port.js'
-import {checkNode, incompleteRules, sickProxy} from './node.js'
+import {checkNode, sickProxy} from './node.js'
+import {incompleteRules} from './unreadable.js'
 import {otherProxy, proxyFacts} from './proxy.js'
 
 /** Findings that say that a Service does not exist. */
@@ -127,11 +129,12 @@ function checkNodes({
   const proxies = own.map((state) => facts.get(state)!)
   const policies = new UnseenPolicies(cluster)
   const delivered = policies.isNeeded ? {delivered: (sample: Sample) => policies.add(sample)} : {}
-  const comparison = compareAll({world, cluster, services, proxies, ...delivered})
+  const known = knowsEndpoints(cluster) ? services : []
+  const comparison = compareAll({world, cluster, services: known, proxies, ...delivered})
   const nodes = states.flatMap((state) => checkNode({state, proxy: facts.get(state)!, cluster, services, comparison}))
   // where kube-proxy is not there at all, that is the finding
   const well = proxies.filter((proxy) => !sickProxy(snapshot.nodes.get(proxy.node)!, proxy))
-  const healthPorts = checkHealthPorts({world, cluster, services, proxies: well, outside: comparison.outside})
+  const healthPorts = checkHealthPorts({world, cluster, services: known, proxies: well, outside: comparison.outside})
   const conflicts = externalIpConflicts(cluster, services, new Set(proxies.flatMap(({mode}) => mode ?? [])))
   const dns = checkDns(cluster, [...snapshot.nodes.values()], services)
   const cut = new Set(states.flatMap(incompleteRules).map(({file, line}) => `${file}:${line}`))

@@ -1,3 +1,4 @@
+import {incompleteRules} from './unreadable.js'
 import {endpointsOf} from '../intent/endpoints.js'
 import {frontendsOf, isProxied, nodePortFrontends, type Frontend} from '../intent/frontends.js'
 import {isBefore, type ProxyFacts} from '../intent/proxy-facts.js'
@@ -139,8 +140,8 @@ function bothBackendsOf({state}: NodeCheck, family: Family): Finding[] {
       message: `${state.name} has Service rules in ${both.map(({dump}) => `ip${family === 6 ? '6' : ''}tables-${dump.backend}`).join(' and ')}`,
       evidence: both.map(({dump, chain}) => ({
         source: dump.file,
-        line: chain!.texts[0]?.line ?? chain!.line,
-        text: chain!.texts[0]?.text ?? chain!.name,
+        line: chain!.lines[0]!.line,
+        text: chain!.lines[0]!.text,
       })),
     }),
   ]
@@ -154,10 +155,10 @@ function leftovers({state, proxy, cluster, services}: NodeCheck): Finding[] {
     .flatMap((dump) => [...(dump.tables.get('nat')?.chains.values() ?? [])].map((chain) => ({dump, chain})))
   const service = nat.find(({chain}) => /^KUBE-(SVC|SEP)-/.test(chain.name) && chain.length > 0)
   if (proxy.mode !== 'iptables' && proxy.mode !== 'userspace' && service) {
-    const texts = nat.flatMap(({chain}) => (/^KUBE-/.test(chain.name) ? chain.texts.map(({text}) => text) : []))
+    const texts = nat.flatMap(({chain}) => (/^KUBE-/.test(chain.name) ? chain.lines.map(({text}) => text) : []))
     found.push({
       what: 'iptables-mode chains',
-      evidence: {source: service.dump.file, line: service.chain.texts[0]!.line, text: service.chain.texts[0]!.text},
+      evidence: {source: service.dump.file, line: service.chain.lines[0]!.line, text: service.chain.lines[0]!.text},
       names: services.filter(({id}) => texts.some((text) => text.includes(id))).map(({id}) => id),
     })
   }
@@ -331,40 +332,6 @@ function isEndpoint(
 ): boolean {
   const family = familyOf(original.destination)
   return endpointsOf(cluster, service, {port, family}).some(({address}) => address === reply.source)
-}
-
-/** Chains whose rules for Services all name a port; one without it was printed by a tool that could not read it. */
-const OF_PORTS = /^KUBE-(SERVICES|NODEPORTS|EXTERNAL-SERVICES)$/
-const LACKS_PORT =
-  /^(?=.* -p (tcp|udp|sctp) )(?!.*(--dport|--dports|--match-set) ).* -j (KUBE-(SVC|EXT|XLB|FW|SVL)-|REJECT|DROP)/
-
-interface RuleLine {
-  readonly file: string
-  readonly line: number
-  readonly text: string
-}
-
-const incomplete = new WeakMap<NodeState, readonly RuleLine[]>()
-
-/** Rules that the dump shows without all that they say: who is led by one may be led otherwise in truth. */
-export function incompleteRules(state: NodeState): readonly RuleLine[] {
-  let known = incomplete.get(state)
-  if (!known) incomplete.set(state, (known = findIncomplete(state)))
-  return known
-}
-
-function findIncomplete(state: NodeState): RuleLine[] {
-  return FAMILIES.flatMap((family) => state.iptables(family)).flatMap((dump) =>
-    [...dump.tables.values()].flatMap(({chains}) =>
-      [...chains.values()].flatMap((chain) =>
-        chain.texts
-          .filter(
-            ({text}) => text.includes('[unsupported revision]') || (OF_PORTS.test(chain.name) && LACKS_PORT.test(text)),
-          )
-          .map(({line, text}) => ({file: dump.file, line, text})),
-      ),
-    ),
-  )
 }
 
 function unsupportedRules({state}: NodeCheck): Finding[] {

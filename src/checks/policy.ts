@@ -2,7 +2,7 @@ import {deniedBy, podAt, type PolicyPeer} from '../intent/network-policy.js'
 import type {ServiceEndpoint} from '../intent/endpoints.js'
 import type {ClusterState, Service} from '../model/kube.js'
 import type {Fate, Origin} from '../model/trace.js'
-import {formatEndpoint, single, type Address, type Range} from '../util/ip.js'
+import {formatEndpoint, parseRange, single, type Address, type Range} from '../util/ip.js'
 import type {Mismatch, Sample} from './compare.js'
 import {apiEvidence} from './api-evidence.js'
 import {makeFinding, type Finding} from './finding.js'
@@ -48,14 +48,26 @@ function denied(cluster: ClusterState, connection: Connection): string[] {
   return deniedBy(cluster, {client: clientOf(cluster, connection), server, port, protocol})
 }
 
-/** The client as the pod's end sees it: a masqueraded one has a node's address. */
+/**
+ * The client as the pod's end sees it: a masqueraded one has a node's address. Of a packet that never got there nobody knows
+ * which, and a policy that lets one of them in does not want it lost.
+ */
 function clientOf(cluster: ClusterState, {fate, from, clients}: Connection): PolicyPeer {
   const seen = fate.source === undefined ? undefined : [single(fate.source)]
   if (from.kind === 'external') return {addresses: seen ?? clients}
-  if (from.kind === 'node') return {addresses: seen ?? [], node: from.node}
+  if (from.kind === 'node') return {addresses: seen ?? nodeRanges(cluster, from.node), node: from.node}
   const pod = cluster.pods?.find(({id}) => id === from.pod)
-  return pod ? {pod, addresses: seen ?? []} : {addresses: seen ?? []}
+  if (!pod) return {addresses: seen ?? []}
+  return {pod, addresses: seen ?? [...rangesOf(pod.ips), ...nodeRanges(cluster, pod.node)]}
 }
+
+/** A node's addresses, and its pods' network, of which its bridge has one. */
+function nodeRanges(cluster: ClusterState, name: string | undefined): Range[] {
+  const node = cluster.nodes.find((one) => one.name === name)
+  return node ? rangesOf([...node.addresses.map(({address}) => address), ...node.podCIDRs]) : []
+}
+
+const rangesOf = (texts: readonly string[]): Range[] => texts.flatMap((text) => parseRange(text) ?? [])
 
 /**
  * Connections that the walk delivers although the API's policies leave them out: either the network plugin enforces no

@@ -152,7 +152,7 @@ function emptyHook(dumps: readonly IptablesDump[]): EmptyPlace | undefined {
       // kube-proxy asks for nothing there
       if (jump && / (-[sdiop]|-m (?!comment)\S+) /.test(jump.text.replace(/"[^"]*"/g, '""')))
         return {evidence: [{source: file, line: jump.line, text: jump.text}], ...own}
-      if (jump || hook.texts.some(({text}) => text.includes('-j KUBE-'))) continue
+      if (jump || hook.lines.some(({text}) => text.includes('KUBE-'))) continue
       const services = nat!.chains.has('KUBE-SERVICES') ? '' : ', and no chain KUBE-SERVICES'
       const evidence = [{source: file, line: hook.line, text: `*nat :${name} with ${hook.length} rules${services}`}]
       return {evidence, ...own}

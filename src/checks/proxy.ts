@@ -1,5 +1,6 @@
 import type {ProxyFacts, ProxyMode} from '../intent/proxy-facts.js'
 import type {ClusterState} from '../model/kube.js'
+import type {IptablesChain} from '../parse/iptables.js'
 import type {NodeState, Section} from '../snapshot/node-state.js'
 import {anyOf, familyOf, inRange, parseRange, type Address, type Family, type Range} from '../util/ip.js'
 
@@ -26,8 +27,7 @@ function hasRule(state: NodeState, pattern: RegExp): boolean {
     for (const {chains} of tables.values())
       for (const chain of chains.values()) {
         if (chain.name.startsWith('KUBE-')) continue
-        const lines: readonly {readonly text: string}[] = chain.isReadyMade ? chain.rules : chain.texts
-        if (lines.some(({text}) => pattern.test(text))) return true
+        if (chain.lines.some(({text}) => pattern.test(text))) return true
       }
   return false
 }
@@ -64,6 +64,7 @@ const REPLACE = new Set(['kube-router', 'Calico (eBPF)'])
 function modeFromRules(state: NodeState): ProxyMode | undefined {
   if (hasLink(state, /^kube-ipvs0$/) && (state.ipvs?.virtualServers.length ?? 0) > 0) return 'ipvs'
   if ([...(state.nft?.tables.values() ?? [])].some(({name}) => name === 'kube-proxy')) return 'nftables'
+  if (lacksIpvs(state)) return 'ipvs'
   if (hasChain(state, 'KUBE-PORTALS-HOST', 'KUBE-PORTALS-CONTAINER')) return 'userspace'
   if (hasChainLike(state, 'KUBE-SVC-')) return 'iptables'
   if ((state.ipvs?.virtualServers.length ?? 0) > 0 && OF_IPVS.some((name) => hasChain(state, name))) return 'ipvs'
@@ -111,12 +112,7 @@ function namedNetworks(state: NodeState, family: Family): Set<string> {
   const found = new Set<string>()
   for (const {tables} of state.iptables(family)) {
     const chains = [...(tables.get('nat')?.chains.values() ?? [])].filter(({name}) => OF_SERVICE.test(name))
-    for (const {texts} of chains.slice(0, ENOUGH_CHAINS))
-      for (const {text} of texts) {
-        const [, others, own] = (text.includes('-s') && ASKS_FOR_PODS.exec(text)) || []
-        const range = others ?? own
-        if (range !== undefined) found.add(range)
-      }
+    for (const chain of chains.slice(0, ENOUGH_CHAINS)) for (const range of askedSources(chain)) found.add(range)
   }
   for (const table of state.nft?.tables.values() ?? []) {
     if (table.name !== 'kube-proxy' || table.family !== (family === 6 ? 'ip6' : 'ip')) continue
@@ -124,6 +120,18 @@ function namedNetworks(state: NodeState, family: Family): Set<string> {
       for (const {text} of rules) for (const [, range] of text.matchAll(NFT_PODS)) found.add(range!)
   }
   return found
+}
+
+function askedSources(chain: IptablesChain): string[] {
+  if (!chain.isReadyMade)
+    return chain.texts.flatMap(({text}) => {
+      const [, others, own] = (text.includes('-s') && ASKS_FOR_PODS.exec(text)) || []
+      return others ?? own ?? []
+    })
+  return chain.rules.flatMap(({source, target}) => {
+    const leads = source?.not ? target?.name === 'KUBE-MARK-MASQ' : target?.name.startsWith('KUBE-SVC-')
+    return source && leads ? source.value : []
+  })
 }
 
 /** The same, where pods are really in it: a wrong range says nothing of clients. */
@@ -163,6 +171,17 @@ export function lacksNat(state: NodeState, family: Family): boolean {
   return dumps.some(
     ({partial, tables}) =>
       partial || (tables.size === 1 && IN_FILTER.some((name) => tables.get('filter')?.chains.has(name))),
+  )
+}
+
+/** The rules of its ipvs mode ask sets for Services (pkg/proxy/ipvs/ipset.go); here nobody has asked IPVS itself. */
+export function lacksIpvs(state: NodeState): boolean {
+  return (
+    state.ipvsSection.state === 'never-asked' &&
+    state.iptables(4).some(({tables}) => {
+      const {lines = []} = tables.get('nat')?.chains.get('KUBE-SERVICES') ?? {}
+      return lines.some(({text}) => text.includes('match-set KUBE-'))
+    })
   )
 }
 

@@ -116,9 +116,10 @@ function cutDumps(state: NodeState, family: Family): Gap[] {
 
 /** `iptables -t nat -L` shows one table of five. */
 function partialTables(state: NodeState, family: Family): Gap[] {
-  const [dump] = state.iptables(family)
-  if (!dump?.file.endsWith('-L.txt')) return []
-  const missing = ['raw', 'mangle', 'filter'].filter((name) => !dump.tables.has(name))
+  const dumps = state.iptables(family)
+  const dump = dumps.find(({file}) => file.endsWith('-L.txt'))
+  if (!dump) return []
+  const missing = ['raw', 'mangle', 'filter'].filter((name) => !dumps.some(({tables}) => tables.has(name)))
   const blind = dump.hidesInterfaces
     ? [
         {

@@ -19,7 +19,8 @@ export class Ipvs extends JourneyPart {
       where: 'ipvs',
       evidence: {source: server.file, line: server.line, text: server.text},
     })
-    if (server.damaged) return unknown(`a real server of ${server.text} on ${machine.name} is not understood`)
+    if (server.damaged)
+      return unknown(`real servers of ${server.text} on ${machine.name} are left out of the dump, or not understood`)
     const nobody = (why: string): End => ({
       ...refused('no-real-server', `virtual server ${server.text} on ${machine.name} has ${why}`),
       notice: 'icmp',

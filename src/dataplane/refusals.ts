@@ -14,9 +14,7 @@ const REFUSES = /reject/i
 
 const iptablesRefuses = ({tables}: IptablesDump): boolean =>
   [...tables.values()].some(({chains}) =>
-    [...chains.values()].some((chain) =>
-      (chain.isReadyMade ? chain.rules : chain.texts).some(({text}) => REFUSES.test(text)),
-    ),
+    [...chains.values()].some((chain) => chain.lines.some(({text}) => REFUSES.test(text))),
   )
 
 const nftRefuses = ({chains}: NftTable): boolean =>

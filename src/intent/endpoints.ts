@@ -17,6 +17,9 @@ export interface ServiceEndpoint {
 /** The slices by Service, made once for each cluster state. */
 const bySevice = new WeakMap<ClusterState, Map<string, ClusterState['slices'][number][]>>()
 
+/** Without both lists nobody knows what a Service leads to: an absent list is not an empty one. */
+export const knowsEndpoints = ({read}: ClusterState): boolean => read.has('endpointslices') || read.has('endpoints')
+
 /** The slices of one Service, in the API's order. */
 export function slicesOf(cluster: ClusterState, service: Service): readonly ClusterState['slices'][number][] {
   let index = bySevice.get(cluster)

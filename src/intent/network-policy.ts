@@ -128,11 +128,13 @@ function reaches(range: Range, {cidr, except}: Json): boolean {
   return inside.length > 0
 }
 
-/** The pod that has an address, if one has it for its own. */
+/** The pod that has an address, if one has it for its own; one that has ended keeps it in its status, and others get it. */
 export const podAt = (cluster: ClusterState, address: Address): Pod | undefined =>
   cluster.pods?.find(
-    ({hostNetwork, ips}) =>
+    ({hostNetwork, ips, phase}) =>
       !hostNetwork &&
+      phase !== 'Succeeded' &&
+      phase !== 'Failed' &&
       ips.some((ip) => {
         const range = parseRange(ip)
         return range !== undefined && typeof range.lo === typeof address && inRange(address, range)

@@ -63,6 +63,11 @@ export class IptablesChain {
     return this.pending
   }
 
+  /** The lines of its rules, in whatever form the dump has them. */
+  get lines(): readonly {readonly line: number; readonly text: string}[] {
+    return this.adopted ?? this.pending
+  }
+
   /** The rules, parsed when asked for: most chains of a large dump are never walked, and few are needed for long. */
   get rules(): readonly IptablesRule[] {
     return this.adopted ?? this.pending.map((_, at) => this.rule(at))

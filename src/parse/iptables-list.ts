@@ -40,7 +40,7 @@ export function parseIptablesList(
       const verbose = /\sin\s+out\s/.test(line)
       if (current) Object.assign(current, {headed: true, verbose})
       if (!verbose) dump.hidesInterfaces = true
-    } else if (current) current.rows.push({line, number: at + 1})
+    } else if (current) addRow(current, line, at + 1)
     else dump.problems.push({file, line: at + 1, message: 'not a line of iptables -L', text: line})
   })
   for (const listing of listings) if (listing.chains.size > 0) addTable(dump, listing, asksForNone)
@@ -83,6 +83,16 @@ interface Listed {
   /** Rows were left out. */
   cut: boolean
 }
+
+/** A line without the columns of a rule is the rest of the one before, wrapped on its way here. */
+function addRow({rows}: Listed, line: string, number: number): void {
+  const last = rows.at(-1)
+  if (last && protocolAt(line.split(/\s+/, MOST_COLUMNS)) < 0) last.line += ` ${line}`
+  else rows.push({line, number})
+}
+
+/** Number, packets, bytes, target, protocol, options. */
+const MOST_COLUMNS = 6
 
 function leaveOut(
   dump: IptablesDump,
@@ -150,26 +160,30 @@ interface Row {
 /** The word before the column of options, `--` or `-f`. */
 const PROTOCOL = /^(!?)([a-z][\w.-]*|\d{1,3})$/
 
+/** The column of protocols; -1 where the line is no rule. */
+const protocolAt = (words: readonly string[]): number =>
+  words.findIndex((word, at) => PROTOCOL.test(word) && /^(--|-f|!f)$/.test(words[at + 1] ?? ''))
+
 function readRule({line, number, chain, rules, file, verbose: titled, asksForNone}: Row): IptablesRule {
   const rule = newRule({table: chain.table, chain: chain.name, number: rules + 1, file, line: number}, line)
   // a negated address leaves no blank behind the options: `--!loopback/8`
   const words = line.replace(/ (--|-f|!f) ?!(?=\S)/, ' $1 !').split(/\s+/)
-  const protocolAt = words.findIndex((word, at) => PROTOCOL.test(word) && /^(--|-f|!f)$/.test(words[at + 1] ?? ''))
-  if (protocolAt < 0) {
+  const place = protocolAt(words)
+  if (place < 0) {
     rule.problem = 'the columns of this line are not understood'
     return rule
   }
-  const first = words[protocolAt + 2] ?? ''
+  const first = words[place + 2] ?? ''
   const verbose = titled === undefined ? !isAddress(first) : titled || isAnyDevice(first)
-  if (words[protocolAt + 1] !== '--') rule.fragment = {not: words[protocolAt + 1] === '!f', value: ''}
-  const target = words[protocolAt - 1]
+  if (words[place + 1] !== '--') rule.fragment = {not: words[place + 1] === '!f', value: ''}
+  const target = words[place - 1]
   if (target !== undefined && !/^\d+[KMG]?$/.test(target))
     rule.target = {name: target, goto: line.includes('[goto]'), options: []}
-  const protocol = PROTOCOL.exec(words[protocolAt]!)!
+  const protocol = PROTOCOL.exec(words[place]!)!
   if (protocol[2] !== 'all' && protocol[2] !== '0')
     rule.protocol = {not: protocol[1] === '!', value: protocolName(protocol[2]!)}
-  if (verbose) readInterfaces(rule, words[protocolAt + 2]!, words[protocolAt + 3] ?? '*')
-  const sourceAt = protocolAt + (verbose ? 4 : 2)
+  if (verbose) readInterfaces(rule, words[place + 2]!, words[place + 3] ?? '*')
+  const sourceAt = place + (verbose ? 4 : 2)
   readAddress(rule, 'source', words[sourceAt])
   readAddress(rule, 'destination', words[sourceAt + 1])
   const rest = words.slice(sourceAt + 2).filter((word) => word !== '[goto]')

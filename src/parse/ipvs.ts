@@ -29,7 +29,7 @@ export interface VirtualServer {
   readonly line: number
   readonly text: string
   readonly realServers: RealServer[]
-  /** A real server of it was not understood: its shares are unknown. */
+  /** A real server of it was not understood, or some may be left out: its shares are unknown. */
   damaged?: boolean
 }
 
@@ -55,6 +55,8 @@ export function parseIpvsList(text: string, file: string): IpvsDump {
     dump.problems.length > 0 ||
     (dump.virtualServers.length > 0 &&
       (!lines.some((line) => line.startsWith('IP Virtual Server')) || lines.includes('--') || dump.problems.length > 0))
+  // what grep leaves of one may lack its real servers
+  if (dump.partial) for (const server of dump.virtualServers) if (server.realServers.length === 0) server.damaged = true
   return dump
 }
 

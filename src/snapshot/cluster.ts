@@ -17,6 +17,7 @@ import type {
 } from '../model/kube.js'
 import type {Problem} from '../parse/problem.js'
 import {list, number, record, text, texts, type Json} from '../util/json.js'
+import {ApiLists, readJson} from './api-lists.js'
 
 /** The files of `api/` whose objects are kept as they came. */
 const KEPT_LISTS = [
@@ -47,10 +48,16 @@ const maybe = <K extends string, V>(key: K, value: V | undefined): Partial<Recor
 
 /** Reads the `api/` folder of a snapshot; a broken list is a problem and counts as not there. */
 export function readCluster(read: (path: string) => string | undefined, problems: Problem[]): ClusterState {
+  const lists = new ApiLists(read, problems)
+  const cluster = clusterOf(lists, read, problems)
+  return lists.hasStrays() ? clusterOf(lists, read, []) : cluster
+}
+
+function clusterOf(lists: ApiLists, read: (path: string) => string | undefined, problems: Problem[]): ClusterState {
   const names = new Set<string>()
   /** The objects are let go of as soon as they are turned: those of a large cluster take much room. */
   const turn = <T>(name: string, into: (objects: KubeObject[]) => T): T | undefined => {
-    const objects = readList(`api/${name}.json`, read, problems)
+    const objects = lists.list(name)
     if (objects) names.add(name)
     return objects && into(objects)
   }
@@ -75,36 +82,6 @@ export function readCluster(read: (path: string) => string | undefined, problems
     read: names,
     raw,
   }
-}
-
-function readJson(path: string, read: (path: string) => string | undefined, problems: Problem[]): Json | undefined {
-  const text = read(path)
-  if (text === undefined || text.trim() === '') return undefined
-  try {
-    return record(JSON.parse(text))
-  } catch (error) {
-    problems.push({file: path, line: 0, message: `not valid JSON: ${(error as Error).message}`})
-    return undefined
-  }
-}
-
-/** The objects of one list of `api/`; undefined where it is missing or broken, which `problems` are told. */
-export function readList(
-  path: string,
-  read: (path: string) => string | undefined,
-  problems: Problem[],
-): KubeObject[] | undefined {
-  const json = readJson(path, read, problems)
-  if (!json) return undefined
-  if (!Array.isArray(json['items'])) {
-    problems.push({file: path, line: 0, message: 'not a list as kubectl get -o json prints it (no "items")'})
-    return undefined
-  }
-  return list(json['items']).filter((item, at) => {
-    if (text(record(item['metadata'])['name']) !== undefined) return true
-    problems.push({file: path, line: 0, message: `item ${at + 1} has no metadata.name`})
-    return false
-  }) as unknown as KubeObject[]
 }
 
 const protocolOf = (value: unknown): Protocol => (value === 'UDP' || value === 'SCTP' ? value : 'TCP')

@@ -64,11 +64,7 @@ function readFolder(root: string): Map<string, string> {
     for (const {name, isFile} of names) {
       if (!isFile) continue
       const better = SECOND_CHOICE[name]
-      if (
-        better !== undefined &&
-        names.some((other) => other.name === better) &&
-        sizeOf(join(root, folder, better)) > 0
-      )
+      if (better !== undefined && names.some((other) => other.name === better) && isWhole(join(root, folder, better)))
         continue
       files.set(`${prefix}${name}`, readFileSync(join(root, folder, name), 'utf8'))
     }
@@ -95,7 +91,12 @@ function entries(folder: string): {name: string; isFile: boolean}[] {
   }
 }
 
-const sizeOf = (path: string): number => statSync(path).size
+/** Not empty, and no `iptables-save -t nat`, which a listing of another table may stand beside. */
+function isWhole(path: string): boolean {
+  if (statSync(path).size === 0) return false
+  const text = readFileSync(path, 'utf8')
+  return !path.endsWith('tables-save.txt') || (text.includes('*nat') && text.includes('*filter'))
+}
 
 /** Only plain files at known places are taken; anything else in the archive is passed over. */
 async function readArchive(path: string, only?: ReadonlySet<string>): Promise<Map<string, string>> {

@@ -137,7 +137,8 @@ export class NodeState {
         return dump ? [dump] : []
       })
       const main = this.mainSave(prefix, dumps)
-      return main ? [...dumps, main] : dumps
+      const saved = main ? [...dumps, main] : dumps
+      return prefix === 'iptables' ? [...saved, ...this.listing(saved)] : saved
     })
   }
 
@@ -157,8 +158,17 @@ export class NodeState {
       dump.backend = backend
       return dumps.some((other) => other.backend === backend) ? undefined : dump
     }
-    if (prefix === 'ip6tables' || dumps.length > 0) return undefined
-    return this.parse([['iptables-nat-L.txt', (text, file) => parseIptablesList(text, file, isKubeProxys)]])
+    return undefined
+  }
+
+  /** `iptables -L` is the last choice, table by table: a save of nat alone may have a listing of filter beside it. */
+  private listing(saved: readonly IptablesDump[]): IptablesDump[] {
+    const known = new Set(saved.flatMap(({tables}) => [...tables.keys()]))
+    if (known.has('nat') && known.has('filter')) return []
+    const dump = this.parse([['iptables-nat-L.txt', (text, file) => parseIptablesList(text, file, isKubeProxys)]])
+    if (!dump) return []
+    for (const name of known) dump.tables.delete(name)
+    return saved.length > 0 && dump.tables.size === 0 ? [] : [dump]
   }
 
   private backendOfMain(dump: IptablesDump): 'legacy' | 'nft' {

@@ -1,0 +1,198 @@
+/** What people hand on is seldom what was asked for: lists of other forms, half of the dumps, listings by other tools. */
+import {expect} from 'chai'
+import {check, type CheckResult} from '../../../src/checks/check.js'
+import {buildWorld} from '../../../src/engine.js'
+import {snapshotFromFiles} from '../../../src/snapshot/snapshot.js'
+import {askNode, fate, oneNode} from '../../helpers/node.js'
+
+const service = {
+  apiVersion: 'v1',
+  kind: 'Service',
+  metadata: {name: 'web', namespace: 'default', creationTimestamp: '2024-01-01T00:00:00Z'},
+  spec: {
+    type: 'ClusterIP',
+    clusterIP: '10.96.0.1',
+    clusterIPs: ['10.96.0.1'],
+    ports: [{port: 80, targetPort: 8080, protocol: 'TCP'}],
+  },
+}
+const endpoints = {
+  apiVersion: 'v1',
+  kind: 'Endpoints',
+  metadata: {name: 'web', namespace: 'default'},
+  subsets: [{addresses: [{ip: '10.1.1.2', nodeName: 'n1'}], ports: [{port: 8080, protocol: 'TCP'}]}],
+}
+const pod = {
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: {name: 'a', namespace: 'default'},
+  spec: {nodeName: 'n1', containers: []},
+  status: {phase: 'Running', podIP: '10.1.1.2'},
+}
+const chains = ':PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n'
+const SAVED = `*nat\n${chains}:KUBE-SERVICES - [0:0]\n:KUBE-SVC-A - [0:0]\n-A PREROUTING -j KUBE-SERVICES\n-A OUTPUT -j KUBE-SERVICES\n-A POSTROUTING -s 10.1.1.2/32 -d 10.1.1.2/32 -j MASQUERADE\n-A KUBE-SERVICES -d 10.96.0.1/32 -p tcp -m comment --comment "default/web cluster IP" -m tcp --dport 80 -j KUBE-SVC-A\n-A KUBE-SVC-A -p tcp -m tcp -j DNAT --to-destination 10.1.1.2:8080\nCOMMIT\n`
+const FILTER = '*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n'
+const VIP = {to: '10.96.0.1:80'}
+
+const errors = ({findings}: CheckResult): string[] =>
+  findings.filter(({severity}) => severity === 'error').map(({name}) => name)
+
+function checked(change: (files: Map<string, string>) => void): CheckResult {
+  const files = oneNode({iptables: SAVED + FILTER})
+  files.set('api/services.json', JSON.stringify({items: [service]}))
+  files.set('api/endpoints.json', JSON.stringify({items: [endpoints]}))
+  change(files)
+  const snapshot = snapshotFromFiles(files)
+  return check(snapshot, buildWorld(snapshot))
+}
+
+describe('API lists of other forms', () => {
+  const list = {apiVersion: 'v1', kind: 'List', items: [service]}
+  const yaml = `apiVersion: v1
+items:
+- apiVersion: v1
+  kind: Service
+  metadata:
+    creationTimestamp: 2024-01-01T00:00:00Z
+    name: web
+    namespace: default
+  spec:
+    clusterIP: 10.96.0.1
+    ports:
+    - port: 80
+      protocol: TCP
+      targetPort: 8080
+kind: List
+`
+  const forms: readonly (readonly [string, string])[] = [
+    ['a byte order mark', `\ufeff${JSON.stringify(list)}`],
+    ['one object', JSON.stringify(service)],
+    ['a bare list', JSON.stringify([service])],
+    ['the command above it', `$ kubectl get svc -A -o json\n${JSON.stringify(list, null, 2)}\n`],
+    ['YAML', yaml],
+    [
+      'YAML of several documents',
+      `---\n${yaml}---\n${yaml.replaceAll('web', 'web2').replace('10.96.0.1', '10.96.0.2')}`,
+    ],
+  ]
+  for (const [name, text] of forms)
+    it(name, () => {
+      const {services, problems} = checked((files) => files.set('api/services.json', text))
+      expect(services[0]).to.equal('default/web')
+      expect(problems).to.deep.equal([])
+    })
+
+  it('several kinds in one list: each goes to its own, wherever it was found', () => {
+    const result = checked((files) => {
+      for (const name of ['endpoints', 'pods', 'services']) files.delete(`api/${name}.json`)
+      files.set(
+        'api/pods.json',
+        JSON.stringify({kind: 'List', items: [service, endpoints, pod, {...pod, kind: 'Job'}]}),
+      )
+    })
+    expect(result.services).to.deep.equal(['default/web'])
+    expect(result.incomplete.filter(({reason}) => reason.includes('was not read'))).to.deep.equal([])
+    expect(errors(result)).to.deep.equal([])
+  })
+
+  it('what is neither JSON nor YAML is told', () => {
+    const {incomplete} = checked((files) => files.set('api/services.json', 'NAME  TYPE\nweb   ClusterIP\n'))
+    expect(incomplete.map(({reason}) => reason).join('\n')).to.match(/services\.json: not valid JSON/)
+  })
+
+  it('without any list of endpoints nothing is promised, and that is said', () => {
+    const result = checked((files) => files.delete('api/endpoints.json'))
+    expect(result.findings.filter(({severity}) => severity !== 'info')).to.deep.equal([])
+    expect(result.incomplete.map(({reason}) => reason)).to.include(
+      'api/endpointslices.json was not read: what it holds was not checked',
+    )
+  })
+})
+
+describe('dumps that lack their half', () => {
+  const IPVS_MODE = `*nat\n${chains}:KUBE-SERVICES - [0:0]\n:KUBE-MARK-MASQ - [0:0]\n-A PREROUTING -j KUBE-SERVICES\n-A OUTPUT -j KUBE-SERVICES\n-A KUBE-SERVICES -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT\nCOMMIT\n`
+
+  it('rules of ipvs mode without a word of IPVS: unknown, no error', () => {
+    const files = (change: (of: Map<string, string>) => void = () => undefined): Map<string, string> => {
+      const made = oneNode({
+        iptables: IPVS_MODE + FILTER,
+        ipset: 'create KUBE-CLUSTER-IP hash:ip,port\nadd KUBE-CLUSTER-IP 10.96.0.1,tcp:80\n',
+      })
+      made.set('nodes/n1/rc.txt', made.get('nodes/n1/rc.txt')!.replace('ipvsadm-Sn.txt rc=0\n', ''))
+      made.delete('nodes/n1/ipvsadm-Sn.txt')
+      change(made)
+      return made
+    }
+    expect(askNode(files(), VIP).outcomes).to.deep.equal({unknown: 1})
+    const result = checked((all) => {
+      all.delete('nodes/n1/ipvsadm-Sn.txt')
+      for (const [name, text] of files()) if (name.startsWith('nodes/')) all.set(name, text)
+    })
+    expect(errors(result)).to.deep.equal([])
+    expect(result.incomplete.length).to.be.greaterThan(0)
+  })
+
+  it('a save of nat and a listing of filter are read together', () => {
+    const listing =
+      'Chain INPUT (policy ACCEPT)\ntarget prot opt source destination\n\nChain FORWARD (policy ACCEPT)\ntarget prot opt source destination\nREJECT all -- 0.0.0.0/0 10.1.1.2 reject-with icmp-host-prohibited\n\nChain OUTPUT (policy ACCEPT)\ntarget prot opt source destination\n'
+    const outcomes = (files: Record<string, string>): object => fate({iptables: SAVED, files}, VIP).outcomes
+    expect(outcomes({})).to.deep.equal({delivered: 1})
+    expect(outcomes({'iptables-nat-L.txt': listing})['delivered' as never]).to.equal(undefined)
+    // a whole save knows better
+    expect(fate({iptables: SAVED + FILTER, files: {'iptables-nat-L.txt': listing}}, VIP).outcomes).to.deep.equal({
+      delivered: 1,
+    })
+  })
+
+  it('iptables that is older than the rules loses their ports: every answer is unknown', () => {
+    const lost = SAVED.replace(' -m tcp --dport 80 -j KUBE-SVC-A', ' -j KUBE-SVC-A')
+    expect(fate({iptables: lost + FILTER}, VIP).outcomes).to.deep.equal({unknown: 1})
+    expect(fate({iptables: lost + FILTER}, {to: '10.96.0.1:443'}).outcomes).to.deep.equal({unknown: 1})
+    const result = checked((files) => files.set('nodes/n1/iptables-save.txt', lost + FILTER))
+    expect(errors(result)).to.deep.equal([])
+    expect(result.findings.map(({name}) => name)).to.include('unreadable-rules')
+  })
+
+  const head = 'target     prot opt source               destination\n'
+  const listed = (services: string): string =>
+    `Chain PREROUTING (policy ACCEPT)\n${head}KUBE-SERVICES  all  --  0.0.0.0/0  0.0.0.0/0\n\nChain OUTPUT (policy ACCEPT)\n${head}KUBE-SERVICES  all  --  0.0.0.0/0  0.0.0.0/0\n\nChain POSTROUTING (policy ACCEPT)\n${head}\nChain KUBE-SERVICES (2 references)\n${head}${services}\n\nChain KUBE-SVC-A (1 references)\n${head}DNAT       tcp  --  0.0.0.0/0  0.0.0.0/0  tcp to:10.1.1.2:8080\n`
+  const asListing = (services: string): Map<string, string> => {
+    const files = oneNode({files: {'iptables-nat-L.txt': listed(services)}})
+    files.delete('nodes/n1/iptables-save.txt')
+    files.set('nodes/n1/rc.txt', files.get('nodes/n1/rc.txt')!.replace('iptables-save.txt rc=0\n', ''))
+    return files
+  }
+
+  it('the same in a listing', () => {
+    const files = asListing('KUBE-SVC-A  tcp  --  0.0.0.0/0  10.96.0.1  /* default/web cluster IP */')
+    expect(askNode(files, {to: '10.96.0.1:443'}).outcomes).to.deep.equal({unknown: 1})
+  })
+
+  it('rows of a listing that were wrapped are joined again', () => {
+    const files = asListing('KUBE-SVC-A  tcp  --  0.0.0.0/0  10.96.0.1\n   /* default/web cluster IP */ tcp dpt:80')
+    expect(askNode(files, VIP).outcomes).to.deep.equal({delivered: 1})
+    expect(askNode(files, {to: '10.96.0.1:443'}).outcomes['delivered']).to.equal(undefined)
+  })
+
+  it('leftovers of iptables mode in a listing', () => {
+    const result = checked((files) => {
+      for (const [name, text] of asListing('KUBE-SVC-A  tcp  --  0.0.0.0/0  10.96.0.1  tcp dpt:80'))
+        if (name.startsWith('nodes/')) files.set(name, text)
+      files.delete('nodes/n1/iptables-save.txt')
+      files.set('nodes/n1/proxymode.txt', 'ipvs')
+    })
+    const [leftover] = result.findings.filter(({name}) => name === 'mode-leftovers')
+    expect(leftover?.evidence[0]?.text).to.match(/^DNAT/)
+  })
+
+  it('ipvsadm -Ln | grep rr shows no real servers, and that says nothing', () => {
+    const files = oneNode({files: {'ipvsadm-Ln.txt': '$ ipvsadm -Ln | grep rr\nTCP  10.96.0.1:80 rr\n'}})
+    files.delete('nodes/n1/ipvsadm-Sn.txt')
+    files.set(
+      'nodes/n1/ip-addr.json',
+      files.get('nodes/n1/ip-addr.json')!.replace(']', ',{"local":"10.96.0.1","prefixlen":32,"scope":"global"}]'),
+    )
+    files.set('nodes/n1/rc.txt', files.get('nodes/n1/rc.txt')!.replace('ipvsadm-Sn.txt rc=0\n', ''))
+    expect(askNode(files, VIP).outcomes).to.deep.equal({unknown: 1})
+  })
+})
