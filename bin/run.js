@@ -9,6 +9,8 @@ const {main} = await import('../dist/cli/main.js')
 // A reader that closes early (`| head`) is no failure; without this Node ends with 13, an unsettled await.
 process.stdout.on('error', (error) => {
   if (error.code === 'EPIPE') process.exit(process.exitCode ?? 0)
-  throw error
+  // neither healthy nor a finding: nobody has seen the answer
+  process.stderr.write(`error: cannot write the output: ${error.message}\n`)
+  process.exit(2)
 })
 await main(process.argv.slice(2), import.meta.url)

@@ -12,7 +12,20 @@ export interface SelectFlags {
 /** The Services that the words and flags of a command line name. */
 export function selectServices(snapshot: Snapshot, names: readonly string[], flags: SelectFlags): Service[] {
   const all = snapshot.cluster.services
-  if (names.length > 0) return names.map((name) => findService(snapshot, name, flags.namespace))
+  if (names.length > 0) {
+    // as kubectl has it: a flag that is passed over would be a Service that nobody checks
+    for (const [flag, given] of [
+      ['-l', flags.selector !== undefined],
+      ['-A', flags['all-namespaces'] === true],
+    ] as const)
+      if (given)
+        throw new SvcTraceError(
+          'BadUsage',
+          `names and ${flag} do not go together`,
+          `either name Services (NAME, NAMESPACE/NAME) or select them with ${flag}`,
+        )
+    return [...new Set(names.map((name) => findService(snapshot, name, flags.namespace)))]
+  }
   const namespace = flags.namespace ?? snapshot.info.namespace ?? 'default'
   const wanted = flags.selector === undefined ? () => true : labelSelector(flags.selector)
   const there = all.filter((service) => flags['all-namespaces'] || service.namespace === namespace)

@@ -111,7 +111,7 @@ export function unaskedAffinity(
   return found
 }
 
-/** Whose virtual server it is: by its address, else by its port, which is a NodePort then. */
+/** Whose virtual server it is: by its address and port, which several Services may share, else by its port, which is a NodePort then. */
 function ownersOf(services: readonly Service[]): (server: VirtualServer) => Service | undefined {
   const byAddress = new Map<string, Service>()
   const byNodePort = new Map<string, Service>()
@@ -121,12 +121,14 @@ function ownersOf(services: readonly Service[]): (server: VirtualServer) => Serv
       ...service.externalIPs,
       ...service.loadBalancer.flatMap(({ip}) => ip ?? []),
     ])
-      byAddress.set(text, service)
+      for (const {protocol, port} of service.ports) byAddress.set(`${text} ${protocol} ${port}`, service)
     for (const {protocol, nodePort} of service.ports)
       if (nodePort !== undefined) byNodePort.set(`${protocol} ${nodePort}`, service)
   }
   return ({address, port, protocol}) =>
-    address === undefined ? undefined : (byAddress.get(formatAddress(address)) ?? byNodePort.get(`${protocol} ${port}`))
+    address === undefined
+      ? undefined
+      : (byAddress.get(`${formatAddress(address)} ${protocol} ${port}`) ?? byNodePort.get(`${protocol} ${port}`))
 }
 
 /** iptables mode: `-m recent --set --name KUBE-SEP-…`; the time stands at `--rcheck` of the same name, in the chain that called. */

@@ -9,7 +9,8 @@ import {makeFinding, type Finding} from './finding.js'
 
 /** What a Service takes for itself: its NodePorts, its health check port, its ports at external and load-balancer addresses. */
 function claimsOf({ports, healthCheckNodePort, externalIPs, loadBalancer}: Service): string[] {
-  const addresses = [...externalIPs, ...loadBalancer.flatMap(({ip}) => ip ?? [])]
+  // of a load balancer that proxies no node has the address (KEP-1860)
+  const addresses = [...externalIPs, ...loadBalancer.flatMap(({ip, ipMode}) => (ipMode === 'Proxy' ? [] : (ip ?? [])))]
   return [
     ...ports.flatMap(({nodePort, protocol}) => (nodePort === undefined ? [] : [`NodePort ${nodePort}/${protocol}`])),
     ...(healthCheckNodePort === undefined ? [] : [`NodePort ${healthCheckNodePort}/TCP`]),

@@ -57,13 +57,16 @@ function staleEnvironment(cluster: ClusterState, service: Service): Finding[] {
 export function checkGateways(cluster: ClusterState, services: readonly Service[]): Finding[] {
   const asked = new Set(services.map(({id}) => id))
   const all = services.length === cluster.services.length
-  return gatewayRoutes(cluster)
-    .filter(({service, problems}) => problems.length > 0 && (all || asked.has(service)))
-    .map(({route, service, problems}) =>
-      makeFinding('gateway-route-broken', {
-        services: [service],
-        message: `${route} leads to ${service}, and nothing takes this way: ${problems.join('; ')}`,
-        evidence: [apiEvidence(`${route.split(' ')[0]!.toLowerCase()}s.json`, route.split(' ')[1]!, route)],
-      }),
-    )
+  return (
+    gatewayRoutes(cluster)
+      // what gets no request needs no Service
+      .filter(({service, share, problems}) => share > 0 && problems.length > 0 && (all || asked.has(service)))
+      .map(({route, service, problems}) =>
+        makeFinding('gateway-route-broken', {
+          services: [service],
+          message: `${route} leads to ${service}, and nothing takes this way: ${problems.join('; ')}`,
+          evidence: [apiEvidence(`${route.split(' ')[0]!.toLowerCase()}s.json`, route.split(' ')[1]!, route)],
+        }),
+      )
+  )
 }

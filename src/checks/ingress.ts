@@ -12,7 +12,9 @@ export function checkIngresses(cluster: ClusterState, services: readonly Service
   const asked = new Set(services.map(({id}) => id))
   const missing = routes.flatMap((route) => {
     const service = known.get(route.service)
-    if (service) return asked.has(service.id) && !backendPort(service, route) ? [portMissing(route, service)] : []
+    if (service) return asked.has(service.id) && lacksPort(service, route) ? [portMissing(route, service)] : []
+    // what the AWS load balancer controller answers itself, by an annotation
+    if (route.port === ANNOTATED_ACTION) return []
     return wholeNamespace(route.service.split('/')[0]!, cluster, asked) ? [serviceMissing(route)] : []
   })
   const shared = [...conflicts(routes), ...withoutClass(cluster, routes), ...secretsMissing(cluster, routes)]
@@ -23,8 +25,15 @@ export function checkIngresses(cluster: ClusterState, services: readonly Service
 function wholeNamespace(namespace: string, {services}: ClusterState, asked: ReadonlySet<string>): boolean {
   if (asked.size === services.length) return true
   const own = services.filter((service) => service.namespace === namespace)
-  return own.length > 1 && own.every(({id}) => asked.has(id))
+  return own.length > 0 && own.every(({id}) => asked.has(id))
 }
+
+const ANNOTATED_ACTION = 'use-annotation'
+
+/** An ExternalName needs no ports: controllers connect to the number that the Ingress names (ingress-nginx, «ExternalName»). */
+const lacksPort = (service: Service, route: IngressRoute): boolean =>
+  !(service.type === 'ExternalName' && service.ports.length === 0 && typeof route.port === 'number') &&
+  !backendPort(service, route)
 
 const describe = ({ingress, host, path, isDefault}: IngressRoute): string =>
   isDefault ? `the default backend of Ingress ${ingress}` : `${host || '*'}${path} of Ingress ${ingress}`
@@ -78,7 +87,7 @@ function secretsMissing({raw}: ClusterState, routes: readonly IngressRoute[]): F
 function conflicts(routes: readonly IngressRoute[]): Finding[] {
   const claims = new Map<string, IngressRoute[]>()
   for (const route of routes) {
-    if (route.isDefault) continue
+    if (route.isDefault || route.isCanary) continue
     const key = [route.className ?? '', route.host, route.path, route.pathType].join(' ')
     claims.set(key, [...(claims.get(key) ?? []), route])
   }

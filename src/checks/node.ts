@@ -12,7 +12,8 @@ import type {CodeName} from './codes.js'
 import type {Comparison} from './compare.js'
 import {makeFinding, type Finding, type FindingParts} from './finding.js'
 import {checkNetwork} from './network.js'
-import {isKubeProxy, otherProxy, secondProxy} from './proxy.js'
+import {leftovers} from './leftovers.js'
+import {isKubeProxy, otherProxy} from './proxy.js'
 import {isCached} from './node-cache.js'
 
 export interface NodeCheck {
@@ -147,78 +148,14 @@ function bothBackendsOf({state}: NodeCheck, family: Family): Finding[] {
   ]
 }
 
-function leftovers({state, proxy, cluster, services}: NodeCheck): Finding[] {
-  if (proxy.mode === undefined) return []
-  const found: {what: string; evidence: Evidence; names: readonly string[]}[] = []
-  const nat = state
-    .iptables(4)
-    .flatMap((dump) => [...(dump.tables.get('nat')?.chains.values() ?? [])].map((chain) => ({dump, chain})))
-  const service = nat.find(({chain}) => /^KUBE-(SVC|SEP)-/.test(chain.name) && chain.length > 0)
-  if (proxy.mode !== 'iptables' && proxy.mode !== 'userspace' && service) {
-    const texts = nat.flatMap(({chain}) => (/^KUBE-/.test(chain.name) ? chain.lines.map(({text}) => text) : []))
-    found.push({
-      what: 'iptables-mode chains',
-      evidence: {source: service.dump.file, line: service.chain.lines[0]!.line, text: service.chain.lines[0]!.text},
-      names: services.filter(({id}) => texts.some((text) => text.includes(id))).map(({id}) => id),
-    })
-  }
-  const dummy = state.links.find(({name}) => name === 'kube-ipvs0')
-  if (proxy.mode !== 'ipvs' && dummy) {
-    const held = new Set(
-      state.addresses.filter(({device}) => device === 'kube-ipvs0').map(({address}) => formatAddress(address)),
-    )
-    found.push({
-      what: 'device kube-ipvs0',
-      evidence: {source: state.path('ip-link.json'), line: 0, text: 'kube-ipvs0'},
-      names: cluster.services.filter(({clusterIPs}) => clusterIPs.some((ip) => held.has(ip))).map(({id}) => id),
-    })
-  }
-  const servers = foreignServers(state, proxy, cluster)
-  if (servers.length > 0)
-    found.push({
-      what: `${servers.length} IPVS virtual servers`,
-      evidence: {source: servers[0]!.file, line: servers[0]!.line, text: servers[0]!.text},
-      names: [],
-    })
-  const other = secondProxy(state)
-  if (other !== undefined)
-    found.push({
-      what: `the device of ${other}`,
-      evidence: {source: state.path('ip-link.json'), line: 0, text: other},
-      names: [],
-    })
-  const table = [...(state.nft?.tables.values() ?? [])].find(
-    ({name, chains}) => name === 'kube-proxy' && chains.size > 0,
-  )
-  if (proxy.mode !== 'nftables' && table)
-    found.push({
-      what: 'nftables table kube-proxy',
-      evidence: {source: state.nft!.file, line: 0, text: `table ${table.family} kube-proxy`},
-      names: [],
-    })
-  return found.map(({what, evidence, names}) =>
-    finding('mode-leftovers', state.name, {
-      services: names,
-      message: `kube-proxy on ${state.name} runs in ${proxy.mode} mode, but ${what}${what.startsWith('the device of') ? '' : ' of another mode'} ${what.endsWith('s') ? 'are' : 'is'} ${what.startsWith('the device of') ? '' : 'still '}there`,
-      evidence: [evidence],
-    }),
-  )
-}
-
-/** Virtual servers on Services' addresses, in a mode that makes none; others on the node are their owner's matter. */
-function foreignServers(state: NodeState, {mode}: ProxyFacts, cluster: ClusterState): VirtualServer[] {
-  const servers = state.ipvs?.virtualServers ?? []
-  if (mode === 'ipvs' || servers.length === 0) return []
-  const virtual = new Set(cluster.services.flatMap(({clusterIPs}) => clusterIPs.map(parseAddress)))
-  return servers.filter(({address}) => address !== undefined && virtual.has(address))
-}
-
 /** kube-proxy's own sockets are meant to be there (before 1.24 it held every NodePort; health-check ports always). */
-function listeners({state, services, proxy}: NodeCheck): Finding[] {
+function listeners({state, services, proxy, cluster}: NodeCheck): Finding[] {
   // ss without process names on a version whose kube-proxy holds every NodePort
   const unnamed = isBefore(proxy, 'noHeldPorts') ? 'kube-proxy' : 'a process'
   return services.filter(isProxied).flatMap((service) =>
-    service.ports.flatMap(({nodePort, protocol}) => {
+    service.ports.flatMap((port) => {
+      const {nodePort, protocol} = port
+      const open = proxy.mode === 'nftables' ? nodePortFrontends(cluster, service, {port, proxy}) : undefined
       const socket =
         nodePort === undefined
           ? undefined
@@ -227,8 +164,10 @@ function listeners({state, services, proxy}: NodeCheck): Finding[] {
                 own.port === nodePort &&
                 own.protocol === protocol &&
                 !isKubeProxy(own.process ?? unnamed) &&
-                // NodePorts of 127.0.0.1 exist in iptables mode alone
-                (proxy.mode === 'iptables' || own.address === undefined || !isLoopback(own.address)),
+                // NodePorts of 127.0.0.1 exist in iptables mode alone, and those of nftables mode have their addresses
+                (proxy.mode === 'iptables' ||
+                  own.address === undefined ||
+                  (open ? open.some(({address}) => address === own.address) : !isLoopback(own.address))),
             )
       if (!socket) return []
       return [

@@ -64,7 +64,7 @@ const REPLACE = new Set(['kube-router', 'Calico (eBPF)'])
 function modeFromRules(state: NodeState): ProxyMode | undefined {
   if (hasLink(state, /^kube-ipvs0$/) && (state.ipvs?.virtualServers.length ?? 0) > 0) return 'ipvs'
   if ([...(state.nft?.tables.values() ?? [])].some(({name}) => name === 'kube-proxy')) return 'nftables'
-  if (lacksIpvs(state)) return 'ipvs'
+  if (lacksIpvs(state) || hasServices(state, 'match-set KUBE-')) return 'ipvs'
   if (hasChain(state, 'KUBE-PORTALS-HOST', 'KUBE-PORTALS-CONTAINER')) return 'userspace'
   if (hasChainLike(state, 'KUBE-SVC-')) return 'iptables'
   if ((state.ipvs?.virtualServers.length ?? 0) > 0 && OF_IPVS.some((name) => hasChain(state, name))) return 'ipvs'
@@ -174,15 +174,16 @@ export function lacksNat(state: NodeState, family: Family): boolean {
   )
 }
 
+/** Does a rule of nat's KUBE-SERVICES, which every sync writes anew, have these words? */
+const hasServices = (state: NodeState, words: string): boolean =>
+  state.iptables(4).some(({tables}) => {
+    const {lines = []} = tables.get('nat')?.chains.get('KUBE-SERVICES') ?? {}
+    return lines.some(({text}) => text.includes(words))
+  })
+
 /** The rules of its ipvs mode ask sets for Services (pkg/proxy/ipvs/ipset.go); here nobody has asked IPVS itself. */
 export function lacksIpvs(state: NodeState): boolean {
-  return (
-    state.ipvsSection.state === 'never-asked' &&
-    state.iptables(4).some(({tables}) => {
-      const {lines = []} = tables.get('nat')?.chains.get('KUBE-SERVICES') ?? {}
-      return lines.some(({text}) => text.includes('match-set KUBE-'))
-    })
-  )
+  return state.ipvsSection.state === 'never-asked' && hasServices(state, 'match-set KUBE-')
 }
 
 /** Nobody asked for the rules that this mode writes: nothing could be found programmed there. */

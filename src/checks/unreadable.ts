@@ -31,10 +31,13 @@ export function incompleteRules(state: NodeState): readonly RuleLine[] {
   return known
 }
 
+/** What iptables-nft before 1.8.4 makes of the DNAT of a later one (kubernetes#114537). */
+const PORT_ZERO = /--to-destination \S*:0( |$)/
+
 const findIncomplete = (state: NodeState): RuleLine[] => [
   ...lossyRules(state, 4),
   ...lossyRules(state, 6),
-  ...linesOf(state, [4, 6], ({text}) => text.includes('[unsupported revision]')),
+  ...linesOf(state, [4, 6], ({text}) => text.includes('[unsupported revision]') || PORT_ZERO.test(text)),
 ]
 
 /** Those that have lost something without a word: any other rule of the same dump may have, too. */

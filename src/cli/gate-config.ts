@@ -1,6 +1,6 @@
 import {existsSync} from 'node:fs'
 import {readFile, writeFile} from 'node:fs/promises'
-import {load as parseYaml} from 'js-yaml'
+import {CORE_SCHEMA, load as parseYaml} from 'js-yaml'
 import type {CheckResult} from '../checks/check.js'
 import {CODES, findCode} from '../checks/codes.js'
 import type {Finding} from '../checks/finding.js'
@@ -42,10 +42,10 @@ export async function loadGateConfig(flags: GateFlags): Promise<GateConfig> {
   return {
     refuseOld: (snapshot) => refuseOld(snapshot, maxAge, flags['max-age']),
     apply: (result) => {
-      const findings = result.findings.filter(
-        (finding) => !known.has(fingerprint(finding)) && !rules.some((rule) => matches(rule, finding)),
-      )
-      return {...result, findings, ignored: result.findings.length - findings.length}
+      const fresh = result.findings.filter((finding) => !known.has(fingerprint(finding)))
+      const findings = fresh.filter((finding) => !rules.some((rule) => matches(rule, finding)))
+      const {length} = result.findings
+      return {...result, findings, ignored: length - findings.length, inBaseline: length - fresh.length}
     },
     writeBaseline: async (result) => {
       if (flags['write-baseline'] === undefined) return
@@ -101,13 +101,14 @@ async function ignoreRules(path: string | undefined): Promise<IgnoreRule[]> {
   }
   let parsed: unknown
   try {
-    parsed = parseYaml(await readFile(file, 'utf8'))
+    // without YAML's own dates, which move days that do not exist
+    parsed = parseYaml(await readFile(file, 'utf8'), {schema: CORE_SCHEMA})
   } catch (error) {
     return bad((error as Error).message.split('\n')[0]!)
   }
   // nothing but comments
   if (parsed === null || parsed === undefined) return []
-  if (typeof parsed !== 'object') return bad('not a mapping')
+  if (typeof parsed !== 'object' || Array.isArray(parsed)) return bad('not a mapping')
   for (const key of Object.keys(parsed)) if (key !== 'ignore') bad(`unknown key "${key}"`)
   const list = (parsed as {ignore?: unknown}).ignore ?? []
   if (!Array.isArray(list)) return bad('"ignore" must be a list')
@@ -115,15 +116,16 @@ async function ignoreRules(path: string | undefined): Promise<IgnoreRule[]> {
 }
 
 function readRule(rule: unknown, bad: (what: string) => never): IgnoreRule {
-  if (typeof rule !== 'object' || rule === null) return bad('not a mapping')
+  if (typeof rule !== 'object' || rule === null || Array.isArray(rule)) return bad('not a mapping')
   const fields: Record<string, string> = {}
   for (const [key, value] of Object.entries(rule)) {
     if (!RULE_KEYS.has(key)) bad(`unknown key "${key}"`)
-    fields[key] = value instanceof Date ? value.toISOString().slice(0, 10) : String(value)
+    if (typeof value !== 'string' || value.trim() === '') return bad(`"${key}" is not a text`)
+    fields[key] = value
   }
   if (!fields['reason']) bad('"reason" is missing')
-  if (!['code', 'service', 'node'].some((key) => fields[key]))
-    bad('a rule without "code", "service" or "node" would ignore everything')
+  if (!['code', 'service', 'node'].some((key) => /[^*]/.test(fields[key] ?? '')))
+    bad('a rule without "code", "service" or "node", or with nothing but * in them, would ignore everything')
   if (fields['until'] !== undefined && !isDate(fields['until']))
     bad(`"until" is not a date like 2027-01-31: ${fields['until']}`)
   if (fields['code'] !== undefined && !namesCode(fields['code'])) bad(`there is no code "${fields['code']}"`)

@@ -19,12 +19,19 @@ export async function writeOutputs(report: CheckReport, flags: OutputFlags): Pro
       `-o ${shown.map(({format}) => format).join(' and -o ')} would be mixed on the terminal`,
       `give all but one a file: -o ${shown[0]!.format}=FILE`,
     )
+  const twice = wanted.find(
+    ({file}, at) => file !== undefined && wanted.slice(0, at).some((other) => other.file === file),
+  )
+  if (twice) throw new SvcTraceError('BadUsage', `two outputs go to ${twice.file}`, 'give each a file of its own')
   const screen = terminal(flags)
+  let failure: unknown
   for (const {format, file} of wanted) {
     const text = await formatCheck(report, format, file === undefined ? screen : {color: false, width: 100})
     if (file === undefined) process.stdout.write(text)
-    else await save(file, text, format)
+    // one that cannot be written keeps nobody from the others
+    else await save(file, text, format).catch((error: unknown) => (failure ??= error))
   }
+  if (failure !== undefined) throw failure as Error
 }
 
 /** A file, or none yet: no pipe, no device. */

@@ -58,6 +58,7 @@ export default class Check extends Command {
     const {argv, flags} = await this.parse(Check)
     const {loadGateConfig} = await import('../cli/gate-config.js')
     const config = await loadGateConfig(flags)
+    const verdict = {failOn: flags['fail-on'] as FailOn, allowIncomplete: flags['allow-incomplete']}
     const round = async (): Promise<{result: CheckResult; report: CheckReport}> => {
       const snapshot = await getSnapshot(flags)
       config.refuseOld(snapshot)
@@ -69,7 +70,7 @@ export default class Check extends Command {
         apiOnly: flags['api-only'],
       })
       const result = {...checked, findings: await withLines(checked.findings, snapshot)}
-      return {result, report: checkReport(config.apply(result), snapshot)}
+      return {result, report: checkReport(config.apply(result), snapshot, verdict)}
     }
     if (flags.watch !== undefined) {
       if (flags.snapshot !== undefined)
@@ -84,9 +85,6 @@ export default class Check extends Command {
     const {result, report} = await round()
     await config.writeBaseline(result)
     await writeOutputs(report, flags)
-    process.exitCode =
-      flags['write-baseline'] === undefined
-        ? gate(report, {failOn: flags['fail-on'] as FailOn, allowIncomplete: flags['allow-incomplete']})
-        : EXIT.healthy
+    process.exitCode = flags['write-baseline'] === undefined ? gate(report, verdict) : EXIT.healthy
   }
 }

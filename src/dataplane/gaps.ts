@@ -83,10 +83,20 @@ function hiddenBackends(state: NodeState, family: Family): Gap[] {
 
 /** A list of sysctls without the ones that decide about forwarding was cut or filtered. */
 function missingSysctls(state: NodeState, family: Family): Gap[] {
+  if (state.section('sysctl.txt').state !== 'read') return []
   const name = family === 4 ? 'net.ipv4.ip_forward' : 'net.ipv6.conf.all.forwarding'
-  return state.section('sysctl.txt').state === 'read' && !state.sysctls.has(name)
-    ? [{key: name, state: 'never-asked', what: `${name} is not in sysctl.txt; forwarding is taken to be on`}]
-    : []
+  const gaps: Gap[] = state.sysctls.has(name)
+    ? []
+    : [{key: name, state: 'never-asked', what: `${name} is not in sysctl.txt; forwarding is taken to be on`}]
+  if (family === 6) return gaps
+  const names = [...state.sysctls.keys()]
+  for (const [key, taken] of [
+    ['rp_filter', 'off'],
+    ['route_localnet', 'on'],
+  ] as const)
+    if (!names.some((one) => one.startsWith('net.ipv4.conf.') && one.endsWith(`.${key}`)))
+      gaps.push({key, state: 'never-asked', what: `${key} is not in sysctl.txt; it is taken to be ${taken}`})
+  return gaps
 }
 
 function damagedRouting(state: NodeState): Gap[] {
@@ -101,6 +111,14 @@ function cutDumps(state: NodeState, family: Family): Gap[] {
   return state.iptables(family).flatMap((dump): Gap[] => {
     if (dump.tables.size === 0 && dump.problems.some(({message}) => message.startsWith('not a line')))
       return [{key: `nothing ${dump.file}`, state: 'unreadable', what: `${dump.file} is not an iptables dump`}]
+    if (dump.brokenOff !== undefined)
+      return [
+        {
+          key: `broken ${dump.file}`,
+          state: 'unreadable',
+          what: `${dump.file} breaks off (line ${dump.brokenOff}): tables behind it are missing`,
+        },
+      ]
     const cut = [...dump.tables.values()].find(({complete}) => !complete)
     return cut
       ? [
@@ -117,7 +135,7 @@ function cutDumps(state: NodeState, family: Family): Gap[] {
 /** `iptables -t nat -L` shows one table of five. */
 function partialTables(state: NodeState, family: Family): Gap[] {
   const dumps = state.iptables(family)
-  const dump = dumps.find(({file}) => file.endsWith('-L.txt'))
+  const dump = dumps.find(({file, hidesInterfaces}) => file.endsWith('-L.txt') || hidesInterfaces)
   if (!dump) return []
   const missing = ['raw', 'mangle', 'filter'].filter((name) => !dumps.some(({tables}) => tables.has(name)))
   const blind = dump.hidesInterfaces

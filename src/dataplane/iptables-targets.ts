@@ -102,6 +102,8 @@ function parseNatTarget(text: string): NatTarget | undefined {
   const range: Range | undefined = host === '' ? undefined : parseRange(host)
   if (host !== '' && !range) return undefined
   const low = match[5] === undefined ? undefined : Number(match[5])
+  // nobody translates to port 0: so an iptables prints it that is older than the rule (kubernetes#114537)
+  if (low === 0) return undefined
   return {
     ...(range ? {range} : {}),
     ...(low === undefined ? {} : {ports: [low, match[6] === undefined ? low : Number(match[6])] as const}),

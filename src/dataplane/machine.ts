@@ -263,11 +263,9 @@ export class Machine {
     return values.length > 0 ? Math.max(...values) : undefined
   }
 
-  /** `route_localnet`; taken to be on, as forwarding is, where nobody asked for sysctls. */
+  /** `route_localnet`; taken to be on, as forwarding is, where nobody asked for it. */
   routesLoopback(device: string): boolean {
-    return (
-      this.deviceSysctl(4, device, 'route_localnet') === 1 || this.state.section('sysctl.txt').state === 'never-asked'
-    )
+    return (this.deviceSysctl(4, device, 'route_localnet') ?? 1) === 1
   }
 
   forwards(family: Family, device: string): boolean | undefined {
@@ -310,8 +308,10 @@ export class Machine {
     return value === 1
   }
 
-  /** A listener of which the port is not understood may be any. */
-  get damagedSocket(): string | undefined {
+  /** A listener of which the port is not understood may be any, and so may one that the listing leaves out. */
+  hiddenSocket(protocol: string): string | undefined {
+    const left = this.state.sockets?.hides.get(protocol)
+    if (left !== undefined) return `${this.state.path('ss.txt')} may lack it: ${left}`
     const found = this.state.problems.find(
       ({file, message}) => file === this.state.path('ss.txt') && message === NOT_UNDERSTOOD,
     )

@@ -277,7 +277,7 @@ export class Stack extends JourneyPart implements HookOptions {
         evidence: {source: machine.state.path('ss.txt'), line: found.line, text: found.text},
       })
     else {
-      const damage = machine.damagedSocket
+      const damage = machine.hiddenSocket(packet.protocol)
       if (damage) return unknown(`nobody knows whether anything listens on ${text}: ${damage}`)
       this.walker.hop('arrive', `nothing listens on ${text}`)
     }

@@ -20,7 +20,11 @@ export interface IngressRoute {
   readonly tlsSecret?: string
   /** spec.defaultBackend: for what no rule matches. */
   readonly isDefault: boolean
+  /** It shares the host and path of another on purpose (nginx.ingress.kubernetes.io/canary). */
+  readonly isCanary?: true
 }
+
+const CANARY = 'nginx.ingress.kubernetes.io/canary'
 
 /** The routes of one Ingress object: networking.k8s.io/v1, and the older v1beta1 shape (serviceName, servicePort). */
 export function ingressRoutes({metadata, spec: raw}: KubeObject): IngressRoute[] {
@@ -34,6 +38,7 @@ export function ingressRoutes({metadata, spec: raw}: KubeObject): IngressRoute[]
     ...(className === undefined ? {} : {className}),
     // the annotation is older than IngressClass objects, and names none of them
     ...(named === undefined && annotated !== undefined ? {byAnnotation: true as const} : {}),
+    ...(metadata.annotations?.[CANARY] === 'true' ? {isCanary: true as const} : {}),
   }
   const rules = list(spec['rules']).flatMap(({host, http}) =>
     list(record(http)['paths']).flatMap(({path, pathType, backend}) => {

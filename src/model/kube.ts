@@ -176,4 +176,5 @@ export const TRAFFIC_ANNOTATIONS: readonly string[] = [
   'kubernetes.io/ingress.class',
   'ingressclass.kubernetes.io/is-default-class',
   'nginx.ingress.kubernetes.io/service-upstream',
+  'nginx.ingress.kubernetes.io/canary',
 ]

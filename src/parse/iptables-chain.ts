@@ -122,6 +122,8 @@ export interface IptablesDump {
   hidesInterfaces?: boolean
   /** A listing that somebody cut out or pasted: built-in chains that it lacks exist all the same. */
   partial?: boolean
+  /** The line that says that the command ended before its time: tables behind it are missing. */
+  brokenOff?: number
 }
 
 /** Another table of the kernel, which the tool names and cannot print: native nftables rules, or those of the legacy backend. */

@@ -49,15 +49,17 @@ export class Pasted {
   }
 }
 
+type InNat = (chain: string) => boolean
+
 /** Listings that are whole tables, then one of all that is not: chains that belong together may stand in several. */
-export function sortListings(dump: IptablesDump, all: readonly Pasted[]): void {
+export function sortListings(dump: IptablesDump, all: readonly Pasted[], inNat: InNat): void {
   const whole = all.filter(({asked, table}) => asked !== undefined || tableOfHooks(table.chains) !== undefined)
-  for (const pasted of whole) sortHeaderless(dump, pasted)
+  for (const pasted of whole) sortHeaderless(dump, pasted, inNat)
   const pieces = all.filter((pasted) => !whole.includes(pasted))
   const [first, ...others] = pieces
   if (!first) return
   for (const {table} of others) mergeInto(dump, first.table, table)
-  sortHeaderless(dump, first)
+  sortHeaderless(dump, first, inNat)
 }
 
 function mergeInto(dump: IptablesDump, table: IptablesTable, {chains, complete}: IptablesTable): void {
@@ -108,7 +110,7 @@ function tableOfHooks(chains: ReadonlyMap<string, IptablesChain>): string | unde
  * Rules pasted without a `*table` line: their table follows from the command before them or the hooks that they name, else a
  * chain's from targets and hooks that exist in one table only, and from the chains that it calls or is called by.
  */
-function sortHeaderless(dump: IptablesDump, {table: headerless, asked}: Pasted): void {
+function sortHeaderless(dump: IptablesDump, {table: headerless, asked}: Pasted, inNat: InNat): void {
   dump.partial = true
   const tableOf = new Map<string, string>()
   const whole = asked ?? tableOfHooks(headerless.chains)
@@ -126,7 +128,11 @@ function sortHeaderless(dump: IptablesDump, {table: headerless, asked}: Pasted):
     spreadTables(tableOf, headerless.chains)
   }
   seed(
-    (name, texts) => name === 'PREROUTING' || name === 'POSTROUTING' || texts.some((text) => NAT_ONLY.test(text)),
+    (name, texts) =>
+      name === 'PREROUTING' ||
+      name === 'POSTROUTING' ||
+      inNat(name) ||
+      texts.some((text) => NAT_ONLY.test(text) || inNat(/ -[jg] (\S+)/.exec(text)?.[1] ?? '')),
     'nat',
   )
   seed((name, texts) => name === 'FORWARD' || texts.some((text) => FILTER_ONLY.test(text)), 'filter')

@@ -1,6 +1,7 @@
 import {IptablesChain, type IptablesDump, type IptablesTable, type RawRule} from './iptables-chain.js'
 import {forgetOrder, isSorted, Pasted, sortListings} from './iptables-headerless.js'
 import {askedTable, hasNotes, isLeftOut, PROMPT, withoutNote} from './pasted.js'
+import type {IptablesOptions} from './iptables-forms.js'
 import {splitWords} from './tokens.js'
 
 export {IptablesChain, type Hidden, type IptablesDump, type IptablesTable} from './iptables-chain.js'
@@ -16,10 +17,17 @@ const HEADERLESS = ''
 /** A rule that was wrapped over more lines than this is given up. */
 const MOST_JOINED = 8
 
-/** Parses `iptables-save`, with or without `-c`. Rules are parsed when their chain is first walked; `share` makes equal lines one. */
-export function parseIptablesSave(text: string, file: string, share = (line: string): string => line): IptablesDump {
+/**
+ * Parses `iptables-save`, with or without `-c`. Rules are parsed when their chain is first walked; `share` makes equal lines
+ * one, `inNat` knows chains that are in the nat table, for listings that do not name their table.
+ */
+export function parseIptablesSave(
+  text: string,
+  file: string,
+  {share = (line) => line, inNat = () => false}: Pick<IptablesOptions, 'share' | 'inNat'> = {},
+): IptablesDump {
   const dump: IptablesDump = {file, tables: new Map(), problems: [], hidden: []}
-  const reader = new SaveReader(dump, share, isSorted(text))
+  const reader = new SaveReader(dump, {share, inNat}, isSorted(text))
   if (ODD_BLANK.test(text)) text = text.replaceAll(new RegExp(ODD_BLANK, 'g'), ' ')
   if (hasNotes(text)) text = text.split('\n').map(withoutNote).join('\n')
   if (isBehindHashes(text)) dump.problems.push({file, line: 1, message: BEHIND_HASHES})
@@ -67,12 +75,14 @@ class SaveReader {
   private asked: ReturnType<typeof askedTable>
   private readonly dump: IptablesDump
   private readonly share: (text: string) => string
+  private readonly inNat: (chain: string) => boolean
   private readonly isSorted: boolean
 
-  constructor(dump: IptablesDump, share: (text: string) => string, sorted: boolean) {
+  constructor(dump: IptablesDump, {share, inNat}: Required<Pick<IptablesOptions, 'share' | 'inNat'>>, sorted: boolean) {
     this.isSorted = sorted
     this.dump = dump
     this.share = share
+    this.inNat = inNat
   }
 
   read(raw: string, number: number): void {
@@ -95,7 +105,7 @@ class SaveReader {
     this.flush()
     if (this.table && this.table.name !== HEADERLESS) this.cut(this.table, number, 'the dump ends before COMMIT')
     for (const {sorted, table} of this.pasted) if (sorted || this.isSorted) forgetOrder(table)
-    sortListings(this.dump, this.pasted)
+    sortListings(this.dump, this.pasted, this.inNat)
   }
 
   private begin(name: string, number: number): void {
@@ -245,6 +255,8 @@ class SaveReader {
    */
   private strange(line: string, number: number): void {
     this.dump.problems.push({file: this.dump.file, line: number, message: 'not a line of iptables-save', text: line})
+    if (LEGACY_PRESENT.test(line)) return readRemark(this.dump, line, number)
+    if (!this.table && BROKEN_OFF.test(line)) this.dump.brokenOff ??= number
     if (PROMPT.test(line)) return this.prompt(line, number)
     if (this.table && isLeftOut(line)) return this.cut(this.table, number, 'somebody left lines out here')
     const bare = line.replaceAll(/"[^"]*"?/g, '')
@@ -289,5 +301,8 @@ class SaveReader {
     this.everLost = []
   }
 }
+
+/** What a shell, kubectl or ssh says when a command ends before its time. */
+const BROKEN_OFF = /\bterminated\b|\bkilled\b|exit (code|status)|broken pipe|timed out|connection (closed|lost|reset)|closed by remote host/i
 
 const MAY_BE_A_RULE = 'not a line of iptables-save; it may have been a rule'

@@ -18,7 +18,7 @@ const PROMPTS = [
   /^(sudo )?(docker exec|kubectl (exec|debug|-n|get|logs)|minikube ssh|crictl exec|ssh \S+@)/,
   /^(\[sudo\] password|exit$|logout$|Last login:|Connection to \S+ closed)/,
   /^(```|~~~|<\/?(details|summary|pre|code)>)/,
-  /^# Warning: ip6?tables(-legacy)? tables present/,
+  /^(# )?Warning: ip6?tables(-legacy)? tables present/,
 ]
 export const PROMPT = new RegExp(PROMPTS.map(({source}) => `(?:${source})`).join('|'))
 

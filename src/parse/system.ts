@@ -1,4 +1,5 @@
 import {parseAddress, type Address} from '../util/ip.js'
+import {hiddenSockets, SOCKET_COMMAND, SOCKET_HEADER} from './hidden-sockets.js'
 import type {Problem} from './problem.js'
 
 /** Parses `sysctl -a` lines (`a.b = 1`); lines that are not of that form are problems. */
@@ -9,7 +10,7 @@ export function parseSysctl(
   const value = new Map<string, {value: string; line: number}>()
   const problems: Problem[] = []
   text.split('\n').forEach((raw, at) => {
-    const line = raw.trim()
+    const line = raw.trim().replace(/^\/proc\/sys\//, '')
     if (line === '') return
     const equals = line.indexOf('=')
     if (equals > 0 && /^[\w./@:+-]+\s*=/.test(line))
@@ -32,6 +33,9 @@ export interface Socket {
   readonly text: string
 }
 
+/** `hides`: protocols that the listing may lack sockets of, and why. */
+export type SocketList = readonly Socket[] & {readonly hides: ReadonlyMap<string, string>}
+
 /** Established and closing connections, as `ss -a` lists them: nobody listens there. */
 const CONNECTED =
   /^(tcp|udp|sctp|mptcp|dccp)?\s*(ESTAB|SYN-SENT|SYN-RECV|FIN-WAIT-1|FIN-WAIT-2|TIME-WAIT|CLOSED?|CLOSE-WAIT|LAST-ACK|CLOSING)\s/
@@ -53,12 +57,13 @@ function netstatSocket(line: string, number: number): Socket | undefined {
 }
 
 /** Parses `ss -lntup` (also without the Netid column when only one protocol was asked), and `netstat -lntup`. Source: ss(8). */
-export function parseSockets(text: string, file: string): {value: Socket[]; problems: Problem[]} {
+export function parseSockets(text: string, file: string): {value: SocketList; problems: Problem[]} {
   const value: Socket[] = []
   const problems: Problem[] = []
+  const hides = hiddenSockets(text)
   text.split('\n').forEach((raw, at) => {
     const line = raw.trim()
-    if (line === '' || /^(Netid|State|Proto|Active Internet)\s/.test(line)) return
+    if (line === '' || SOCKET_HEADER.test(line) || SOCKET_COMMAND.test(line)) return
     const old = netstatSocket(line, at + 1)
     if (old) return void value.push(old)
     const [, netid, , peer, state] = NETSTAT.exec(line) ?? []
@@ -75,7 +80,7 @@ export function parseSockets(text: string, file: string): {value: Socket[]; prob
     if (socket) value.push(socket)
     else if (protocol || stateAt > 1) problems.push({file, line: at + 1, message: NOT_UNDERSTOOD, text: line})
   })
-  return {value, problems}
+  return {value: Object.assign(value, {hides}), problems}
 }
 
 function protocolOf(words: readonly string[], stateAt: number): Socket['protocol'] | undefined {
@@ -133,15 +138,21 @@ export interface ConntrackEntry {
   readonly text: string
 }
 
+/** `conntrack -E`, with or without times. */
+const EVENT = /^(\[\d+\.\d+\s*\]\s*)?\[(NEW|UPDATE|DESTROY)\]/
+const DELETED = /^conntrack v.*flow entries have been deleted/m
+
 const TUPLE = /src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)/g
 
 /** Parses `conntrack -L` or `/proc/net/nf_conntrack`; entries of protocols without ports are passed over. */
 export function parseConntrack(text: string, file: string): {value: ConntrackEntry[]; problems: Problem[]} {
   const value: ConntrackEntry[] = []
   const problems: Problem[] = []
+  let isEvents: number | false = false
   text.split('\n').forEach((raw, at) => {
     const line = raw.trim()
     if (line === '' || /^conntrack v/.test(line)) return
+    if (EVENT.test(line)) return void (isEvents ||= at + 1)
     const tuples = [...line.matchAll(TUPLE)].map(tupleOf)
     const protocol = /\b(tcp|udp|sctp|dccp|udplite|icmp|icmpv6|gre|unknown)\b/.exec(line)?.[1]
     const [original, reply] = tuples
@@ -162,7 +173,10 @@ export function parseConntrack(text: string, file: string): {value: ConntrackEnt
     } else if (protocol === undefined || /\b(tcp|udp|sctp)\b/.test(line))
       problems.push({file, line: at + 1, message: 'not a line of conntrack', text: line})
   })
-  return {value, problems}
+  if (isEvents) problems.push({file, line: isEvents, message: 'events are not the table: list it with conntrack -L'})
+  if (!DELETED.test(text)) return {value, problems}
+  problems.push({file, line: 0, message: 'these entries were deleted: list what is there now with conntrack -L'})
+  return {value: [], problems}
 }
 
 function tupleOf(match: RegExpMatchArray): ConntrackTuple | undefined {

@@ -1,5 +1,6 @@
 import type {CheckResult} from '../checks/check.js'
 import {SEVERITIES, type Finding, type Incomplete} from '../checks/finding.js'
+import {STRICT, type Gate} from './gate.js'
 import type {Snapshot} from '../snapshot/snapshot.js'
 
 /** The JSON form of `check` (schema/check-report.v1.schema.json). */
@@ -16,6 +17,8 @@ export interface PublicCheckReport {
     readonly incomplete: number
     /** Findings that an ignore rule or the baseline took out. */
     readonly ignored: number
+    /** Of these, those that the baseline knew. */
+    readonly inBaseline: number
     readonly taken?: string
   }
   readonly findings: readonly Finding[]
@@ -33,14 +36,25 @@ export interface CheckReport extends PublicCheckReport {
   /** Services and nodes that were looked at, for formats with a test case each. */
   readonly services: readonly string[]
   readonly nodes: readonly string[]
+  /** What fails the gate, for formats that tell passed from failed. */
+  readonly gate: Gate
 }
 
 export interface Gated extends CheckResult {
   readonly ignored?: number
+  readonly inBaseline?: number
+}
+
+/** In words, how many findings were left out and why; empty where none was. */
+export function leftOutText({ignored, inBaseline}: PublicCheckReport['summary']): string {
+  const byRule = ignored - inBaseline
+  return [byRule > 0 ? `${byRule} ignored` : '', inBaseline > 0 ? `${inBaseline} in the baseline` : '']
+    .filter(Boolean)
+    .join(', ')
 }
 
 /** Shapes a result for printing. */
-export function checkReport(result: Gated, snapshot: Snapshot): CheckReport {
+export function checkReport(result: Gated, snapshot: Snapshot, gate: Gate = STRICT): CheckReport {
   const count = (wanted: Finding['severity']): number =>
     result.findings.filter(({severity}) => severity === wanted).length
   const [errors, warnings, infos] = SEVERITIES.map(count)
@@ -56,6 +70,7 @@ export function checkReport(result: Gated, snapshot: Snapshot): CheckReport {
       infos: infos!,
       incomplete: result.incomplete.length,
       ignored: result.ignored ?? 0,
+      inBaseline: result.inBaseline ?? 0,
       ...(snapshot.info.taken === undefined ? {} : {taken: snapshot.info.taken}),
     },
     findings: result.findings,
@@ -68,5 +83,6 @@ export function checkReport(result: Gated, snapshot: Snapshot): CheckReport {
     })),
     services: result.services,
     nodes: result.nodes,
+    gate,
   }
 }

@@ -1,6 +1,6 @@
 import Table from 'cli-table3'
 import {safeLine} from '../util/text.js'
-import type {CheckReport} from './check-report.js'
+import {leftOutText, type CheckReport} from './check-report.js'
 import {paint} from './paint.js'
 
 const NO_LINES = {
@@ -26,7 +26,8 @@ export function checkTable(report: CheckReport, {color}: {color: boolean}): stri
   const open = report.incomplete
     .map(({node, reason}) => `incomplete: ${safeLine(`${node === undefined ? '' : `${node}: `}${reason}`)}\n`)
     .join('')
-  if (report.findings.length === 0) return `No findings.\n${open}`
+  const leftOut = report.summary.ignored > 0 ? `left out: ${leftOutText(report.summary)}\n` : ''
+  if (report.findings.length === 0) return `No findings.\n${leftOut}${open}`
   const ink = paint(color)
   const table = new Table({
     head: ['SEVERITY', 'CODE', 'NODE', 'SERVICES', 'MESSAGE'],
@@ -37,7 +38,7 @@ export function checkTable(report: CheckReport, {color}: {color: boolean}): stri
     table.push([
       ink.severity(severity, severity),
       code,
-      node ?? '-',
+      safeLine(node ?? '-'),
       services.length > 1 ? `${services[0]} +${services.length - 1}` : (services[0] ?? '-'),
       safeLine(message),
     ])
@@ -45,5 +46,5 @@ export function checkTable(report: CheckReport, {color}: {color: boolean}): stri
     .toString()
     .split('\n')
     .map((line) => line.trimEnd())
-    .join('\n')}\n${open}`
+    .join('\n')}\n${leftOut}${open}`
 }

@@ -1,7 +1,7 @@
 import {placeOf} from './place.js'
 import type {Finding, Incomplete} from '../checks/finding.js'
 import {plural, safeLine} from '../util/text.js'
-import type {CheckReport} from './check-report.js'
+import {leftOutText, type CheckReport} from './check-report.js'
 import {paint, wrap, type Paint} from './paint.js'
 
 interface TextOptions {
@@ -27,7 +27,7 @@ export function checkText(report: CheckReport, {color, width, wide}: TextOptions
 function verdict({summary}: CheckReport, ink: Paint): string {
   const scope = `${plural(summary.services, 'Service')} on ${plural(summary.nodes, 'node')}`
   const taken = summary.taken === undefined ? '' : `, as of ${summary.taken}`
-  const ignored = summary.ignored > 0 ? `, ${summary.ignored} ignored` : ''
+  const ignored = summary.ignored > 0 ? `, ${leftOutText(summary)}` : ''
   const counts = [
     summary.errors > 0 ? ink.severity('error', plural(summary.errors, 'error')) : '',
     summary.warnings > 0 ? ink.severity('warning', plural(summary.warnings, 'warning')) : '',

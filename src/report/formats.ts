@@ -58,6 +58,6 @@ export async function formatCheck(
 }
 
 /** What the JSON contract promises; more keys may come, none goes. */
-function publicReport({services: _services, nodes: _nodes, ...report}: CheckReport): PublicCheckReport {
+function publicReport({services: _services, nodes: _nodes, gate: _gate, ...report}: CheckReport): PublicCheckReport {
   return report
 }

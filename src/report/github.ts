@@ -1,5 +1,5 @@
 import type {Severity} from '../checks/finding.js'
-import type {CheckReport} from './check-report.js'
+import {leftOutText, type CheckReport} from './check-report.js'
 
 const COMMAND: Readonly<Record<Severity, string>> = {error: 'error', warning: 'warning', info: 'notice'}
 const data = (text: string): string => text.replaceAll('%', '%25').replaceAll('\r', '%0D').replaceAll('\n', '%0A')
@@ -14,5 +14,6 @@ export function github(report: CheckReport): string {
   const open = report.incomplete.map(
     ({node, reason}) => `::warning title=incomplete::${data(`${node ? `${node}: ` : ''}${reason}`)}`,
   )
-  return [...lines, ...open].map((line) => `${line}\n`).join('')
+  const leftOut = report.summary.ignored > 0 ? [`::notice title=left out::${data(leftOutText(report.summary))}`] : []
+  return [...lines, ...open, ...leftOut].map((line) => `${line}\n`).join('')
 }

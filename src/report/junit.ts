@@ -1,5 +1,6 @@
 import type {Finding} from '../checks/finding.js'
-import type {CheckReport} from './check-report.js'
+import {leftOutText, type CheckReport} from './check-report.js'
+import {fails, type Gate} from './gate.js'
 import {placeOf} from './place.js'
 import {xml} from './xml.js'
 
@@ -12,6 +13,7 @@ export function junit(report: CheckReport): string {
         service,
         node,
         report.findings.filter((finding) => finding.services.includes(service) && (finding.node ?? node) === node),
+        report.gate,
       ),
     ),
   )
@@ -21,6 +23,7 @@ export function junit(report: CheckReport): string {
       '(node)',
       node,
       health.filter((finding) => finding.node === node),
+      report.gate,
     ),
   )
   const told = (finding: Finding): boolean =>
@@ -31,21 +34,36 @@ export function junit(report: CheckReport): string {
   const others = report.findings
     .filter((finding) => !told(finding))
     .map((finding) =>
-      testCase(`${finding.code} ${finding.services[0] ?? finding.name}`, finding.node ?? 'cluster', [finding]),
+      testCase(
+        `${finding.code} ${finding.services[0] ?? finding.name}`,
+        finding.node ?? 'cluster',
+        [finding],
+        report.gate,
+      ),
     )
   const open = report.incomplete.map(
     ({node, reason}) =>
-      `    <testcase classname="${xml(node ?? 'cluster')}" name="${xml(`incomplete: ${reason}`)}"><skipped>${xml(reason)}</skipped></testcase>`,
+      `    <testcase classname="${xml(node ?? 'cluster')}" name="${xml(`incomplete: ${reason}`)}">${report.gate.allowIncomplete ? `<skipped>${xml(reason)}</skipped>` : `<error type="incomplete" message="${xml(reason)}"/>`}</testcase>`,
   )
   const all = [...cases, ...extra, ...others].map(({text}) => text).concat(open)
+  const leftOut =
+    report.summary.ignored > 0
+      ? `\n    <system-out>${xml(`left out: ${leftOutText(report.summary)}`)}</system-out>`
+      : ''
+  const errors = report.gate.allowIncomplete ? 0 : open.length
   const failures = [...cases, ...extra, ...others].filter(({failed}) => failed).length
-  return `<?xml version="1.0" encoding="UTF-8"?>\n<testsuites name="svc-trace" tests="${all.length}" failures="${failures}" errors="0">\n  <testsuite name="check" tests="${all.length}" failures="${failures}" errors="0" skipped="${open.length}">\n${all.join('\n')}\n  </testsuite>\n</testsuites>\n`
+  return `<?xml version="1.0" encoding="UTF-8"?>\n<testsuites name="svc-trace" tests="${all.length}" failures="${failures}" errors="${errors}">\n  <testsuite name="check" tests="${all.length}" failures="${failures}" errors="${errors}" skipped="${open.length - errors}">\n${all.join('\n')}${leftOut}\n  </testsuite>\n</testsuites>\n`
 }
 
-function testCase(service: string, node: string, findings: readonly Finding[]): {text: string; failed: boolean} {
+function testCase(
+  service: string,
+  node: string,
+  findings: readonly Finding[],
+  gate: Gate,
+): {text: string; failed: boolean} {
   const head = `    <testcase classname="${xml(node)}" name="${xml(service)}"`
-  const bad = findings.filter(({severity}) => severity === 'error')
-  const rest = findings.filter(({severity}) => severity !== 'error')
+  const bad = findings.filter(({severity}) => fails(gate, severity))
+  const rest = findings.filter(({severity}) => !fails(gate, severity))
   if (findings.length === 0) return {text: `${head}/>`, failed: false}
   const failures =
     bad.length === 0

@@ -16,6 +16,7 @@ export function prometheus({findings, summary}: CheckReport): string {
     ['svc_trace_nodes', 'Nodes checked', summary.nodes],
     ['svc_trace_errors', 'Findings of severity error', summary.errors],
     ['svc_trace_warnings', 'Findings of severity warning', summary.warnings],
+    ['svc_trace_ignored', 'Findings that an ignore rule or the baseline left out', summary.ignored],
     ['svc_trace_incomplete', 'Things that could not be read or decided', summary.incomplete],
   ]
   return [

@@ -1,7 +1,7 @@
 import type {Log, ReportingConfiguration, Result} from 'sarif'
 import {CODES} from '../checks/codes.js'
 import type {Finding, Severity} from '../checks/finding.js'
-import type {CheckReport} from './check-report.js'
+import {leftOutText, type CheckReport} from './check-report.js'
 import {fingerprint} from './fingerprint.js'
 import {safeJson} from '../util/text.js'
 
@@ -31,10 +31,15 @@ export function sarif(report: CheckReport): string {
         invocations: [
           {
             executionSuccessful: true,
-            toolExecutionNotifications: report.incomplete.map(({node, reason}) => ({
-              level: 'warning' as const,
-              message: {text: `incomplete: ${node === undefined ? '' : `${node}: `}${reason}`},
-            })),
+            toolExecutionNotifications: [
+              ...report.incomplete.map(({node, reason}) => ({
+                level: 'warning' as const,
+                message: {text: `incomplete: ${node === undefined ? '' : `${node}: `}${reason}`},
+              })),
+              ...(report.summary.ignored > 0
+                ? [{level: 'note' as const, message: {text: `left out: ${leftOutText(report.summary)}`}}]
+                : []),
+            ],
           },
         ],
         results: report.findings.map((finding) => result(finding, rules)),
@@ -51,13 +56,16 @@ function result(finding: Finding, rules: readonly {id: string}[]): Result {
     ruleIndex: rules.findIndex(({id}) => id === code),
     level: LEVEL[severity],
     message: {text: `${message}${services.length > 0 ? `\nServices: ${services.join(', ')}` : ''}\nFix: ${fix}`},
-    locations: evidence.map(({source, line, text}) => ({
-      physicalLocation: {
-        artifactLocation: {uri: encodeURI(source)},
-        region: {startLine: Math.max(1, line), snippet: {text}},
-      },
-    })),
-    partialFingerprints: {'svcTrace/v2': fingerprint(finding)},
+    // GitHub refuses a whole upload for one result without a location
+    locations: (evidence.length > 0 ? evidence : [{source: 'snapshot.json', line: 0, text: message}]).map(
+      ({source, line, text}) => ({
+        physicalLocation: {
+          artifactLocation: {uri: encodeURI(source)},
+          region: {startLine: Math.max(1, line), snippet: {text}},
+        },
+      }),
+    ),
+    partialFingerprints: {'svcTrace/v3': fingerprint(finding)},
     properties: {services, frontends, ...(node === undefined ? {} : {node})},
   }
 }

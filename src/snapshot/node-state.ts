@@ -13,13 +13,13 @@ import {
   type PolicyRule,
   type Route,
 } from '../parse/iproute.js'
-import {parseIptablesList} from '../parse/iptables-list.js'
-import {LEGACY_PRESENT, parseIptablesSave, type IptablesDump} from '../parse/iptables.js'
+import {parseIptables, type IptablesOptions} from '../parse/iptables-forms.js'
+import {LEGACY_PRESENT, type IptablesDump} from '../parse/iptables.js'
 import {parseIpvsList, parseIpvsSave, parseProcIpvs, type IpvsDump} from '../parse/ipvs.js'
 import {parseNftJson, type NftRuleset} from '../parse/nft.js'
 import {locateNftRules, parseNftText} from '../parse/nft-text.js'
 import type {Problem} from '../parse/problem.js'
-import {parseConntrack, parseSockets, parseSysctl, type ConntrackEntry, type Socket} from '../parse/system.js'
+import {parseConntrack, parseSockets, parseSysctl, type ConntrackEntry, type SocketList} from '../parse/system.js'
 import type {Family} from '../util/ip.js'
 
 /**
@@ -46,8 +46,11 @@ const HINDERED =
 /** Texts by the names of their files. */
 export type Files = Pick<ReadonlyMap<string, string>, 'get' | 'has'>
 
-/** Rules of kube-proxy's own chains, and those that lead there, name no interface. */
-const isKubeProxys = (chain: string): boolean => chain.startsWith('KUBE-')
+/** Rules of kube-proxy's own chains, and those that lead there, name no interface; those for one Service or endpoint are in nat. */
+const KUBE_PROXYS: IptablesOptions = {
+  asksForNone: (chain) => chain.startsWith('KUBE-'),
+  inNat: (chain) => /^KUBE-((SVC|SVL|SEP|EXT|XLB|FW)-[A-Z0-9]{16}|MARK-(MASQ|DROP)|POSTROUTING)$/.test(chain),
+}
 /** Everything that one node said. Dumps are parsed when first asked for, and once. */
 export class NodeState {
   readonly name: string
@@ -145,7 +148,7 @@ export class NodeState {
   private parseSave(file: string): IptablesDump | undefined {
     const text = this.files.get(file)
     if (text === undefined || text.trim() === '' || this.section(file).state !== 'read') return undefined
-    const dump = parseIptablesSave(text, this.path(file), this.share)
+    const dump = parseIptables(text, this.path(file), this.share ? {...KUBE_PROXYS, share: this.share} : KUBE_PROXYS)
     this.problems.push(...dump.problems)
     return dump
   }
@@ -165,7 +168,7 @@ export class NodeState {
   private listing(saved: readonly IptablesDump[]): IptablesDump[] {
     const known = new Set(saved.flatMap(({tables}) => [...tables.keys()]))
     if (known.has('nat') && known.has('filter')) return []
-    const dump = this.parse([['iptables-nat-L.txt', (text, file) => parseIptablesList(text, file, isKubeProxys)]])
+    const dump = this.parse([['iptables-nat-L.txt', (text, file) => parseIptables(text, file, KUBE_PROXYS)]])
     if (!dump) return []
     for (const name of known) dump.tables.delete(name)
     return saved.length > 0 && dump.tables.size === 0 ? [] : [dump]
@@ -301,7 +304,7 @@ export class NodeState {
     return this.sysctls.keys()
   }
 
-  get sockets(): readonly Socket[] | undefined {
+  get sockets(): SocketList | undefined {
     return this.once('sockets', () => this.parse([['ss.txt', parseSockets]])?.value)
   }
 

@@ -37,6 +37,13 @@ const ROUTES = [
   })),
 ]
 
+const SYSCTLS = `net.ipv4.ip_forward = 1
+net.ipv4.conf.all.rp_filter = 0
+net.ipv4.conf.all.route_localnet = 0
+net.bridge.bridge-nf-call-iptables = 1
+net.ipv4.vs.conntrack = 1
+`
+
 /** One node (192.0.2.11, pods in 10.1.1.0/24 on cni0: default/a 10.1.1.2 and default/b 10.1.1.3) with the given dumps; everything else was asked for and is empty. */
 export function oneNode(dump: NodeDump): Map<string, string> {
   const own: Record<string, string> = {
@@ -50,8 +57,7 @@ export function oneNode(dump: NodeDump): Map<string, string> {
     'ip-route.json': JSON.stringify(ROUTES),
     'ip-route6.json': '[]',
     'ip-rule.json': '[]',
-    'sysctl.txt':
-      dump.sysctl ?? 'net.ipv4.ip_forward = 1\nnet.bridge.bridge-nf-call-iptables = 1\nnet.ipv4.vs.conntrack = 1\n',
+    'sysctl.txt': dump.sysctl ?? SYSCTLS,
     'ss.txt': dump.ss ?? '',
     ...dump.files,
   }

@@ -196,3 +196,91 @@ describe('dumps that lack their half', () => {
     expect(askNode(files, VIP).outcomes).to.deep.equal({unknown: 1})
   })
 })
+
+describe('iptables in two forms at once', () => {
+  const head = 'target     prot opt in  out source               destination\n'
+  const LISTED_FILTER = `Chain INPUT (policy ACCEPT)\n${head}\nChain FORWARD (policy DROP 29 packets, 24K bytes)\n${head}\nChain OUTPUT (policy ACCEPT)\n${head}`
+  const outcomes = (iptables: string): object => fate({iptables}, VIP).outcomes
+
+  it('nat saved, filter listed', () => expect(outcomes(`${SAVED}\n${LISTED_FILTER}`)).to.deep.equal({dropped: 1}))
+  it('filter listed, nat saved', () => expect(outcomes(`${LISTED_FILTER}\n${SAVED}`)).to.deep.equal({dropped: 1}))
+  it('behind a prompt', () =>
+    expect(outcomes(`${SAVED}\nroot@n1:~# iptables -L -n -v\n${LISTED_FILTER}`)).to.deep.equal({dropped: 1}))
+  it('a whole save and the same table listed: nobody knows which', () =>
+    expect(outcomes(`${SAVED}${FILTER}\n${LISTED_FILTER}`)).to.deep.equal({unknown: 1}))
+  it('a dump that breaks off behind a table lacks the others', () => {
+    for (const end of ['command terminated with exit code 137', 'Connection to n1 closed by remote host', 'Killed'])
+      expect(outcomes(`${SAVED}${end}\n`), end).to.deep.equal({unknown: 1})
+  })
+  it('the other backend is there, whatever stands before the warning', () => {
+    const warning = 'Warning: iptables-legacy tables present, use iptables-legacy to see them'
+    for (const line of [warning, `# ${warning}`])
+      expect(outcomes(`${SAVED}${FILTER}${line}\n`), line).to.deep.equal({unknown: 1})
+  })
+  it('chains that are in nat alone tell the table of a paste', () => {
+    const paste = '-A KUBE-SVC-TCOU7JCQXEZGVUNU -m comment --comment x -j KUBE-SEP-YIL6JZP7A3QYXJU2\n'
+    const snapshot = snapshotFromFiles(oneNode({iptables: paste}))
+    expect([...snapshot.nodes.get('n1')!.iptables(4)[0]!.tables.keys()]).to.deep.equal(['nat'])
+  })
+  it('DNAT to port 0 is a misprint', () => {
+    const rules = SAVED.replace('10.1.1.2:8080', ':0 --persistent') + FILTER
+    expect(outcomes(rules)).to.deep.equal({unknown: 1})
+    const result = checked((files) => files.set('nodes/n1/iptables-save.txt', rules))
+    expect(result.findings.map(({name}) => name)).to.include('unreadable-rules')
+    expect(errors(result)).to.deep.equal([])
+  })
+})
+
+describe('listings of sockets, sysctls and connections', () => {
+  const outcome = (ss: string, proto = 'TCP'): string =>
+    Object.keys(fate({ss}, {to: '192.0.2.11:53', proto, from: {node: 'n1'}}).outcomes).join()
+  const row = 'tcp   LISTEN 0  128  0.0.0.0:22  0.0.0.0:*  users:(("sshd",pid=1,fd=3))\n'
+
+  it('a whole one shows that nobody listens', () => {
+    expect(outcome(row)).to.equal('refused')
+    expect(outcome(`Netid State Recv-Q Send-Q Local Address:Port Peer Address:Port\n${row}`, 'UDP')).to.equal('refused')
+    expect(outcome(`$ ss -lntup\n${row}`, 'UDP')).to.equal('refused')
+    expect(outcome('')).to.equal('refused')
+  })
+  const blind: readonly (readonly [string, string, string])[] = [
+    ['grep', `[root@n1 ~]# netstat -tlnp | grep 30080\n${row}`, 'TCP'],
+    ['TCP alone, by its command', `n1:~$ ss -lntp\n${row}`, 'UDP'],
+    ['UDP alone, by its command', 'n1:~$ ss -lnup\nudp UNCONN 0 0 0.0.0.0:68 0.0.0.0:*\n', 'TCP'],
+    [
+      'one protocol, by its columns',
+      'State Recv-Q Send-Q Local Address:Port\nLISTEN 0 128 0.0.0.0:22 0.0.0.0:*\n',
+      'UDP',
+    ],
+    [
+      'netstat without UDP',
+      `Active Internet connections (only servers)\ntcp 0 0 0.0.0.0:22 0.0.0.0:* LISTEN 1/sshd\n`,
+      'UDP',
+    ],
+    ['connections alone', 'ESTAB 0 0 192.0.2.11:22 192.0.2.1:4711\n', 'TCP'],
+    ['an error', 'bash: ss: command not found\n', 'TCP'],
+  ]
+  for (const [name, ss, proto] of blind) it(`${name}: unknown`, () => expect(outcome(ss, proto)).to.equal('unknown'))
+
+  it('sysctls by their files', () => {
+    const sysctl = (text: string): string =>
+      Object.keys(fate({iptables: SAVED + FILTER, sysctl: text}, VIP).outcomes).join()
+    expect(sysctl('/proc/sys/net/ipv4/ip_forward = 0\n')).to.equal('dropped')
+    expect(sysctl('/proc/sys/net/ipv4/ip_forward = 1\n')).to.equal('delivered')
+  })
+  it('sysctls that are not in the list were not asked for, and that is said', () => {
+    const {incomplete} = checked((files) => files.set('nodes/n1/sysctl.txt', 'net.ipv4.ip_forward = 1\n'))
+    const reasons = incomplete.map(({reason}) => reason).join('\n')
+    expect(reasons)
+      .to.match(/rp_filter is not in sysctl\.txt/)
+      .and.to.match(/route_localnet is not in sysctl\.txt/)
+  })
+  it('events and deleted entries are no connections', () => {
+    const entry =
+      'udp      17 30 src=10.1.1.2 dst=10.96.0.1 sport=34152 dport=80 [UNREPLIED] src=10.1.1.99 dst=10.1.1.2 sport=80 dport=34152'
+    const flows = (text: string): number =>
+      snapshotFromFiles(oneNode({files: {'conntrack.txt': text}})).nodes.get('n1')!.conntrack.length
+    expect(flows(`${entry}\n`)).to.equal(1)
+    expect(flows(`    [NEW] ${entry}\n[DESTROY] ${entry}\n`)).to.equal(0)
+    expect(flows(`${entry}\nconntrack v1.4.8 (conntrack-tools): 1 flow entries have been deleted.\n`)).to.equal(0)
+  })
+})

@@ -67,6 +67,18 @@ function finish(channel: ServerChannel, output: string | Buffer, code = 0): void
 /** The last byte of the address of a node that takes sessions and answers none. */
 const DEAF = 250
 
+/** ssh2 makes one key in some hundred that it cannot read itself. */
+function keyPair(lock?: {
+  passphrase: string
+  cipher: string
+  rounds: number
+}): ReturnType<typeof utils.generateKeyPairSync> {
+  for (;;) {
+    const pair = lock ? utils.generateKeyPairSync('ed25519', lock) : utils.generateKeyPairSync('ed25519')
+    if (!(utils.parseKey(pair.private, lock?.passphrase) instanceof Error)) return pair
+  }
+}
+
 describe('nodes that fail, each in its own way', function () {
   this.timeout(60_000)
   let folder: string
@@ -79,13 +91,13 @@ describe('nodes that fail, each in its own way', function () {
 
   before((done) => {
     folder = mkdtempSync(join(tmpdir(), 'svct-ssh-'))
-    const host = utils.generateKeyPairSync('ed25519')
-    const user = utils.generateKeyPairSync('ed25519')
-    const locked = utils.generateKeyPairSync('ed25519', {passphrase: 'secret', cipher: 'aes256-ctr', rounds: 4})
+    const host = keyPair()
+    const user = keyPair()
+    const locked = keyPair({passphrase: 'secret', cipher: 'aes256-ctr', rounds: 4})
     // the user's own key, locked
     writeFileSync(join(folder, 'locked-id'), user.private, {mode: 0o600})
     execFileSync('ssh-keygen', ['-q', '-p', '-N', 'secret', '-f', join(folder, 'locked-id')])
-    const other = utils.generateKeyPairSync('ed25519')
+    const other = keyPair()
     for (const [name, {private: own}] of Object.entries({id: user, locked, other}))
       writeFileSync(join(folder, name), own, {mode: 0o600})
     server = new Server({hostKeys: [host.private]}, (client) => {
