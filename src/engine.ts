@@ -81,7 +81,7 @@ function printedInPart(state: NodeState, family: Family): string | undefined {
   const rule = lossyRule(state, family)
   return (
     rule &&
-    `the rules of ${rule.file} are printed without all that they ask for (line ${rule.line} names no port): read them with the iptables of kube-proxy’s image`
+    `the rules of ${rule.file} are printed without all that they ask for (line ${rule.line} has lost a port or a mark): read them with the iptables of kube-proxy’s image`
   )
 }
 

@@ -97,8 +97,10 @@ export function unaskedAffinity(
   for (const {file, tables} of [...state.iptables(4), ...state.iptables(6)])
     for (const {name, texts} of tables.get('nat')?.chains.values() ?? []) {
       if (!/^KUBE-(SVC|SVL|XLB)-/.test(name)) continue
+      // whose chain it is, its other rules tell
+      const owner = texts.flatMap(({text}) => (text.includes(' --rcheck ') ? [] : (COMMENTED.exec(text)?.[1] ?? [])))[0]
       for (const {text, line} of texts)
-        if (text.includes(' --rcheck ')) add(/--comment "?([^\s":]+)/.exec(text)?.[1], {source: file, line, text})
+        if (text.includes(' --rcheck ')) add(owner ?? COMMENTED.exec(text)?.[1], {source: file, line, text})
     }
   for (const table of state.nft?.tables.values() ?? [])
     if (table.name === 'kube-proxy')
@@ -110,6 +112,8 @@ export function unaskedAffinity(
         }
   return found
 }
+
+const COMMENTED = /--comment "?([^\s":]+)/
 
 /** Whose virtual server it is: by its address and port, which several Services may share, else by its port, which is a NodePort then. */
 function ownersOf(services: readonly Service[]): (server: VirtualServer) => Service | undefined {

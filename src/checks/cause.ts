@@ -1,6 +1,7 @@
 import type {Evidence, Fate} from '../model/trace.js'
 import {formatEndpoint} from '../util/ip.js'
 import type {CodeName} from './codes.js'
+import type {Severity} from './finding.js'
 import type {Mismatch} from './compare.js'
 import {chosenBy, programming} from './proof.js'
 
@@ -11,14 +12,17 @@ export interface Cause {
   readonly node: string
   readonly evidence: readonly Evidence[]
   readonly message: string
+  /** Other than the code's own. */
+  readonly severity?: Severity
 }
 
 export const at = ({frontend}: Mismatch): string => formatEndpoint(frontend.address, frontend.port)
 
 export const percent = (share: number): string => `${Math.round(share * 1000) / 10} %`
 
-/** The node where a fate ended. */
-export const endNode = ({hops}: Fate, fallback: string): string => hops.at(-1)?.node ?? fallback
+/** The node where a fate ended; an ICMP error that goes back from there comes after its end. */
+export const endNode = ({hops, onReply}: Fate, fallback: string): string =>
+  (hops.findLast(({reply}) => reply === onReply) ?? hops.at(-1))?.node ?? fallback
 export const placeOf = ({fate, node}: Mismatch): string => endNode(fate, node)
 
 export const translated = ({hops}: Fate): boolean =>

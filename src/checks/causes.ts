@@ -14,7 +14,7 @@ import {at, endNode, percent, perService, placeOf, translated, translator, type 
 import {forwardedAsItCame, missingEntries, notProgrammed, isOwnRefusal, type Scene} from './missing.js'
 import {ledAstray} from './detour.js'
 import {unmasqueraded} from './masquerade.js'
-import {hijacked, strayed, wrongEndpoint} from './misled.js'
+import {hijacked, strayed, translatedAgain, wrongEndpoint} from './misled.js'
 import {wantedBy} from './policy.js'
 import {
   chosenBy,
@@ -115,11 +115,15 @@ const replaced = ({service, node}: Mismatch, {mismatches}: Comparison): boolean 
       (other.kind === 'wrong-endpoint' || (other.kind === 'fails' && other.fate.cause === 'nobody')),
   )
 
-function toFinding({cause: {name, node, evidence, message}, victims, others}: Group, cluster: ClusterState): Finding {
+function toFinding(
+  {cause: {name, node, evidence, message, severity}, victims, others}: Group,
+  cluster: ClusterState,
+): Finding {
   const services = [...new Set(victims.map(({service}) => service.id))].sort()
   const ports = [...new Set(victims.map(({port}) => `${port.port}/${port.protocol}`))]
   return makeFinding(name, {
     node,
+    severity,
     services,
     port: services.length === 1 && ports.length === 1 ? ports[0]! : undefined,
     frontends: [...new Set(victims.map(({frontend}) => formatEndpoint(frontend.address, frontend.port)))].sort(),
@@ -163,6 +167,10 @@ function wanted(cluster: ClusterState, mismatch: Mismatch): Cause | undefined {
 function causeOf(mismatch: Mismatch, scene: Scene): Cause | undefined {
   const {kind} = mismatch
   if (kind === 'unknown') return competing(mismatch)
+  const again = kind === 'wrong-endpoint' || kind === 'fails' ? translatedAgain(mismatch) : undefined
+  if (again?.foreign) return again.cause
+  // an endpoint that is a frontend of another Service: that one's endpoints get it
+  if (again && kind === 'wrong-endpoint') return undefined
   if (kind === 'wrong-endpoint')
     return translated(mismatch.fate)
       ? wrongEndpoint(mismatch, scene, mismatch.fate.receiver ?? mismatch.fate.towards[0]!)
@@ -259,8 +267,11 @@ function clientLost(mismatch: Mismatch, {states}: Scene): Cause | undefined {
 /** A refusal is due, and the client waits. Where no rule drops the packet, the rule that refuses is not there. */
 function silent(mismatch: Mismatch, {wholeNode, wholeKind}: Scene): Cause | undefined {
   const {fate, node, service} = mismatch
-  if (fate.cause === 'rule' || fate.cause === 'policy')
-    return byRule(mismatch, {name: 'silent-port', hop: deciding(fate)})
+  // the rule that refuses, or the one that keeps its answer from the client
+  const last = fate.hops.findLast(
+    ({kind, evidence}) => evidence !== undefined && (kind === 'rule' || kind === 'policy'),
+  )
+  if (fate.cause === 'rule' || fate.cause === 'policy') return byRule(mismatch, {name: 'silent-port', hop: last})
   // whatever else loses packets there is told by those that should be delivered
   const place = `${node} ${familyOf(mismatch.frontend.address)}`
   if (fate.cause !== 'untranslated' || wholeNode.has(place)) return undefined
@@ -275,15 +286,32 @@ function silent(mismatch: Mismatch, {wholeNode, wholeKind}: Scene): Cause | unde
 }
 
 /** A pod's address that a rule for strangers hides: kube-proxy does not know its own pods (a wrong --cluster-cidr). */
-function takenForStranger({fate, service, node, from}: Mismatch): Cause | undefined {
+function takenForStranger(mismatch: Mismatch): Cause | undefined {
+  const {fate, service, node, from} = mismatch
   const rule = fate.hops.find(({evidence, reply}) => !reply && MASQUERADES_STRANGERS.test(evidence?.text ?? ''))
-  if (!rule || from.kind !== 'pod') return undefined
+  if (from.kind !== 'pod') return undefined
+  if (!rule) return maskedPod(mismatch, from.pod)
   return {
     key: `client ${rule.node} ${node}`,
     name: 'client-address-lost',
     node: rule.node,
     evidence: evidenceOf(rule),
     message: `kube-proxy on ${rule.node} takes its own pods for strangers (--cluster-cidr, --detect-local-mode): the endpoints of ${service.id} see a node's address instead of ${from.pod}'s`,
+  }
+}
+
+/** A rule that is not kube-proxy's: some network plugins want it so (ipMasq of the bridge plugin), policies by address do not. */
+function maskedPod({fate, service, node}: Mismatch, pod: string): Cause {
+  const at = fate.hops.findIndex(({kind, what, reply}) => !reply && kind === 'nat' && /^(MASQUERADE|SNAT)/.test(what))
+  const rule = fate.hops.slice(0, Math.max(at, 0)).findLast(({evidence}) => evidence !== undefined)
+  const where = fate.hops[at]?.node ?? node
+  return {
+    key: `client ${where} ${rule?.evidence?.source}:${rule?.evidence?.line}`,
+    name: 'client-address-lost',
+    node: where,
+    severity: 'info',
+    evidence: evidenceOf(rule),
+    message: `endpoints of ${service.id} see a node's address instead of ${pod}'s: ${where} masquerades what pods send each other`,
   }
 }
 
@@ -362,6 +390,7 @@ function failure(mismatch: Mismatch, scene: Scene): Cause {
     case 'no-real-server':
       return perService(mismatch, 'no-endpoints-programmed', node)
     case 'nobody':
+      if (fate.onReply) return answersAstray(mismatch)
       if (isPromised(mismatch)) return unowned(mismatch, node)
       return perService(mismatch, 'stale-endpoint', translator(mismatch))
     case 'untranslated':
@@ -369,6 +398,20 @@ function failure(mismatch: Mismatch, scene: Scene): Cause {
       return notProgrammed(mismatch, scene)
     default:
       return perService(mismatch, 'endpoint-unreachable', node)
+  }
+}
+
+/** The source was changed to an address that nobody has: the answer goes there. */
+function answersAstray({fate, service, node}: Mismatch): Cause {
+  const at = fate.hops.findIndex(({kind, what, reply}) => !reply && kind === 'nat' && /^(MASQUERADE|SNAT)/.test(what))
+  const rule = fate.hops.slice(0, Math.max(at, 0)).findLast(({evidence}) => evidence !== undefined)
+  const where = fate.hops[at]?.node ?? node
+  return {
+    key: `answers ${where} ${rule?.evidence?.source}:${rule?.evidence?.line}`,
+    name: 'traffic-hijacked',
+    node: where,
+    evidence: evidenceOf(rule),
+    message: `answers of ${service.id} go astray: ${where} gives its packets a source that nobody answers to: ${fate.reason}`,
   }
 }
 

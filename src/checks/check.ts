@@ -132,9 +132,15 @@ function checkNodes({
   const known = knowsEndpoints(cluster) ? services : []
   const comparison = compareAll({world, cluster, services: known, proxies, ...delivered})
   const nodes = states.flatMap((state) => checkNode({state, proxy: facts.get(state)!, cluster, services, comparison}))
-  // where kube-proxy is not there at all, that is the finding
-  const well = proxies.filter((proxy) => !sickProxy(snapshot.nodes.get(proxy.node)!, proxy))
-  const healthPorts = checkHealthPorts({world, cluster, services: known, proxies: well, outside: comparison.outside})
+  const sick = proxies.filter((proxy) => sickProxy(snapshot.nodes.get(proxy.node)!, proxy)).map(({node}) => node)
+  const healthPorts = checkHealthPorts({
+    world,
+    cluster,
+    services: known,
+    proxies,
+    outside: comparison.outside,
+    sick: new Set(sick),
+  })
   const conflicts = externalIpConflicts(cluster, services, new Set(proxies.flatMap(({mode}) => mode ?? [])))
   const dns = checkDns(cluster, [...snapshot.nodes.values()], services)
   const cut = new Set(states.flatMap(incompleteRules).map(({file, line}) => `${file}:${line}`))

@@ -20,6 +20,7 @@ import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
 import type {ClusterState, Service, ServicePort} from '../model/kube.js'
 import type {ClientFates, Fate, Origin, WalkResult} from '../model/trace.js'
 import type {LocalAddress} from '../parse/iproute.js'
+import type {NodeState} from '../snapshot/node-state.js'
 import {
   anyOf,
   familyOf,
@@ -32,6 +33,7 @@ import {
   type Address,
   type Family,
   type Range,
+  formatRange,
 } from '../util/ip.js'
 
 /** One walk that is not as promised. */
@@ -137,6 +139,8 @@ export function externalClients(cluster: ClusterState, world: World, family: Fam
     ...(cluster.kubeProxy?.clusterCIDRs ??
       [...world.machines.values()].flatMap(({state}) => podNetworks(state, family, podsOf(world)))),
     ...cluster.slices.flatMap(({endpoints}) => endpoints.map(({address}) => address)),
+    // nobody outside has an address of the Services' range
+    ...world.facts.virtualRanges.map(formatRange),
     '0.0.0.0/8',
     '127.0.0.0/8',
     '169.254.0.0/16',
@@ -178,11 +182,24 @@ const ownContainers = ({state}: Machine, family: Family): Range[] =>
   state
     .iptables(family)
     .flatMap(({tables}) => tables.get('nat')?.chains.get('POSTROUTING')?.rules ?? [])
-    .filter(
-      ({target, source, outInterface}) => target?.name === 'MASQUERADE' && source?.not === false && outInterface?.not,
-    )
-    .flatMap(({source}) => parseRange(source!.value) ?? [])
-    .filter(({lo, hi}) => BigInt(hi) - BigInt(lo) < LARGEST[family])
+    .flatMap(({target, source, outInterface}) => {
+      const range =
+        target?.name === 'MASQUERADE' && source?.not === false && outInterface?.not && parseRange(source.value)
+      if (!range || BigInt(range.hi) - BigInt(range.lo) >= LARGEST[family]) return []
+      return isContainers(state, outInterface.value, range) ? range : []
+    })
+
+/** What a device that is gone has left behind is about nobody's containers where the node's own neighbours have such addresses. */
+function isContainers({links, addresses}: NodeState, device: string, {lo, hi}: Range): boolean {
+  const isThere = links.some(({name}) =>
+    device.endsWith('+') ? name.startsWith(device.slice(0, -1)) : name === device,
+  )
+  if (isThere || links.length === 0) return true
+  return !addresses.some(({address, length, device: own}) => {
+    const network = prefixRange(address, length)
+    return own !== 'lo' && typeof network.lo === typeof lo && network.lo <= hi && lo <= network.hi
+  })
+}
 
 /** Is the device's network behind the node: one of pods, or of containers on a bridge other than the one that the node itself is reached by? */
 function isBehind(machine: Machine, {device, address, length}: LocalAddress, world: World): boolean {
@@ -304,7 +321,6 @@ class PortComparison {
   /** The node and its pods ask the node port of another node: what happens to them before they get there. */
   private compareNextNodes(): void {
     const {service, port} = this.task
-    if (service.externalTrafficPolicy === 'Local') return
     for (const next of this.nextNodes()) {
       const frontend = nodePortFrontends(this.input.cluster, service, {port, proxy: next}).find(
         ({kind}) => kind === 'nodePort',
@@ -319,8 +335,14 @@ class PortComparison {
     const {promise, result} = this.walkAndPromise(frontend, asker, next)
     for (const part of result.parts)
       for (const found of judge(part, promise, asker))
-        if (BEFORE_THE_NODE.has(found.kind) && !found.fate.hops.some(({node}) => node === next.node))
+        if (BEFORE_THE_NODE.has(found.kind) && this.isOwnLoss(found.fate, next))
           this.mismatch({...found, frontend, ...asker, part, promise})
+  }
+
+  /** Lost before it gets there, or its answer where it had begun: the rest is the other node's to tell. */
+  private isOwnLoss({hops, onReply}: Fate, next: ProxyFacts): boolean {
+    if (!hops.some(({node}) => node === next.node)) return true
+    return onReply && hops.at(-1)!.node === this.task.proxy.node
   }
 
   private ownNode(): Asker {

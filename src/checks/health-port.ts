@@ -15,6 +15,8 @@ export interface HealthPortCheck {
   readonly proxies: readonly ProxyFacts[]
   /** Every address outside the cluster. */
   readonly outside: Readonly<Record<Family, readonly Range[]>>
+  /** Nodes whose kube-proxy is not there, which is a finding of its own. */
+  readonly sick: ReadonlySet<string>
 }
 
 /**
@@ -26,14 +28,33 @@ export function checkHealthPorts(check: HealthPortCheck): HealthPorts {
     .filter(
       (service) => isProxied(service) && service.type === 'LoadBalancer' && service.externalTrafficPolicy === 'Local',
     )
-    .flatMap((service) => check.proxies.map((proxy) => healthPort(check, service, proxy)))
+    .flatMap((service) => ofService(check, service))
   return {findings: all.flatMap(({findings}) => findings), incomplete: all.flatMap(({incomplete}) => incomplete)}
+}
+
+/**
+ * Where kube-proxy is not there at all, nobody listens; that is told by itself, as long as another node with an endpoint answers:
+ * the load balancer sends everything there.
+ */
+function ofService(check: HealthPortCheck, service: Service): HealthPorts[] {
+  const all = check.proxies.map((proxy) => ({proxy, ...healthPort(check, service, proxy)}))
+  const homes = all.filter(({proxy}) => hasLocal(check.cluster, service, proxy))
+  const noneLeft = homes.length > 0 && homes.every(({findings}) => findings.length > 0)
+  return all.map(({proxy, findings, incomplete, nobody}) => ({
+    incomplete,
+    findings: findings.filter(() => noneLeft || !nobody || !check.sick.has(proxy.node)),
+  }))
 }
 
 /** What was found, and of which ports nobody knows. */
 export interface HealthPorts {
   readonly findings: readonly Finding[]
   readonly incomplete: readonly Incomplete[]
+}
+
+interface HealthPort extends HealthPorts {
+  /** No process listens there. */
+  readonly nobody?: boolean
 }
 
 const NOTHING: HealthPorts = {findings: [], incomplete: []}
@@ -45,7 +66,7 @@ const undecided = ({id}: Service, {node}: ProxyFacts, why: string): HealthPorts 
   ],
 })
 
-function healthPort({world, cluster, outside}: HealthPortCheck, service: Service, proxy: ProxyFacts): HealthPorts {
+function healthPort({world, cluster, outside}: HealthPortCheck, service: Service, proxy: ProxyFacts): HealthPort {
   const [port] = service.ports
   const number = service.healthCheckNodePort
   const machine = world.machines.get(proxy.node)
@@ -68,7 +89,11 @@ function healthPort({world, cluster, outside}: HealthPortCheck, service: Service
   if (open) return undecided(service, proxy, open.reason)
   const hurts = hasLocal(cluster, service, proxy)
   return lost
-    ? {findings: [closed(service, {...frontend, port: number}, {proxy, lost, hurts})], incomplete: []}
+    ? {
+        findings: [closed(service, {...frontend, port: number}, {proxy, lost, hurts})],
+        incomplete: [],
+        nobody: lost.cause === 'no-listener',
+      }
     : NOTHING
 }
 

@@ -1,11 +1,11 @@
 import {endpointsOf, type ServiceEndpoint} from '../intent/endpoints.js'
 import type {ClusterState} from '../model/kube.js'
-import type {Fate} from '../model/trace.js'
+import type {Fate, Hop} from '../model/trace.js'
 import {familyOf, formatEndpoint} from '../util/ip.js'
 import {at, percent, translator, type Cause} from './cause.js'
 import type {Mismatch} from './compare.js'
 import type {Scene} from './missing.js'
-import {chosenBy, chosenByProcess, chosenByStranger} from './proof.js'
+import {chosenBy, chosenByProcess, chosenByStranger, isOwnChain} from './proof.js'
 
 /** Packets that a translation leads to what is no endpoint of the Service. */
 
@@ -74,6 +74,38 @@ export function strayed({fate, promise}: Mismatch): Place | undefined {
   const isDue = ({address, port}: Place): boolean =>
     [...promise.endpoints, ...promise.tolerated].some((one) => one.address === address && one.port === port)
   return places.some(isDue) ? undefined : places[0]
+}
+
+/** The Service's own translation led to one of its endpoints, and another one on the way led on from there. */
+export function translatedAgain({fate, promise, service, ...mismatch}: Mismatch): Again | undefined {
+  const isSent = ({kind, reply, what}: Hop): boolean =>
+    !reply &&
+    (kind === 'nat' || kind === 'ipvs') &&
+    promise.endpoints.some(({address, port}) => what.includes(formatEndpoint(address, port)))
+  const sent = fate.hops.findIndex(isSent)
+  const later = fate.hops.findIndex(
+    (hop, at) => at > sent && !hop.reply && hop.kind === 'nat' && /^(DNAT|REDIRECT)/.test(hop.what) && !isSent(hop),
+  )
+  if (sent < 0 || later < 0 || fate.onReply) return undefined
+  const hop = fate.hops[later]!
+  const rule = fate.hops.slice(0, later + 1).findLast(({where}) => where !== undefined)
+  const line = fate.hops.slice(0, later).findLast(({evidence}) => evidence !== undefined)?.evidence
+  return {
+    foreign: !isOwnChain(rule),
+    cause: {
+      key: `hijack ${hop.node} ${line?.source}:${line?.line}`,
+      name: 'traffic-hijacked',
+      node: hop.node,
+      evidence: line ? [line] : [],
+      message: `on ${hop.node} packets for endpoints of ${service.id} (${at({fate, promise, service, ...mismatch})}) are led elsewhere by a rule that is not kube-proxy's: ${hop.what}`,
+    },
+  }
+}
+
+interface Again {
+  /** A rule that is not kube-proxy's. */
+  readonly foreign: boolean
+  readonly cause: Cause
 }
 
 /** A stranger's rule leads to where nobody is. */

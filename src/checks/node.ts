@@ -167,7 +167,9 @@ function listeners({state, services, proxy, cluster}: NodeCheck): Finding[] {
                 // NodePorts of 127.0.0.1 exist in iptables mode alone, and those of nftables mode have their addresses
                 (proxy.mode === 'iptables' ||
                   own.address === undefined ||
-                  (open ? open.some(({address}) => address === own.address) : !isLoopback(own.address))),
+                  (open
+                    ? open.some(({kind, address}) => kind === 'nodePort' && address === own.address)
+                    : !isLoopback(own.address))),
             )
       if (!socket) return []
       return [

@@ -63,8 +63,11 @@ const OWN_CHAIN = /\/KUBE-(SEP-[A-Z0-9]+|PORTALS-(CONTAINER|HOST)|NODEPORT-(CONT
 export function chosenByStranger({hops}: Fate): boolean {
   const nat = hops.findIndex(({kind, reply, what}) => kind === 'nat' && !reply && /^(DNAT|REDIRECT)/.test(what))
   const rule = nat < 0 ? undefined : hops.slice(0, nat + 1).findLast(({where}) => where !== undefined)
-  return rule !== undefined && !OWN_CHAIN.test(rule.where!)
+  return rule !== undefined && !isOwnChain(rule)
 }
+
+/** A rule of the chains where kube-proxy chooses destinations. */
+export const isOwnChain = (rule: Hop | undefined): boolean => OWN_CHAIN.test(rule?.where ?? '')
 
 /** Where kube-proxy's rules first take a packet for a Service: the rule or the map's element of the frontend, or of its source ranges. */
 export function letIn({hops}: Fate, byRange: boolean): Evidence[] {

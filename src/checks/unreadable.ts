@@ -11,10 +11,10 @@ import type {Family} from '../util/ip.js'
 /** Chains whose rules for Services all name a port; one without it was printed by a tool that could not read it. */
 const OF_PORTS = /^KUBE-(SERVICES|NODEPORTS|EXTERNAL-SERVICES)$/
 const LACKS_PORT =
-  /^(?=.* -p (tcp|udp|sctp) )(?!.*(--dport|--dports|--match-set) ).* -j (KUBE-(SVC|EXT|XLB|FW|SVL)-|REJECT|DROP)/
+  /^(?=.* -p (tcp|udp|sctp) )(?=.* --comment "?[\w.-]+\/[\w.-]+)(?!.*(--dport|--dports|--match-set) ).* -j (KUBE-(SVC|EXT|XLB|FW|SVL)-|REJECT|DROP)/
 /** The same in `iptables -L`: what it words for ports is `dpt:80`, `multiport dports`, `match-set`. */
 const LISTED_WITHOUT_PORT =
-  /(?:^|\s)(?:KUBE-(?:SVC|EXT|XLB|FW|SVL)-\S+|REJECT|DROP)\s+(?:tcp|udp|sctp|6|17|132)\s+--\s(?!.*(?:dpts?:|dports |match-set ))/
+  /(?:^|\s)(?:KUBE-(?:SVC|EXT|XLB|FW|SVL)-\S+|REJECT|DROP)\s+(?:tcp|udp|sctp|6|17|132)\s+--\s(?=.*\/\* [\w.-]+\/[\w.-]+)(?!.*(?:dpts?:|dports |match-set ))/
 
 export interface RuleLine {
   readonly file: string
@@ -49,7 +49,30 @@ const lossyRules = (state: NodeState, family: Family): RuleLine[] =>
   )
 
 /** The first of them. */
-export const lossyRule = (state: NodeState, family: Family): RuleLine | undefined => lossyRules(state, family)[0]
+export const lossyRule = (state: NodeState, family: Family): RuleLine | undefined =>
+  lossyRules(state, family)[0] ?? nftKnowsMore(state, family)
+
+/** What nft shows of the same rule, and iptables does not. */
+const ASKED = [/\bmark\b/, /\b[ds]port\b/, /\btcp flags\b|"field": ?"flags"/] as const
+const SAVED = [/mark\b/, /\b[ds]ports?\b|\b[ds]pts?:/, /flags\b|--syn\b/] as const
+
+/** iptables-nft and nft show the same tables: a match that only nft has was lost. */
+function nftKnowsMore(state: NodeState, family: Family): RuleLine | undefined {
+  const tables = state.nft?.tables
+  for (const dump of tables ? state.iptables(family) : [])
+    for (const table of dump.backend === 'nft' ? dump.tables.values() : [])
+      for (const chain of table.chains.values()) {
+        const rules = tables!.get(`${family === 6 ? 'ip6' : 'ip'} ${table.name}`)?.chains.get(chain.name)?.rules ?? []
+        if (rules.length !== chain.length) continue
+        const lost = chain.lines.find(({text}, at) => {
+          const words = rules[at]!.text
+          const said = /^[[{]/.test(words) ? words : words.replaceAll(/"[^"]*"/g, '')
+          return ASKED.some((asked, which) => asked.test(said) && !SAVED[which]!.test(text))
+        })
+        if (lost) return {file: dump.file, line: lost.line, text: lost.text}
+      }
+  return undefined
+}
 
 function linesOf(
   state: NodeState,

@@ -254,6 +254,7 @@ function natTarget(walker: Walker, body: NftObject): NatTarget | 'break' | {unkn
   const [address, port] = parts
   if (address?.kind !== 'address' || address.party === 'client') return {unknown: 'the NAT address is not modelled'}
   const number = port?.kind === 'number' ? port.value : port?.kind === 'port' ? port.port : undefined
+  if (port && number === undefined) return {unknown: 'the NAT port is a name that nobody knows'}
   return {
     ...base,
     range: {lo: address.party, hi: address.party},
@@ -327,7 +328,11 @@ class NftChainProgram implements Program {
     const where = `${family} ${name}/${this.chain.name} policy`
     walker.hop('policy', `policy drop of ${family} ${name}/${this.chain.name}`, {
       where,
-      evidence: {source: this.chain.rules[0]?.file ?? '', line: this.chain.line, text: 'policy drop'},
+      evidence: {
+        source: this.chain.rules[0]?.file ?? '',
+        line: this.chain.hookLine ?? this.chain.line,
+        text: 'policy drop',
+      },
     })
     return {
       outcome: 'dropped',

@@ -1,5 +1,5 @@
 import type {NftElement, NftJson, NftObject, NftRuleset, NftSet} from '../parse/nft.js'
-import {addressRange, datumKey, exactKey, numberRange, single, type Datum} from './nft-values.js'
+import {addressRange, datumKey, exactKey, isKey, numberRange, type Datum} from './nft-values.js'
 import type {Walker} from './walker.js'
 
 interface Index {
@@ -58,6 +58,8 @@ export class NftSets {
     if (element && 'unknown' in element) return element
     // … but who is on any other list may be there to stay
     if (element && dynamic) return {unknown: `set ${index.set.name}, whose members come and go`}
+    if (element && (element.limited || index.set?.limited))
+      return {unknown: `${index.set ? `set ${index.set.name}` : 'a set'}, whose members match up to a limit`}
     if (element) return this.hit(walker, index, element)
     return index.set?.broken ? {unknown: `set ${index.set.name} was not understood as a whole`} : undefined
   }
@@ -66,7 +68,7 @@ export class NftSets {
     if (!set) return element
     walker.hop('rule', `${elementText(element)} is in ${set.map === undefined ? 'set' : 'map'} ${set.name}`, {
       where: `${set.family} ${set.table}/@${set.name}`,
-      evidence: {source: this.ruleset!.file, line: element.line || set.line, text: elementText(element)},
+      evidence: {source: this.ruleset!.file, line: lineOf(set, element, walker.steps), text: elementText(element)},
     })
     return {...element, set}
   }
@@ -91,17 +93,32 @@ export class NftSets {
   }
 }
 
+/** Of several lines of members the one that says this: looked for only where somebody reads it. */
+function lineOf({lines = [], line}: NftSet, element: NftElement, isRead: boolean): number {
+  const words = isRead ? elementText(element) : ''
+  const own = words === '' ? undefined : lines.find(({text}) => isMember(text, words))
+  return own?.number ?? (element.line || line)
+}
+
+/** As a whole: `10.0.0.1` is no `10.0.0.10`. */
+function isMember(text: string, words: string): boolean {
+  const at = text.indexOf(words)
+  return at >= 0 && /^$|[\s{,]/.test(text[at - 1] ?? '') && /^$|[\s},]/.test(text[at + words.length] ?? '')
+}
+
 function search(
   walker: Walker,
   {exact, others, names, all, set}: Index,
   datum: Datum,
 ): NftElement | {unknown: string} | undefined {
+  if (datum.kind === 'name' && all.some((one) => typeof one.key === 'number'))
+    return {unknown: `set ${set?.name ?? ''}, which has numbers where names are asked for`}
   const key = datumKey(datum)
   const hit = key === undefined ? undefined : exact.get(key)
   if (hit) return hit
   const rest = datum.kind === 'name' || names.length === 0 ? others : [...names, ...others]
   for (const element of key === undefined ? all : rest) {
-    const answer = element.key === '*' ? true : single(walker, datum, element.key, `set ${set?.name ?? ''}`)
+    const answer = element.key === '*' ? true : isKey(walker, datum, element.key, `set ${set?.name ?? ''}`)
     if (typeof answer === 'object') return answer
     if (answer) return element
   }

@@ -271,7 +271,10 @@ function fib(walker: Walker, body: NftObject): Datum {
 }
 
 /** `exists`, `missing`, 0 (no device at all), a device by its name; by another number nobody knows. */
-function leadsTo(name: string, right: NftJson): boolean | {unknown: string} {
+function leadsTo(name: string, given: NftJson): boolean | {unknown: string} {
+  // of a rule by a later nft an older one makes «exists/8», and of true a prefix
+  const prefix = isObject(given) && isObject(given['prefix']) ? given['prefix']['addr'] : given
+  const right = typeof prefix === 'string' ? prefix.replace(/^(exists|missing)\/8$/, '$1') : (prefix ?? null)
   if (right === true || right === 'exists') return name !== ''
   if (right === false || right === 'missing' || right === 0 || right === '0') return name === ''
   return typeof right === 'string' && !/^\d+$/.test(right)
@@ -380,6 +383,10 @@ export function compareFlags(set: readonly string[], operator: string, right: Nf
   }
 }
 
+/** A member of a set is the whole value: of bits all, not any (nft_set_hash.c). */
+export const isKey = (walker: Walker, datum: Datum, key: NftJson, where: string): boolean | {unknown: string} =>
+  datum.kind === 'flags' ? compareFlags(datum.set, '==', key) : single(walker, datum, key, where)
+
 /** One constant against one datum. */
 export function single(walker: Walker, datum: Datum, right: NftJson, where: string): boolean | {unknown: string} {
   switch (datum.kind) {
@@ -424,7 +431,9 @@ function concatMatches(
   // exact parts first, so that an open question is only asked where the rest fits
   const order = parts.map((_, at) => at).sort((a, b) => openness(parts[a]!) - openness(parts[b]!))
   for (const at of order) {
-    const answer = compare(walker, parts[at]!, values[at]!, where)
+    const part = parts[at]!
+    const answer =
+      part.kind === 'flags' ? isKey(walker, part, values[at]!, where) : compare(walker, part, values[at]!, where)
     if (answer !== true) return answer
   }
   return true

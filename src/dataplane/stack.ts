@@ -239,6 +239,7 @@ export class Stack extends JourneyPart implements HookOptions {
 
   /** Through `lo` back into the same node; the connection stays the packet's own. */
   private loop(machine: Machine, packet: Packet): Result {
+    if (machine.link('lo')?.up === false) return dropped('device', `device lo of ${machine.name} is down`)
     packet.iif = 'lo'
     packet.oif = ''
     return this.hook('PREROUTING') ?? this.localIn(machine, packet)

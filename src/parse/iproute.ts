@@ -224,6 +224,8 @@ export function parseRoutes(text: string, file: string, family?: Family): Parsed
     const foreign = via !== undefined && (item['via'] as Json)['family'] === 'inet6'
     const hop = gateway ?? via
     if (hidden(item['gateway']) || hidden(item['prefsrc'])) return undefined
+    // packets get wrapped, and ip before 6.15 prints the outer destination in the place of the route's own
+    if ('encap' in item) return undefined
     // for packets with that type of service alone, and ours have none
     if (Number(item['tos'] ?? 0) !== 0) return []
     const known =

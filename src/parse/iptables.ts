@@ -303,6 +303,7 @@ class SaveReader {
 }
 
 /** What a shell, kubectl or ssh says when a command ends before its time. */
-const BROKEN_OFF = /\bterminated\b|\bkilled\b|exit (code|status)|broken pipe|timed out|connection (closed|lost|reset)|closed by remote host/i
+const BROKEN_OFF =
+  /\bterminated\b|\bkilled\b|exit (code|status)|broken pipe|timed out|connection (closed|lost|reset)|closed by remote host/i
 
 const MAY_BE_A_RULE = 'not a line of iptables-save; it may have been a rule'

@@ -10,6 +10,7 @@ import {
   type NftObject,
   type NftRule,
   type NftRuleset,
+  type NftSet,
   type NftTable,
 } from './nft.js'
 
@@ -40,14 +41,24 @@ export function locateNftRules(ruleset: NftRuleset, text: string, file: string):
     if (!other) continue
     for (const flag of other.flags) if (!table.flags.includes(flag)) table.flags.push(flag)
     for (const [name, chain] of table.chains) locateChain(chain, other.chains.get(name))
-    for (const [name, set] of table.sets) set.line = other.sets.get(name)?.line ?? 0
+    for (const [name, set] of table.sets) locateSet(set, other.sets.get(name))
   }
   ruleset.file = file
+}
+
+/** The JSON of nft before 1.1 leaves out `dynamic`, and that of 0.9 limits. */
+function locateSet(set: NftSet, other: NftSet | undefined): void {
+  set.line = other?.line ?? 0
+  if (!other) return
+  if (other.lines) set.lines = other.lines
+  if (other.limited) set.limited = true
+  for (const flag of other.flags) if (!set.flags.includes(flag)) set.flags.push(flag)
 }
 
 function locateChain(chain: NftChain, other: NftChain | undefined): void {
   if (!other || other.rules.length !== chain.rules.length) return
   chain.line = other.line
+  if (other.hookLine !== undefined) chain.hookLine = other.hookLine
   chain.rules.forEach((rule, at) => {
     const {file, line, text} = other.rules[at]!
     Object.assign(rule, {file, line, text})
@@ -167,6 +178,7 @@ class TextReader {
           hook: base[2]!,
           priority: priorityOf(base[4]!),
           policy: base[5] ?? 'accept',
+          hookLine: line.number,
           ...(base[3] ? {device: base[3].replaceAll(/["{} ]/g, '')} : {}),
         }
         table.chains.set(name, chain)
@@ -181,9 +193,7 @@ class TextReader {
   }
 
   private rule(chain: NftChain, first: Line): void {
-    let text = first.text
-    while (unbalanced(text) && this.at < this.lines.length && !BEGINS_BLOCK.test(this.lines[this.at]!.text))
-      text += ` ${this.lines[this.at++]!.text}`
+    const text = this.wrapped(first, [])
     const handle = /# handle (\d+)$/.exec(text)
     const read = new NftRuleReader(handle ? text.slice(0, handle.index).trim() : text).rule()
     if (read.problem) this.problem(first, read.problem)
@@ -202,6 +212,17 @@ class TextReader {
     })
   }
 
+  /** A line and those on which its braces close, joined; `lines` gets each. */
+  private wrapped(first: Line, lines: Line[]): string {
+    lines.push(first)
+    let {text} = first
+    while (unbalanced(text) && this.at < this.lines.length && !BEGINS_BLOCK.test(this.lines[this.at]!.text)) {
+      lines.push(this.lines[this.at]!)
+      text += ` ${this.lines[this.at++]!.text}`
+    }
+    return text
+  }
+
   private set(table: NftTable, kind: string, {name, line: head}: {name: string; line: Line}): void {
     let types: string[] = []
     let map: string | undefined
@@ -209,6 +230,8 @@ class TextReader {
     let timeout: number | undefined
     let elements: string | undefined
     let elementsLine = head
+    let limited = false
+    const lines: Line[] = []
     let closed = false
     let broken = false
     while (this.at < this.lines.length && !closed) {
@@ -224,9 +247,9 @@ class TextReader {
       else if (line.text.startsWith('timeout ')) timeout = secondsOf(line.text.slice(8))
       else if (line.text.startsWith('elements = ')) {
         elementsLine = line
-        elements = line.text.slice(11)
-        while (unbalanced(elements) && this.at < this.lines.length && !BEGINS_BLOCK.test(this.lines[this.at]!.text))
-          elements += ` ${this.lines[this.at++]!.text}`
+        elements = this.wrapped(line, lines).slice(11)
+      } else if (/^(limit|quota|ct count) /.test(line.text)) {
+        limited = true
       } else if (
         line.text !== '' &&
         !/^(size|timeout|gc-interval|policy|comment|counter|auto-merge|flags|#)/.test(line.text)
@@ -253,6 +276,8 @@ class TextReader {
       ...(map === undefined ? {} : {map: map.trim()}),
       ...(timeout === undefined ? {} : {timeout}),
       ...(broken || !closed ? {broken: true} : {}),
+      ...(limited ? {limited: true} : {}),
+      lines,
       elements: read.value.map((item) => ({...elementOf(item, isMap), line: elementsLine.number})),
     })
   }
@@ -281,6 +306,14 @@ function ofIptables(table: NftTable): void {
     for (const [at, rule] of rules.entries()) {
       if (alwaysTranslates(rule, table) && rules.slice(at + 1).some((next) => alwaysTranslates(next, table)))
         rule.problem ??= NO_STATISTIC
+      if (TRANSLATES_IN_PART.some((words) => words.test(rule.text))) {
+        rules[at] = {
+          ...rule,
+          statements: rule.statements.filter((one) => !IS_IN_PART.test(JSON.stringify(one))),
+          problem: IN_PART,
+        }
+        continue
+      }
       if (rule.problem || !/\bct status (dnat|snat)\b.* counter packets /.test(rule.text)) continue
       const statements = rule.statements.filter((statement) => !JSON.stringify(statement).includes('"status"'))
       rules[at] = {...rule, statements, problem: LOSSY}
@@ -297,6 +330,15 @@ function alwaysTranslates({statements}: NftRule, {chains}: NftTable): boolean {
 }
 
 const NO_STATISTIC = 'nft of some versions leaves out what -m statistic asks for'
+
+/** `--ports` loses ranges and its negation, ranges of one port match lose theirs, `! --ctstate` of several becomes another question. */
+const TRANSLATES_IN_PART = [
+  /\b(tcp|udp|sctp|th) sport \. (tcp|udp|sctp|th) dport \{/,
+  /\b(tcp|udp|sctp) [sd]port \d+-\d+/,
+  /\bct state != \w+,/,
+]
+const IS_IN_PART = /"(dport|sport|state)"/
+const IN_PART = 'nft of some versions translates this iptables rule without all that it asks for'
 
 const LOSSY = 'nft prints an iptables rule with --ctstate DNAT or SNAT as if it asked for nothing else'
 

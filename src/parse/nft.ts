@@ -36,6 +36,8 @@ export interface NftChain {
   readonly handle?: number
   readonly rules: NftRule[]
   line: number
+  /** Where hook and policy stand; text dumps only. */
+  hookLine?: number
 }
 
 export interface NftElement {
@@ -45,6 +47,8 @@ export interface NftElement {
   readonly comment?: string
   /** It comes and goes with traffic. */
   readonly expires: boolean
+  /** It has a limit or a quota of its own. */
+  readonly limited?: boolean
   line: number
 }
 
@@ -55,7 +59,7 @@ export interface NftSet {
   readonly types: readonly string[]
   /** Maps only: the data's type, `verdict` for verdict maps. */
   readonly map?: string
-  readonly flags: readonly string[]
+  readonly flags: string[]
   /** Seconds that an element stays. */
   readonly timeout?: number
   readonly elements: NftElement[]
@@ -63,7 +67,11 @@ export interface NftSet {
   readonly handle?: number
   /** Not all of it was understood: what it does not hold may be in it all the same. */
   readonly broken?: boolean
+  /** Its members match up to a limit or quota: who is in it may be passed over. */
+  limited?: boolean
   line: number
+  /** The lines that its members stand on; text dumps only. */
+  lines?: readonly {readonly number: number; readonly text: string}[]
 }
 
 export interface NftTable {
@@ -162,8 +170,8 @@ function addObject(ruleset: NftRuleset, object: unknown): void {
 
 /** Statements that every member of a set runs, and that may say no (nft_set_elem_update_expr). */
 export const limits = (statements: NftJson | undefined): boolean =>
-  Array.isArray(statements) &&
-  statements.some((one) => isObject(one) && ['limit', 'quota', 'ct count'].some((name) => name in one))
+  Array.isArray(statements) && statements.some((one) => isObject(one) && LIMITS.some((name) => name in one))
+const LIMITS = ['limit', 'quota', 'ct count'] as const
 
 const flagsOf = (value: NftJson | undefined): string[] =>
   Array.isArray(value) ? value.map(String) : value === undefined || value === null ? [] : [String(value)]
@@ -207,7 +215,7 @@ function addSet(ruleset: NftRuleset, body: NftObject): void {
     name,
     types,
     ...(body['map'] === undefined ? {} : {map: String(body['map'])}),
-    ...(limits(body['stmt']) ? {broken: true} : {}),
+    ...(limits(body['stmt']) ? {limited: true} : {}),
     ...(typeof body['handle'] === 'number' ? {handle: body['handle']} : {}),
     ...(typeof body['timeout'] === 'number' ? {timeout: body['timeout']} : {}),
     flags: flagsOf(body['flags']),
@@ -225,6 +233,7 @@ export function elementOf(item: NftJson, isMap: boolean): NftElement {
     ...(data === undefined ? {} : {data}),
     ...(typeof inner?.['comment'] === 'string' ? {comment: inner['comment']} : {}),
     expires: inner?.['expires'] !== undefined || inner?.['timeout'] !== undefined,
+    ...(inner && LIMITS.some((name) => name in inner) ? {limited: true} : {}),
     line: 0,
   }
 }
