@@ -3,6 +3,7 @@ import {readFileSync, writeFileSync} from 'node:fs'
 import {dirname, join} from 'node:path'
 import {fileURLToPath} from 'node:url'
 import {CODES} from '../dist/checks/codes.js'
+import {fixFor} from '../dist/checks/fix.js'
 import {LOOKS} from '../dist/checks/looks.js'
 
 const page = Object.entries(CODES)
@@ -16,7 +17,7 @@ const page = Object.entries(CODES)
     '',
     `- found: ${found}`,
     ...Object.entries(LOOKS[name]).map(([mode, text]) => `- looks${mode === 'any' ? '' : ` (${mode})`}: ${text}`),
-    `- fix: ${fix}`,
+    `- fix: ${fixFor(fix)}`,
     '',
   ])
 const text = ['# Findings', '', 'What `kubectl svc-trace explain CODE` prints, on one page; made by `node tools/make-findings.mjs`.', '', ...page].join('\n')

@@ -20,7 +20,7 @@ export const CODES = {
       'kube-proxy on this node does not answer on its health or mode endpoint. Its rules stay as they were and grow stale.',
     found:
       'healthz.txt and proxymode.txt of the node failed or say unhealthy. An error where three Services or more have no rules on the node.',
-    fix: 'kubectl -n kube-system get pods -o wide -l k8s-app=kube-proxy; kubectl -n kube-system logs POD',
+    fix: '{log}',
   },
   'sync-fails': {
     code: 'SVT102',
@@ -29,7 +29,7 @@ export const CODES = {
     meaning:
       'One bad rule, a full set or a lock makes iptables-restore, ipset or nft refuse the whole change: the rules stay as they were, and new Services and endpoints are not there.',
     found: 'kube-proxy.log of the node, where the snapshot has it, says that a sync failed.',
-    fix: 'read the rest of the message; iptables-restore --test on the node; look for two versions of iptables or a foreign writer',
+    fix: '{log}; iptables-restore --test on {node}; look for two versions of iptables or a foreign writer',
   },
   'ip-forward-off': {
     code: 'SVT110',
@@ -37,7 +37,7 @@ export const CODES = {
     title: 'the node does not forward packets',
     meaning: 'Translated packets must be forwarded to pods; with forwarding off the node drops them.',
     found: 'The walk reaches a forwarding decision and net.ipv4.ip_forward (or IPv6 forwarding) is 0.',
-    fix: 'sysctl -w NAME=1 for the sysctl that the message names, and find what switched it off (sysctl.d, a tuning daemon)',
+    fix: 'sysctl -w {sysctl}=1 on {node}, and find what switched it off (sysctl.d, a tuning daemon)',
   },
   'node-not-programmed': {
     code: 'SVT101',
@@ -46,7 +46,7 @@ export const CODES = {
     meaning:
       'None of the Services works on this node: the tables were flushed, a hook jump is missing, a table is dormant, or kube-proxy never synced.',
     found: 'Every Service that should work here leaves the node untranslated or is refused.',
-    fix: 'restart kube-proxy on the node so that it writes everything again: kubectl -n kube-system delete pod KUBE-PROXY-POD; find who flushed the rules',
+    fix: 'restart kube-proxy on the node so that it writes everything again: {restart}; find who flushed the rules',
   },
   'forward-policy-drop': {
     code: 'SVT202',
@@ -55,7 +55,7 @@ export const CODES = {
     meaning:
       'The packet falls off the end of a chain whose policy is DROP (Docker sets FORWARD to DROP; CNI or kube-proxy accept rules are missing).',
     found: 'The walk ends at the policy of that chain.',
-    fix: 'add the CNI’s accept rules, or let the named chain accept: iptables -P FORWARD ACCEPT (INPUT where that is named; in nft where the chain is written)',
+    fix: 'add the CNI’s accept rules, or let the chain accept: {accept}',
   },
   'packet-dropped-by-rule': {
     code: 'SVT201',
@@ -88,7 +88,7 @@ export const CODES = {
     meaning:
       'With net.bridge.bridge-nf-call-iptables=0 the answer between two pods on one bridge is not translated back; the client ignores it.',
     found: 'The answer arrives with the pod’s own address.',
-    fix: 'modprobe br_netfilter; sysctl -w net.bridge.bridge-nf-call-iptables=1',
+    fix: 'modprobe br_netfilter; sysctl -w {sysctl}=1',
   },
   'rp-filter-drops': {
     code: 'SVT112',
@@ -139,7 +139,7 @@ export const CODES = {
     meaning:
       'The answer goes past the node that translated, or the pod sees itself or 127.0.0.1 as client: the connection never comes up.',
     found: 'The walk’s answer is lost because the source was not rewritten.',
-    fix: 'look at KUBE-MARK-MASQ, KUBE-POSTROUTING (nftables: masquerading), KUBE-LOOP-BACK and net.ipv4.vs.conntrack; restart kube-proxy',
+    fix: 'look at KUBE-MARK-MASQ, KUBE-POSTROUTING (nftables: masquerading), KUBE-LOOP-BACK and net.ipv4.vs.conntrack; restart kube-proxy: {restart}',
   },
   'service-not-programmed': {
     code: 'SVT134',
@@ -148,7 +148,7 @@ export const CODES = {
     meaning:
       'The node knows none of its addresses and ports: its kube-proxy has not seen the Service, or its sync fails.',
     found: 'Packets to every frontend of the Service leave untranslated or are refused on this node.',
-    fix: 'look at kube-proxy on the node: its log and its age; restart it',
+    fix: '{log}; then {restart}',
   },
   'cluster-ip-not-programmed': {
     code: 'SVT130',
@@ -156,7 +156,7 @@ export const CODES = {
     title: 'a cluster IP is not programmed on a node',
     meaning: 'The node has no working entry for the cluster IP and port.',
     found: 'Packets to it leave untranslated or are refused.',
-    fix: 'compare with another node; restart kube-proxy on this one',
+    fix: 'compare with another node; restart kube-proxy on this one: {restart}',
   },
   'node-port-not-programmed': {
     code: 'SVT131',
@@ -164,7 +164,7 @@ export const CODES = {
     title: 'a NodePort entry is missing on a node',
     meaning: 'The node has no working entry for the NodePort: rule, set member or virtual server.',
     found: 'Packets to the node’s address and port are refused or lost.',
-    fix: 'compare with another node; restart kube-proxy on this one',
+    fix: 'compare with another node; restart kube-proxy on this one: {restart}',
   },
   'external-ip-not-programmed': {
     code: 'SVT132',
@@ -172,7 +172,7 @@ export const CODES = {
     title: 'an external or load-balancer address is not programmed on a node',
     meaning: 'The node has no working entry for the address.',
     found: 'Packets to it leave untranslated or are refused.',
-    fix: 'compare with another node; restart kube-proxy on this one',
+    fix: 'compare with another node; restart kube-proxy on this one: {restart}',
   },
   'health-check-port-closed': {
     code: 'SVT135',
@@ -182,7 +182,7 @@ export const CODES = {
       'With externalTrafficPolicy Local the load balancer asks healthCheckNodePort of every node; a node that does not answer gets no traffic, although its endpoints are well.',
     found:
       'A packet from outside to the port is walked: a rule drops it, or nothing listens there. A warning where the node has no endpoint.',
-    fix: 'open the port in the firewall of the node; where nothing listens, restart kube-proxy',
+    fix: 'open the port in the firewall of the node; where nothing listens, restart kube-proxy: {restart}',
   },
   'no-endpoints-programmed': {
     code: 'SVT133',
@@ -190,7 +190,7 @@ export const CODES = {
     title: 'a Service entry leads to no endpoint',
     meaning: 'The node knows the Service but has no endpoint behind it although the API has ready ones.',
     found: 'An empty chain, a virtual server without usable real servers, or a stale "has no endpoints" rule.',
-    fix: 'restart kube-proxy on the node; look into its log for failing syncs',
+    fix: 'look into kube-proxy’s log for failing syncs: {log}; then restart it: {restart}',
   },
   'stale-endpoint': {
     code: 'SVT140',
@@ -199,7 +199,7 @@ export const CODES = {
     meaning:
       'The node still sends part of the traffic to an endpoint that the API does not have (any more), or to a wrong port.',
     found: 'The walk is translated to that address.',
-    fix: 'restart kube-proxy on the node; look into its log for failing syncs',
+    fix: 'look into kube-proxy’s log for failing syncs: {log}; then restart it: {restart}',
   },
   'endpoint-missing': {
     code: 'SVT141',
@@ -207,7 +207,7 @@ export const CODES = {
     title: 'a ready endpoint gets no traffic from a node',
     meaning: 'The other endpoints carry its load.',
     found: 'No walk from this node ends there.',
-    fix: 'restart kube-proxy on the node; look into its log for failing syncs',
+    fix: 'look into kube-proxy’s log for failing syncs: {log}; then restart it: {restart}',
   },
   'endpoint-unreachable': {
     code: 'SVT142',
@@ -215,7 +215,7 @@ export const CODES = {
     title: 'an endpoint of the API is not reachable',
     meaning: 'The endpoint’s address belongs to no pod, or packets to it are lost on the way.',
     found: 'The walk ends before the endpoint.',
-    fix: 'kubectl get endpointslices -o wide; kubectl get pods -o wide',
+    fix: 'kubectl get endpointslices,pods {namespace} -o wide; ping the address from {node}',
   },
   'unequal-shares': {
     code: 'SVT143',
@@ -223,7 +223,7 @@ export const CODES = {
     title: 'endpoints get unequal shares',
     meaning: 'Load balancing is skewed: some endpoints get more connections than others.',
     found: 'The shares of the walk differ from one to the number of endpoints.',
-    fix: 'restart kube-proxy on the node',
+    fix: 'restart kube-proxy on the node: {restart}',
   },
   'affinity-lost': {
     code: 'SVT144',
@@ -233,7 +233,7 @@ export const CODES = {
       'The Service asks for ClientIP affinity, and the node does not keep clients at their endpoint, or for another time; or it keeps them although nobody asks.',
     found:
       'No recent match, affinity set or persistent flag on the way, one that leads to another endpoint, another timeout, or one that should not be there.',
-    fix: 'restart kube-proxy on the node',
+    fix: 'restart kube-proxy on the node: {restart}',
   },
   'scheduler-differs': {
     code: 'SVT145',
@@ -241,7 +241,7 @@ export const CODES = {
     title: 'the IPVS scheduler is not the configured one',
     meaning: 'A virtual server spreads connections otherwise than kube-proxy’s configuration says.',
     found: 'The scheduler of the virtual server.',
-    fix: 'ipvsadm -E …, or restart kube-proxy on the node',
+    fix: 'restart kube-proxy on the node: {restart}',
   },
   'source-range-not-enforced': {
     code: 'SVT150',
@@ -249,7 +249,7 @@ export const CODES = {
     title: 'loadBalancerSourceRanges are not enforced',
     meaning: 'Clients outside the ranges get in on this node.',
     found: 'A walk from outside the ranges is delivered.',
-    fix: 'restart kube-proxy on the node',
+    fix: 'restart kube-proxy on the node: {restart}',
   },
   'source-range-incomplete': {
     code: 'SVT154',
@@ -258,7 +258,7 @@ export const CODES = {
     meaning:
       'The node’s rules lack a range that the Service allows, so the rule that drops everybody else drops these clients too.',
     found: 'The walk from inside the ranges ends at the dropping rule.',
-    fix: 'compare the ranges with another node; restart kube-proxy on this one',
+    fix: 'compare the ranges with another node; restart kube-proxy on this one: {restart}',
   },
   'policy-not-kept': {
     code: 'SVT151',
@@ -267,7 +267,7 @@ export const CODES = {
     meaning:
       'externalTrafficPolicy or internalTrafficPolicy Local promises that no endpoint of another node is used; the node uses one. Or an address answers that nodePortAddresses leaves out, or that belongs to a load balancer of ipMode Proxy.',
     found: 'The walk is delivered elsewhere, or delivered at all.',
-    fix: 'restart kube-proxy on the node',
+    fix: 'restart kube-proxy on the node: {restart}',
   },
   'client-address-lost': {
     code: 'SVT152',
@@ -276,7 +276,7 @@ export const CODES = {
     meaning:
       'externalTrafficPolicy: Local promises that endpoints see the client’s address; they see a node’s. Or kube-proxy takes pods of its own node for strangers and masquerades what they send to cluster IPs: NetworkPolicies no longer know them.',
     found: 'The source at the end of the walk. For pods only where the rule says that it spares the node’s own.',
-    fix: 'find the masquerade rule with: kubectl svc-trace SERVICE --from POD; for pods compare clusterCIDR and detectLocalMode of kube-proxy’s configuration with the pods’ addresses',
+    fix: 'find the masquerade rule with: kubectl svc-trace {service} --from pod/POD -o wide; for pods compare clusterCIDR and detectLocalMode of kube-proxy’s configuration with the pods’ addresses',
   },
   'silent-port': {
     code: 'SVT153',
@@ -285,7 +285,7 @@ export const CODES = {
     meaning:
       'Nobody serves the port, so a client should hear a refusal at once; a rule drops the packets instead, or the rule that refuses is missing, and the client waits.',
     found: 'The walk is dropped where a refusal is due.',
-    fix: 'let the rule reject instead of drop; where kube-proxy’s own REJECT is missing, restart kube-proxy on the node',
+    fix: 'let the rule reject instead of drop; where kube-proxy’s own REJECT is missing, {restart}',
   },
   'competing-nat-chains': {
     code: 'SVT160',
@@ -303,7 +303,7 @@ export const CODES = {
     meaning:
       'iptables-legacy and iptables-nft both hold chains with the same purpose; one set is stale and still acts.',
     found: 'The same KUBE- chains have rules in both dumps.',
-    fix: 'flush the backend that kube-proxy does not use, each table of it (iptables-legacy -t nat -F, -t filter -F, -t mangle -F), or reboot the node',
+    fix: 'see which of the two kube-proxy writes (its counters grow; {log}), and empty the other, table by table: iptables-legacy -t nat -F, or iptables-nft -t nat -F, and so on for filter and mangle; or reboot the node',
   },
   'mode-leftovers': {
     code: 'SVT162',
@@ -312,7 +312,7 @@ export const CODES = {
     meaning: 'Rules, sets or addresses of a mode that kube-proxy does not run in are still there.',
     found:
       'KUBE-SVC chains, a kube-ipvs0 device, virtual servers or a kube-proxy table that do not belong to the mode, or the device of kube-router’s or Calico’s own proxy.',
-    fix: 'kube-proxy --cleanup, or reboot the node; where another proxy runs as well, stop one of the two',
+    fix: 'reboot the node after kubectl drain {node}, or take away what the evidence shows: nft delete table ip kube-proxy; ip link delete kube-ipvs0; ipvsadm -C (not kube-proxy --cleanup: it takes the live rules as well); where another proxy runs too, stop one of the two',
   },
   'listener-on-node-port': {
     code: 'SVT163',
@@ -337,7 +337,7 @@ export const CODES = {
     title: 'a NodePort is inside ip_local_port_range',
     meaning: 'The node may use the port for its own outgoing connections.',
     found: 'net.ipv4.ip_local_port_range covers the NodePort and does not reserve it.',
-    fix: 'sysctl net.ipv4.ip_local_reserved_ports, or change the range',
+    fix: 'sysctl -w net.ipv4.ip_local_reserved_ports=30000-32767 (with what is there already), or change net.ipv4.ip_local_port_range',
   },
   'stale-conntrack': {
     code: 'SVT166',
@@ -345,7 +345,7 @@ export const CODES = {
     title: 'stale conntrack entries keep UDP traffic on a dead endpoint',
     meaning: 'A live UDP flow to the Service is pinned to an address that is no endpoint any more.',
     found: 'A conntrack entry of a Service address whose reply source is no endpoint.',
-    fix: 'conntrack -D -p udp --orig-dst ADDRESS',
+    fix: 'conntrack -D -p udp --orig-dst {address}',
   },
   'unreadable-rules': {
     code: 'SVT167',
@@ -378,7 +378,7 @@ export const CODES = {
     meaning:
       'A full table drops the first packet of every new connection, for all Services of the node (“nf_conntrack: table full”).',
     found: 'net.netfilter.nf_conntrack_count is 90 % of nf_conntrack_max or more; all of it is an error.',
-    fix: 'sysctl net.netfilter.nf_conntrack_max, or conntrack.maxPerCore of kube-proxy; conntrack -L | sort shows who holds the connections',
+    fix: 'sysctl -w net.netfilter.nf_conntrack_max=NUMBER, or conntrack.maxPerCore of kube-proxy; conntrack -L | sort shows who holds the connections',
   },
   'mtu-mismatch': {
     code: 'SVT170',
@@ -405,7 +405,7 @@ export const CODES = {
     title: 'the selector matches no pod',
     meaning: 'The Service has no endpoints because no pod has its labels.',
     found: 'selector against the pods of the namespace.',
-    fix: 'kubectl get pods --show-labels; correct the selector or the pods’ labels',
+    fix: 'kubectl get pods {namespace} --show-labels; correct the selector or the pods’ labels',
   },
   'no-ready-endpoint': {
     code: 'SVT302',
@@ -413,7 +413,7 @@ export const CODES = {
     title: 'no endpoint is ready',
     meaning: 'Pods match, but none is ready, so the Service refuses connections.',
     found: 'conditions of the endpoints.',
-    fix: 'kubectl describe pod POD: readiness probe, container state',
+    fix: 'kubectl get pods {namespace} -o wide; kubectl describe pod {pod}: readiness probe, container state',
   },
   'no-endpoints': {
     code: 'SVT303',
@@ -421,7 +421,7 @@ export const CODES = {
     title: 'the Service has no endpoints',
     meaning: 'There is no EndpointSlice with an address for this port.',
     found: 'the slices of the Service.',
-    fix: 'for a Service without selector: create an EndpointSlice; else check the endpoint controller',
+    fix: 'kubectl describe service {service}; for a Service without selector: create an EndpointSlice; else check the endpoint controller',
   },
   'target-port-undeclared': {
     code: 'SVT304',
@@ -445,7 +445,7 @@ export const CODES = {
     title: 'the load balancer is pending',
     meaning: 'status.loadBalancer is empty: no controller has given the Service an address.',
     found: 'the Service’s status.',
-    fix: 'kubectl describe svc NAME: events; is a load-balancer controller installed?',
+    fix: 'kubectl describe service {service}: events; is a load-balancer controller installed?',
   },
   'no-node-for-load-balancer': {
     code: 'SVT307',
@@ -478,7 +478,7 @@ export const CODES = {
     title: 'an endpoint names a pod that is gone',
     meaning: 'The slice still lists an address whose pod does not exist or has another address.',
     found: 'targetRef and address against the pods.',
-    fix: 'kubectl delete endpointslice NAME lets the controller write it anew',
+    fix: 'kubectl describe endpointslice {slice}: one of the endpointslice controller is written anew once it is deleted; correct one that was made by hand',
   },
   'ingress-backend-missing': {
     code: 'SVT314',
@@ -487,7 +487,7 @@ export const CODES = {
     meaning: 'The Ingress controller answers 503 (or leaves the rule out) for this host and path.',
     found:
       'Each backend of each Ingress is looked up among the Services of its namespace, and its port, by number or name, among theirs.',
-    fix: 'kubectl describe ingress NAME; correct the backend, or create the Service',
+    fix: 'kubectl describe ingress {ingress}; correct the backend, or create the Service',
   },
   'ingress-path-conflict': {
     code: 'SVT315',
@@ -512,7 +512,7 @@ export const CODES = {
     title: 'the TLS secret of an Ingress is missing',
     meaning: 'The controller answers with a certificate of its own, which clients refuse, or not at all.',
     found: 'spec.tls[].secretName against the names of the Secrets, where they may be listed; contents are never read.',
-    fix: 'kubectl get secrets; create the Secret, or look at cert-manager: kubectl describe certificate',
+    fix: 'kubectl get secrets {namespace}; create the Secret, or look at cert-manager: kubectl describe certificate',
   },
   'gateway-route-broken': {
     code: 'SVT318',
@@ -522,7 +522,7 @@ export const CODES = {
       'No listener of its Gateways takes the route, or its backend Service or port does not exist or may not be used from its namespace.',
     found:
       'parentRefs against Gateways and their listeners (protocol, allowedRoutes, hostname), backendRefs against Services and ReferenceGrants.',
-    fix: 'kubectl describe httproute NAME: its conditions name the same; correct parentRefs or backendRefs, or add a ReferenceGrant',
+    fix: 'kubectl describe {route}: its conditions name the same; correct parentRefs or backendRefs, or add a ReferenceGrant',
   },
   'dns-server-fails': {
     code: 'SVT330',
@@ -548,7 +548,7 @@ export const CODES = {
     meaning:
       'The CNAME points at an address, at a name of this cluster that no Service has, or in a circle: every lookup fails.',
     found: 'spec.externalName, followed through the Services of the cluster.',
-    fix: 'kubectl edit service NAME: externalName must be a DNS name; for an address make a Service without selector and an EndpointSlice',
+    fix: 'kubectl edit service {service}: externalName must be a DNS name; for an address make a Service without selector and an EndpointSlice',
   },
   'environment-stale': {
     code: 'SVT333',
@@ -557,7 +557,7 @@ export const CODES = {
     meaning:
       'kubelet sets {SVC}_SERVICE_HOST and the like when a container starts. Containers older than the Service have none, or those of an earlier Service of the name. Programs that use DNS do not care.',
     found: 'start of the containers against the creation of the Service, in its namespace.',
-    fix: 'use the DNS name, or start the pods anew: kubectl rollout restart deployment NAME',
+    fix: 'use the DNS name, or start the pods anew: kubectl rollout restart deployment {namespace} NAME',
   },
   'not-ready-endpoints': {
     code: 'SVT311',
@@ -565,7 +565,7 @@ export const CODES = {
     title: 'some endpoints are not ready',
     meaning: 'They get no traffic until they are.',
     found: 'conditions of the endpoints.',
-    fix: 'kubectl describe pod POD',
+    fix: 'kubectl get pods {namespace} -o wide; kubectl describe pod {pod}',
   },
   'policy-local-no-endpoint': {
     code: 'SVT312',
@@ -583,7 +583,7 @@ export const CODES = {
       'The device nodelocaldns has the Service’s address, so a cache on the node answers before kube-proxy’s rules are asked (KEP-1024). This is so by design; what is cached may be older than what the DNS Service would say.',
     found:
       'The device nodelocaldns of the node carries the cluster IP. The walk still asks whether anybody listens there.',
-    fix: 'nothing; kubectl svc-trace SERVICE --ask-dns compares what the cache says with the DNS Service',
+    fix: 'nothing; kubectl svc-trace {service} --ask-dns compares what the cache says with the DNS Service',
   },
   'foreign-service-proxy': {
     code: 'SVT320',
@@ -600,7 +600,7 @@ export const CODES = {
     meaning:
       'The packet is dropped at or after the endpoint’s choice, and a NetworkPolicy wants it so. This is no fault.',
     found: 'The walk ends at a rule, and by the API’s semantics the policies of the pods leave the connection out.',
-    fix: 'kubectl describe networkpolicy NAME; allow the client there if it should pass',
+    fix: 'kubectl describe networkpolicy {policy}; allow the client there if it should pass',
   },
   'network-policy-unseen': {
     code: 'SVT321',
@@ -609,7 +609,7 @@ export const CODES = {
     meaning:
       'The policies leave a client out, and the node’s rules let it through. The network plugin enforces no policies, or it does so out of sight of netfilter (eBPF, Open vSwitch): then the client is dropped although the walk delivers it.',
     found: 'The walk delivers a connection that podSelector, peers and ports of the policies leave out.',
-    fix: 'kubectl describe networkpolicy NAME; ask the network plugin what it enforces (cilium policy get, calicoctl get wep)',
+    fix: 'kubectl describe networkpolicy {policy}; ask the network plugin what it enforces (cilium policy get, calicoctl get wep)',
   },
 } as const satisfies Record<string, CodeInfo>
 

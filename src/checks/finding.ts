@@ -1,5 +1,6 @@
 import type {Evidence} from '../model/trace.js'
 import {codeInfo, type CodeName} from './codes.js'
+import {fixFor} from './fix.js'
 
 export type Severity = 'error' | 'warning' | 'info'
 export const SEVERITIES: readonly Severity[] = ['error', 'warning', 'info']
@@ -56,7 +57,7 @@ export function makeFinding(name: CodeName, parts: FindingParts): Finding {
     origins,
     message,
     evidence,
-    fix,
+    fix: fixFor(fix, {services, node, frontends, message, evidence}),
   }
 }
 

@@ -1,5 +1,6 @@
 import {Args, Command} from '@oclif/core'
 import {CODES, findCode, type CodeName} from '../checks/codes.js'
+import {fixFor} from '../checks/fix.js'
 import {LOOKS} from '../checks/looks.js'
 import {terminal} from '../cli/terminal.js'
 import {SvcTraceError} from '../model/errors.js'
@@ -39,7 +40,7 @@ export default class Explain extends Command {
       throw new SvcTraceError('NotFound', `there is no finding "${args.code}"`, 'kubectl svc-trace explain lists all')
     const {name, info} = found
     this.log(
-      `${info.code} ${name} (${info.severity})\n${info.title}\n\nWhat it means\n${paragraph('', info.meaning)}\n\nHow it is found\n${paragraph('', info.found)}\n\nHow it looks\n${looks(name)}\n\nWhat to do\n${paragraph('', info.fix)}`,
+      `${info.code} ${name} (${info.severity})\n${info.title}\n\nWhat it means\n${paragraph('', info.meaning)}\n\nHow it is found\n${paragraph('', info.found)}\n\nHow it looks\n${looks(name)}\n\nWhat to do\n${paragraph('', fixFor(info.fix))}`,
     )
   }
 }

@@ -1,5 +1,6 @@
 import type {Log, ReportingConfiguration, Result} from 'sarif'
 import {CODES} from '../checks/codes.js'
+import {fixFor} from '../checks/fix.js'
 import type {Finding, Severity} from '../checks/finding.js'
 import {leftOutText, type CheckReport} from './check-report.js'
 import {fingerprint} from './fingerprint.js'
@@ -18,7 +19,7 @@ export function sarif(report: CheckReport): string {
     name,
     shortDescription: {text: info.title},
     fullDescription: {text: info.meaning},
-    help: {text: info.fix},
+    help: {text: fixFor(info.fix)},
     defaultConfiguration: {level: LEVEL[info.severity]},
   }))
   const log: Log = {
