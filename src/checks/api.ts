@@ -1,14 +1,13 @@
-import {endpointsOf, knowsEndpoints, type ServiceEndpoint} from '../intent/endpoints.js'
-import {isProxied, servesFamily} from '../intent/frontends.js'
-import type {ClusterState, Pod, Service, ServicePort} from '../model/kube.js'
+import {isProxied} from '../intent/frontends.js'
+import type {ClusterState, Pod, Service} from '../model/kube.js'
 import type {Evidence} from '../model/trace.js'
 import {formatEndpoint, parseAddress} from '../util/ip.js'
 import {checkGateways, checkNames} from './discovery.js'
 import {checkIngresses} from './ingress.js'
-import type {CodeName} from './codes.js'
-import {apiEvidence, endpointsEvidence, frontendField, portField, serviceEvidence} from './api-evidence.js'
+import {apiEvidence, endpointsEvidence, serviceEvidence} from './api-evidence.js'
 import {duplicatePorts} from './claims.js'
-import {makeFinding, type Finding, type Severity} from './finding.js'
+import {apiFinding, endpointFindings, portEndpoints} from './endpoints.js'
+import {makeFinding, type Finding} from './finding.js'
 
 /** What the API's objects alone tell about one Service. */
 export function checkService(cluster: ClusterState, service: Service): Finding[] {
@@ -20,161 +19,6 @@ export function checkService(cluster: ClusterState, service: Service): Finding[]
     ...loadBalancerFindings(cluster, service),
     ...names,
   ]
-}
-
-interface Extra {
-  readonly port?: ServicePort
-  readonly severity?: Severity
-  readonly evidence: readonly Evidence[]
-}
-
-function apiFinding(
-  name: CodeName,
-  service: Pick<Service, 'id'>,
-  message: string,
-  {port, severity, evidence}: Extra,
-): Finding {
-  return makeFinding(name, {
-    severity,
-    services: [service.id],
-    port: port && `${port.port}/${port.protocol}`,
-    message,
-    evidence,
-  })
-}
-
-/** Pods by namespace and label, made once for each cluster state: a scan for every Service would be quadratic. */
-const byLabel = new WeakMap<ClusterState, Map<string, Pod[]>>()
-const labelKey = (namespace: string, [key, value]: readonly [string, string]): string => `${namespace} ${key}=${value}`
-
-function podsByLabel(cluster: ClusterState): Map<string, Pod[]> {
-  let index = byLabel.get(cluster)
-  if (index) return index
-  index = new Map<string, Pod[]>()
-  byLabel.set(cluster, index)
-  for (const pod of cluster.pods ?? []) {
-    if (pod.phase === 'Succeeded' || pod.phase === 'Failed') continue
-    for (const label of Object.entries(pod.labels)) {
-      const key = labelKey(pod.namespace, label)
-      const known = index.get(key)
-      if (known) known.push(pod)
-      else index.set(key, [pod])
-    }
-  }
-  return index
-}
-
-/** An empty selector selects nothing that is managed (its endpoints are somebody else's). */
-function selected(cluster: ClusterState, service: Service): Pod[] | undefined {
-  if (!cluster.pods || !service.selector) return undefined
-  const wanted = Object.entries(service.selector)
-  const candidates = wanted.map((label) => podsByLabel(cluster).get(labelKey(service.namespace, label)) ?? [])
-  const fewest = candidates.reduce<Pod[] | undefined>(
-    (best, pods) => (best && best.length <= pods.length ? best : pods),
-    undefined,
-  )
-  return (fewest ?? []).filter(({labels}) => wanted.every(([key, value]) => labels[key] === value))
-}
-
-/** All endpoints of a port, in every family of the Service. */
-function portEndpoints(cluster: ClusterState, service: Service, port: ServicePort): ServiceEndpoint[] {
-  return ([4, 6] as const).flatMap((family) =>
-    service.headless || servesFamily(service, family) ? endpointsOf(cluster, service, {port, family}) : [],
-  )
-}
-
-function endpointFindings(cluster: ClusterState, service: Service): Finding[] {
-  const pods = selected(cluster, service)
-  if (pods?.length === 0)
-    return [
-      apiFinding(
-        'nothing-selected',
-        service,
-        `no pod in ${service.namespace} has the labels ${selectorText(service)} of ${service.id}`,
-        {evidence: [serviceEvidence(service, `selector: ${selectorText(service)}`, 'spec.selector')]},
-      ),
-    ]
-  return merged(service.ports.flatMap((port) => portFindings(cluster, service, {port, pods})))
-}
-
-/** What is said of several ports in the same words is said once. */
-function merged(findings: readonly Finding[]): Finding[] {
-  const wordless = ({name, message, port}: Finding): string =>
-    `${name} ${port === undefined ? message : message.replaceAll(port, '')}`
-  const groups = new Map<string, Finding[]>()
-  for (const finding of findings) groups.set(wordless(finding), [...(groups.get(wordless(finding)) ?? []), finding])
-  return [...groups.values()].map(([first, ...others]) => {
-    if (others.length === 0) return first!
-    const {port, ...rest} = first!
-    const ports = [first!, ...others].map((finding) => finding.port).join(', ')
-    return port === undefined ? rest : {...rest, message: first!.message.replace(`port ${port}`, `ports ${ports}`)}
-  })
-}
-
-const selectorText = ({selector}: Service): string =>
-  Object.entries(selector ?? {})
-    .map(([key, value]) => `${key}=${value}`)
-    .join(',')
-
-function portFindings(
-  cluster: ClusterState,
-  service: Service,
-  {port, pods}: {port: ServicePort; pods: readonly Pod[] | undefined},
-): Finding[] {
-  const endpoints = portEndpoints(cluster, service, port)
-  if (
-    typeof port.targetPort === 'string' &&
-    pods &&
-    !pods.some(({ports}) => ports.some(({name}) => name === port.targetPort))
-  ) {
-    return [
-      apiFinding(
-        'named-port-missing',
-        service,
-        `no selected pod of ${service.id} has a container port named "${port.targetPort}"`,
-        {port, evidence: [targetEvidence(service, port), ...podEvidence(pods)]},
-      ),
-    ]
-  }
-  if (!knowsEndpoints(cluster)) return undeclared(service, port, pods)
-  if (endpoints.length === 0)
-    return [
-      apiFinding('no-endpoints', service, `${service.id} has no endpoint for port ${port.port}/${port.protocol}`, {
-        port,
-        evidence: [endpointsEvidence(cluster, service, service.id)],
-      }),
-    ]
-  return [
-    ...missingFamily(cluster, service, port),
-    ...lackingName(service, port, pods),
-    ...readiness(cluster, service, {port, endpoints, pods}),
-    ...undeclared(service, port, pods),
-  ]
-}
-
-/** A dual-stack Service whose one family has endpoints and whose other has none. */
-function missingFamily(cluster: ClusterState, service: Service, port: ServicePort): Finding[] {
-  const families = ([4, 6] as const).filter((family) => !service.headless && servesFamily(service, family))
-  const empty = families.filter((family) => endpointsOf(cluster, service, {port, family}).length === 0)
-  if (empty.length === 0 || empty.length === families.length) return []
-  const message = `${service.id} has a cluster IP of IPv${empty[0]}, and no IPv${empty[0]} endpoint for port ${port.port}/${port.protocol}`
-  const ip = service.clusterIPs.find((address) => address.includes(':') === (empty[0] === 6))!
-  const evidence = [
-    serviceEvidence(service, ip, frontendField(service, port, {kind: 'clusterIP', address: parseAddress(ip)!})),
-    endpointsEvidence(cluster, service, service.id),
-  ]
-  return [apiFinding('no-endpoints', service, message, {port, evidence})]
-}
-
-/** Some of the selected pods have no port of that name: they are left out of its endpoints. */
-function lackingName(service: Service, port: ServicePort, pods: readonly Pod[] | undefined): Finding[] {
-  if (typeof port.targetPort !== 'string' || !pods) return []
-  const without = pods.filter(({ports}) => !ports.some(({name}) => name === port.targetPort))
-  if (without.length === 0) return []
-  const names = without.slice(0, 3).map(({id}) => id)
-  const message = `${without.length} of ${pods.length} pods of ${service.id} have no container port named "${port.targetPort}" and get nothing: ${names.join(', ')}`
-  const evidence = [targetEvidence(service, port), ...podEvidence(without)]
-  return [apiFinding('named-port-missing', service, message, {port, severity: 'warning', evidence})]
 }
 
 /** Policy Local: nodes without an endpoint of their own drop what comes to them, by design. */
@@ -199,76 +43,6 @@ function localPolicies(cluster: ClusterState, service: Service): Finding[] {
   ]
   return [apiFinding('policy-local-no-endpoint', service, message, {evidence})]
 }
-
-/** A container port that is wanted, as the Service names it. */
-const targetEvidence = (service: Service, port: ServicePort): Evidence =>
-  serviceEvidence(service, `${service.id}: targetPort ${port.targetPort}`, portField(service, port, 'targetPort'))
-
-/** The container ports of the first of them. */
-const podEvidence = ([pod]: readonly Pod[]): Evidence[] =>
-  pod ? [apiEvidence('pods.json', pod.id, `${pod.id}: ports ${declared([pod]) || 'none'}`, 'spec.containers')] : []
-
-interface Endpoints {
-  readonly port: ServicePort
-  readonly endpoints: readonly ServiceEndpoint[]
-  readonly pods: readonly Pod[] | undefined
-}
-
-function readiness(cluster: ClusterState, service: Service, {port, endpoints, pods}: Endpoints): Finding[] {
-  const waiting = endpoints.filter(({ready}) => !ready)
-  if (waiting.length === 0) return []
-  const names = waiting
-    .slice(0, 3)
-    .map((endpoint) => describe(endpoint, pods))
-    .join('; ')
-  const more = waiting.length > 3 ? ` and ${waiting.length - 3} more` : ''
-  const evidence = [
-    endpointsEvidence(cluster, service, `${service.id}: ${describe(waiting[0]!, undefined)} is not ready`, {
-      which: ({address}) => parseAddress(address) === waiting[0]!.address,
-      field: 'conditions.ready',
-    }),
-  ]
-  const usable = endpoints.some(({ready, serving, terminating}) => ready || (serving && terminating))
-  if (usable)
-    return [
-      apiFinding(
-        'not-ready-endpoints',
-        service,
-        `${waiting.length} of ${endpoints.length} endpoints of ${service.id} are not ready: ${names}${more}`,
-        {port, evidence},
-      ),
-    ]
-  return [
-    apiFinding(
-      'no-ready-endpoint',
-      service,
-      `none of the ${endpoints.length} endpoints of ${service.id} is ready: ${names}${more}`,
-      {port, evidence},
-    ),
-  ]
-}
-
-function describe({pod, address, port}: ServiceEndpoint, pods: readonly Pod[] | undefined): string {
-  const reason = pods?.find(({id}) => id === pod)?.notReadyReason
-  return `${pod ?? formatEndpoint(address, port)}${reason ? ` (${reason})` : ''}`
-}
-
-function undeclared(service: Service, port: ServicePort, pods: readonly Pod[] | undefined): Finding[] {
-  if (typeof port.targetPort !== 'number' || !pods || pods.every(({ports}) => ports.length === 0)) return []
-  if (pods.some(({ports}) => ports.some((own) => own.port === port.targetPort && own.protocol === port.protocol)))
-    return []
-  return [
-    apiFinding(
-      'target-port-undeclared',
-      service,
-      `targetPort ${port.targetPort}/${port.protocol} of ${service.id} is declared by none of its ${pods.length} pods (they declare ${declared(pods)})`,
-      {port, evidence: [targetEvidence(service, port), ...podEvidence(pods)]},
-    ),
-  ]
-}
-
-const declared = (pods: readonly Pod[]): string =>
-  [...new Set(pods.flatMap(({ports}) => ports.map(({port, protocol}) => `${port}/${protocol}`)))].slice(0, 5).join(', ')
 
 /** Endpoints whose pod does not exist or has another address: one finding, whatever the number. */
 function gone(cluster: ClusterState, services: readonly Service[]): Finding[] {
@@ -319,9 +93,10 @@ function loadBalancerFindings(cluster: ClusterState, service: Service): Finding[
       }),
     ]
   if (service.externalTrafficPolicy !== 'Local') return []
-  const ready = service.ports
-    .flatMap((port) => portEndpoints(cluster, service, port))
-    .filter((endpoint) => endpoint.ready)
+  const all = service.ports.flatMap((port) => portEndpoints(cluster, service, port))
+  const ready = all.filter((endpoint) => endpoint.ready)
+  const ending = all.filter(({serving, terminating}) => serving && terminating)
+  if (ready.length === 0 && ending.length > 0) return [allEnding(cluster, service, ending.length)]
   const homes = cluster.nodes.filter(({name}) => ready.some(({node}) => node === name))
   if (ready.length === 0 || homes.some(({labels}) => !(EXCLUDED in labels))) return []
   const policy = [
@@ -342,6 +117,24 @@ function loadBalancerFindings(cluster: ClusterState, service: Service): Finding[
   const evidence = [...policy, excluded(homes[0]!)]
   return [apiFinding('no-node-for-load-balancer', service, message, {severity: 'warning', evidence})]
 }
+
+/** Health checks count endpoints that are ready (pkg/proxy/healthcheck, LocalReadyEndpoints): no target is left, whoever still serves. */
+const allEnding = (cluster: ClusterState, service: Service, count: number): Finding =>
+  apiFinding(
+    'no-node-for-load-balancer',
+    service,
+    `all ${count} endpoints of ${service.id} are about to end: they still serve, and every node fails the load balancer's health check`,
+    {
+      severity: 'warning',
+      evidence: [
+        serviceEvidence(service, 'externalTrafficPolicy: Local', 'spec.externalTrafficPolicy'),
+        endpointsEvidence(cluster, service, `${service.id}: terminating`, {
+          which: ({terminating}) => terminating,
+          field: 'conditions.terminating',
+        }),
+      ],
+    },
+  )
 
 /** KEP-1143; the service controllers of clouds leave such nodes out, not every implementation does. */
 const EXCLUDED = 'node.kubernetes.io/exclude-from-external-load-balancers'
@@ -371,10 +164,13 @@ function disagreements(cluster: ClusterState, services: readonly Service[]): Fin
   if (!legacyEndpoints || !read.has('endpointslices')) return []
   const [old, current] = [addressesByService(legacyEndpoints), addressesByService(slices)]
   const own = addressesByService(slices.filter(({managedBy}) => managedBy?.endsWith('.k8s.io')))
-  return services.filter(isProxied).flatMap((service) => {
-    const {id, clusterIPs} = service
+  const compared = services.filter(
+    (service) => isProxied(service) || (service.headless && service.type !== 'ExternalName'),
+  )
+  return compared.flatMap((service) => {
+    const {id, clusterIPs, ipFamilies} = service
     const text = disagreement(
-      {id, v6: clusterIPs[0]?.includes(':') === true},
+      {id, v6: clusterIPs[0]?.includes(':') ?? ipFamilies[0] === 'IPv6'},
       {old: old.get(id), current: current.get(id) ?? NOBODY, own: own.get(id) ?? NOBODY},
     )
     if (text === undefined) return []

@@ -100,6 +100,8 @@ export interface Pod {
   readonly terminating: boolean
   readonly labels: Readonly<Record<string, string>>
   readonly ports: readonly ContainerPort[]
+  /** Some container declares no port: it may listen anywhere all the same. */
+  readonly undeclared: boolean
   readonly hostname?: string
   readonly subdomain?: string
   readonly dnsPolicy: string

@@ -255,9 +255,8 @@ function podOf({metadata, spec: rawSpec, status: rawStatus}: KubeObject): Pod {
     ...maybe('notReadyReason', ready ? undefined : notReadyReason(status)),
     terminating: text((metadata as Json)['deletionTimestamp']) !== undefined,
     labels: labelsOf(metadata.labels),
-    ports: [...list(spec['containers']), ...list(spec['initContainers'])].flatMap(({ports}) =>
-      list(ports).map(containerPortOf),
-    ),
+    ports: runningContainers(spec).flatMap(({ports}) => list(ports).map(containerPortOf)),
+    undeclared: list(spec['containers']).some(({ports}) => list(ports).length === 0),
     ...maybe('hostname', text(spec['hostname'])),
     ...maybe('subdomain', text(spec['subdomain'])),
     dnsPolicy: text(spec['dnsPolicy']) ?? 'ClusterFirst',
@@ -266,6 +265,12 @@ function podOf({metadata, spec: rawSpec, status: rawStatus}: KubeObject): Pod {
     ...maybe('started', startedAt(status, text((metadata as Json)['creationTimestamp']))),
   }
 }
+
+/** Those that run beside each other: an init container only where it stays (KEP-753, sidecars). */
+const runningContainers = (spec: Json): Json[] => [
+  ...list(spec['containers']),
+  ...list(spec['initContainers']).filter(({restartPolicy}) => restartPolicy === 'Always'),
+]
 
 /** Of the containers that run the one that has run longest; without any word of containers, when the pod was made. */
 function startedAt(status: Json, created: string | undefined): string | undefined {
