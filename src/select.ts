@@ -55,13 +55,22 @@ export function refuseUnknownNodes({nodes, info}: Snapshot, wanted: readonly str
 }
 
 /** Finds a Service by `web`, `svc/web`, `service/web`, `ns/web` or `web.ns`. */
-export function findService({cluster, info}: Snapshot, text: string, wanted?: string): Service {
+export function findService({cluster, info, problems}: Snapshot, text: string, wanted?: string): Service {
   const namespace = wanted ?? info.namespace ?? 'default'
   for (const {ns, name} of readings(text, namespace)) {
     const found = cluster.services.find((service) => service.namespace === ns && service.name === name)
     if (found) return found
   }
+  refuseUnread({cluster, info, problems})
   throw notFound(cluster.services, text, namespace)
+}
+
+/** Nothing can be found in a list that is not there. */
+function refuseUnread({cluster, info, problems}: Pick<Snapshot, 'cluster' | 'info' | 'problems'>): void {
+  if (cluster.read.has('services')) return
+  const problem = problems.find(({file}) => file === 'api/services.json')
+  const why = problem?.message ?? info.forbidden['services'] ?? 'api/services.json is not in the snapshot'
+  throw new SvcTraceError('BadSnapshot', `the Services could not be read: ${why}`, 'kubectl get services -A -o json')
 }
 
 /** The Service that a word of the command line leads to: by its own name, or through an Ingress, whose route and port come with it. */

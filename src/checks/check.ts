@@ -255,11 +255,19 @@ function withStoppedProxies(findings: readonly Finding[]): readonly Finding[] {
 
 const NOT_PROGRAMMED = ['node-not-programmed', 'service-not-programmed', 'node-port-not-programmed']
 
+const NOT_ASKED = /not asked for|was made without -v|is taken to be/
+
 /** `told`: nodes that are listed as unread themselves, once; what is open because of them needs no line for each Service. */
 function incompleteOf({undecided, incomplete}: Comparison, told: ReadonlySet<string>): Incomplete[] {
   const notes = [...incomplete].map(([text, node]): Incomplete => ({node, reason: text.slice(node.length + 1)}))
   const open = [...undecided.values()].filter(({absent}) => absent === undefined || !told.has(absent))
-  return [...notes, ...open.map(({node, service, reason}): Incomplete => ({node, service, reason}))]
+  // what decides comes first; what nobody asked for is long, and the same for every Service
+  const unasked = notes.filter(({reason}) => NOT_ASKED.test(reason))
+  return [
+    ...notes.filter((note) => !unasked.includes(note)),
+    ...open.map(({node, service, reason}): Incomplete => ({node, service, reason})),
+    ...unasked,
+  ]
 }
 
 /** Lists without which no verdict can be trusted. */

@@ -39,7 +39,7 @@ export function leftovers(node: Checked): Finding[] {
   const second = makeFinding('mode-leftovers', {
     node: state.name,
     message: `kube-proxy on ${state.name} runs in ${proxy.mode} mode, but the device of ${other} is there`,
-    evidence: [{source: state.path('ip-link.json'), line: 0, text: other}],
+    evidence: [{source: state.ipPath('ip-link'), line: 0, text: other}],
   })
   return [...told, second]
 }
@@ -71,7 +71,7 @@ function dummyDevice({state, proxy, cluster}: Checked): Leftover | undefined {
   )
   return {
     what: 'device kube-ipvs0',
-    evidence: {source: state.path('ip-link.json'), line: 0, text: 'kube-ipvs0'},
+    evidence: {source: state.ipPath('ip-link'), line: 0, text: 'kube-ipvs0'},
     names: cluster.services.filter(({clusterIPs}) => clusterIPs.some((ip) => held.has(ip))).map(({id}) => id),
   }
 }

@@ -26,7 +26,7 @@ function mtu({state, cluster}: NodeCheck): Finding[] {
       node: state.name,
       message: `pods on ${state.name} may send packets of ${near.mtu} bytes (${near.name}), and the way to other nodes’ pods takes ${far.mtu} (${far.name}): large answers hang where ICMP errors are lost`,
       evidence: [near, far].map(({name, mtu: size}) => ({
-        source: state.path('ip-link.json'),
+        source: state.ipPath('ip-link'),
         line: 0,
         text: `${name} mtu ${size}`,
       })),

@@ -193,7 +193,7 @@ function nodeCaches({state, services}: NodeCheck): Finding[] {
       finding('answered-by-node-cache', state.name, {
         services: [id],
         message: `NodeLocal DNSCache on ${state.name} has the address ${addresses} of ${id} and answers there`,
-        evidence: [{source: state.path('ip-addr.json'), line: 0, text: `nodelocaldns ${addresses}`}],
+        evidence: [{source: state.ipPath('ip-addr'), line: 0, text: `nodelocaldns ${addresses}`}],
       }),
     ]
   })

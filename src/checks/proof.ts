@@ -177,7 +177,7 @@ export const sysctlLine = (state: NodeState | undefined, name: string): Evidence
 
 /** The routes that were asked. */
 export const routeLine = (state: NodeState | undefined, family: Family, text: string): Evidence[] =>
-  state ? [{source: state.path(family === 6 ? 'ip-route6.json' : 'ip-route.json'), line: 0, text}] : []
+  state ? [{source: state.ipPath(family === 6 ? 'ip-route6' : 'ip-route'), line: 0, text}] : []
 
 export const serverOf = (
   state: NodeState | undefined,
@@ -206,7 +206,7 @@ export function addressLost(state: NodeState | undefined, frontend: Frontend): E
   const device = state.links.some(({name}) => name === 'kube-ipvs0')
   return [
     {
-      source: state.path('ip-addr.json'),
+      source: state.ipPath('ip-addr'),
       line: 0,
       text: device ? `kube-ipvs0 has no ${formatAddress(frontend.address)}` : 'there is no device kube-ipvs0',
     },

@@ -27,7 +27,7 @@ export function findGaps(state: NodeState, family: Family, {unasked, unseen}: To
     ['nftables', state.nftSection],
     ['addresses', state.addressSection],
     ['routes', state.routeSection(family)],
-    ['policy rules', state.section('ip-rule.json')],
+    ['policy rules', state.section('ip-rule.json', 'ip-rule.txt')],
     ['sysctls', state.section('sysctl.txt')],
   ]
   const gaps = sections.flatMap(([what, section]): Gap[] => {

@@ -77,7 +77,7 @@ function trimMetadata(metadata: Json): Json {
   }
 }
 
-const container = (item: Json): Json => pick(item, ['name', 'ports'])
+const container = (item: Json): Json => pick(item, ['name', 'ports', 'restartPolicy'])
 
 function trimPodSpec(spec: Json): Json {
   return {

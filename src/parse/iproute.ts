@@ -1,4 +1,5 @@
 import {parseAddress, parseRange, prefixRange, type Address, type Family, type Range} from '../util/ip.js'
+import {linksFromText, routesFromText, rulesFromText, type TextItems} from './ip-text.js'
 import type {Problem} from './problem.js'
 
 export interface Link {
@@ -102,15 +103,27 @@ export interface Parsed<T> {
   readonly problems: Problem[]
 }
 
-/** Reads a JSON list as `ip -j` prints it; a broken one is a problem, not an exception. */
-function readList<T>(text: string, file: string, read: (item: Json) => T | readonly T[] | undefined): Parsed<T> {
+/** Reads a list as `ip -j` prints it, or as `ip` prints it for people; a broken one is a problem, not an exception. */
+function readList<T>(
+  text: string,
+  file: string,
+  read: (item: Json) => T | readonly T[] | undefined,
+  fromText: (text: string) => TextItems | undefined = () => undefined,
+): Parsed<T> {
   const problems: Problem[] = []
   if (text.trim() === '') return {value: [], problems}
   let items: unknown
   try {
     items = JSON.parse(text)
   } catch (error) {
-    return {value: [], problems: [{file, line: 0, message: `not valid JSON (cut short?): ${(error as Error).message}`}]}
+    const told = /^\s*[[{]/.test(text) ? undefined : fromText(text)
+    if (!told) {
+      const message = `not valid JSON (cut short?): ${(error as Error).message}`
+      return {value: [], problems: [{file, line: 0, message}]}
+    }
+    for (const {line, text: words} of told.strange)
+      problems.push({file, line, message: 'not a line of ip', text: words})
+    items = told.items
   }
   if (!Array.isArray(items)) return {value: [], problems: [{file, line: 0, message: 'not a list as ip -j prints it'}]}
   const value: T[] = []
@@ -155,59 +168,69 @@ function tunnelOf(kind: string | undefined, type: string | undefined, data: unkn
 
 /** Parses `ip -j [-d] link` (and the links inside `ip -j addr`). */
 export function parseLinks(text: string, file: string): Parsed<Link> {
-  return readList(text, file, (item) => {
-    const name = string(item['ifname'])
-    if (name === undefined) return undefined
-    const flags = strings(item['flags'])
-    const info = (item['linkinfo'] ?? {}) as Json
-    const slave = (info['info_slave_data'] ?? {}) as Json
-    const master = string(item['master'])
-    const kind = string(info['info_kind'])
-    const tunnel = tunnelOf(kind, string(item['link_type']), info['info_data'])
-    const mtu = number(item['mtu'])
-    const group = string(item['group'])
-    return {
-      index: number(item['ifindex']) ?? 0,
-      name,
-      up: flags.includes('UP'),
-      loopback: flags.includes('LOOPBACK'),
-      xdp: item['xdp'] !== undefined,
-      ...(master === undefined ? {} : {master}),
-      ...(kind === undefined ? {} : {kind}),
-      ...(tunnel === undefined ? {} : {tunnel}),
-      ...(kind === 'veth' && typeof item['link'] === 'string' ? {peer: item['link']} : {}),
-      ...(mtu === undefined ? {} : {mtu}),
-      ...(group === undefined ? {} : {group}),
-      ...(typeof slave['hairpin'] === 'boolean' ? {hairpin: slave['hairpin']} : {}),
-      ...(slave['isolated'] === true ? {isolated: true} : {}),
-    }
-  })
+  return readList(
+    text,
+    file,
+    (item) => {
+      const name = string(item['ifname'])
+      if (name === undefined) return undefined
+      const flags = strings(item['flags'])
+      const info = (item['linkinfo'] ?? {}) as Json
+      const slave = (info['info_slave_data'] ?? {}) as Json
+      const master = string(item['master'])
+      const kind = string(info['info_kind'])
+      const tunnel = tunnelOf(kind, string(item['link_type']), info['info_data'])
+      const mtu = number(item['mtu'])
+      const group = string(item['group'])
+      return {
+        index: number(item['ifindex']) ?? 0,
+        name,
+        up: flags.includes('UP'),
+        loopback: flags.includes('LOOPBACK'),
+        xdp: item['xdp'] !== undefined,
+        ...(master === undefined ? {} : {master}),
+        ...(kind === undefined ? {} : {kind}),
+        ...(tunnel === undefined ? {} : {tunnel}),
+        ...(kind === 'veth' && typeof item['link'] === 'string' ? {peer: item['link']} : {}),
+        ...(mtu === undefined ? {} : {mtu}),
+        ...(group === undefined ? {} : {group}),
+        ...(typeof slave['hairpin'] === 'boolean' ? {hairpin: slave['hairpin']} : {}),
+        ...(slave['isolated'] === true ? {isolated: true} : {}),
+      }
+    },
+    linksFromText,
+  )
 }
 
 /** Parses `ip -j addr`. */
 export function parseAddresses(text: string, file: string): Parsed<LocalAddress> {
-  return readList(text, file, (item) => {
-    const device = string(item['ifname'])
-    if (device === undefined) return undefined
-    const infos = Array.isArray(item['addr_info']) ? (item['addr_info'] as Json[]) : []
-    if (infos.some((info) => hidden(info['local']))) return undefined
-    return infos
-      .filter((info) => !isEmpty(info) && !isTentative(info))
-      .flatMap((info): LocalAddress[] => {
-        const address = parseAddress(string(info['local']) ?? '')
-        if (address === undefined) return []
-        return [
-          {
-            address,
-            length: number(info['prefixlen']) ?? 32,
-            device,
-            scope: string(info['scope']) ?? 'global',
-            secondary: info['secondary'] === true,
-            deprecated: info['deprecated'] === true || info['preferred_life_time'] === 0,
-          },
-        ]
-      })
-  })
+  return readList(
+    text,
+    file,
+    (item) => {
+      const device = string(item['ifname'])
+      if (device === undefined) return undefined
+      const infos = Array.isArray(item['addr_info']) ? (item['addr_info'] as Json[]) : []
+      if (infos.some((info) => hidden(info['local']))) return undefined
+      return infos
+        .filter((info) => !isEmpty(info) && !isTentative(info))
+        .flatMap((info): LocalAddress[] => {
+          const address = parseAddress(string(info['local']) ?? '')
+          if (address === undefined) return []
+          return [
+            {
+              address,
+              length: number(info['prefixlen']) ?? 32,
+              device,
+              scope: string(info['scope']) ?? 'global',
+              secondary: info['secondary'] === true,
+              deprecated: info['deprecated'] === true || info['preferred_life_time'] === 0,
+            },
+          ]
+        })
+    },
+    linksFromText,
+  )
 }
 
 /** Not the node's yet, or never: duplicate address detection is under way or has failed. */
@@ -216,43 +239,48 @@ const isTentative = (info: Json): boolean =>
 
 /** Parses `ip -j route show table all` (both families in one file, or one each). */
 export function parseRoutes(text: string, file: string, family?: Family): Parsed<Route> {
-  return readList(text, file, (item) => {
-    const destination = string(item['dst'])
-    const gateway = parseAddress(string(item['gateway']) ?? '')
-    const via = parseAddress(string((item['via'] as Json | undefined)?.['host']) ?? '')
-    const source = parseAddress(string(item['prefsrc']) ?? '')
-    const foreign = via !== undefined && (item['via'] as Json)['family'] === 'inet6'
-    const hop = gateway ?? via
-    if (hidden(item['gateway']) || hidden(item['prefsrc'])) return undefined
-    // packets get wrapped, and ip before 6.15 prints the outer destination in the place of the route's own
-    if ('encap' in item) return undefined
-    // for packets with that type of service alone, and ours have none
-    if (Number(item['tos'] ?? 0) !== 0) return []
-    const known =
-      familyFromText(destination) ??
-      familyOfAddress(foreign ? source : (hop ?? source)) ??
-      (foreign ? 4 : family) ??
-      guessFamily(item)
-    const range =
-      destination === 'default' || destination === undefined
-        ? known === 4
-          ? parseRange('0.0.0.0/0')
-          : parseRange('::/0')
-        : parseRange(destination)
-    if (!range) return undefined
-    return {
-      family: known,
-      type: string(item['type']) ?? 'unicast',
-      destination: range,
-      length: lengthOf(destination, known),
-      table: String(item['table'] ?? 'main'),
-      metric: number(item['metric']) ?? 0,
-      ...(source === undefined ? {} : {source}),
-      scope: string(item['scope']) ?? 'global',
-      nextHops: nextHopsOf(item, hop),
-      text: routeText(item),
-    }
-  })
+  return readList(
+    text,
+    file,
+    (item) => {
+      const destination = string(item['dst'])
+      const gateway = parseAddress(string(item['gateway']) ?? '')
+      const via = parseAddress(string((item['via'] as Json | undefined)?.['host']) ?? '')
+      const source = parseAddress(string(item['prefsrc']) ?? '')
+      const foreign = via !== undefined && (item['via'] as Json)['family'] === 'inet6'
+      const hop = gateway ?? via
+      if (hidden(item['gateway']) || hidden(item['prefsrc'])) return undefined
+      // packets get wrapped, and ip before 6.15 prints the outer destination in the place of the route's own
+      if ('encap' in item) return undefined
+      // for packets with that type of service alone, and ours have none
+      if (Number(item['tos'] ?? 0) !== 0) return []
+      const known =
+        familyFromText(destination) ??
+        familyOfAddress(foreign ? source : (hop ?? source)) ??
+        (foreign ? 4 : family) ??
+        guessFamily(item)
+      const range =
+        destination === 'default' || destination === undefined
+          ? known === 4
+            ? parseRange('0.0.0.0/0')
+            : parseRange('::/0')
+          : parseRange(destination)
+      if (!range) return undefined
+      return {
+        family: known,
+        type: string(item['type']) ?? 'unicast',
+        destination: range,
+        length: lengthOf(destination, known),
+        table: String(item['table'] ?? 'main'),
+        metric: number(item['metric']) ?? 0,
+        ...(source === undefined ? {} : {source}),
+        scope: string(item['scope']) ?? 'global',
+        nextHops: nextHopsOf(item, hop),
+        text: routeText(item),
+      }
+    },
+    routesFromText,
+  )
 }
 
 /** An address that somebody blacked out: without it the entry would say something else. */
@@ -327,35 +355,43 @@ const RULE_KEYS = new Set([
 
 /** Parses `ip -j rule`. */
 export function parsePolicyRules(text: string, file: string, family?: Family): Parsed<PolicyRule> {
-  return readList(text, file, (item) => {
-    const priority = number(item['priority'])
-    if (priority === undefined) return undefined
-    if ([item['src'], item['dst']].some((value) => value !== 'all' && hidden(value))) return undefined
-    const source = prefixOf(item, 'src')
-    const destination = prefixOf(item, 'dst')
-    const mark = markOf(item)
-    const inDevice = string(item['iif'])
-    const outDevice = string(item['oif'])
-    const table = item['table'] === undefined ? undefined : String(item['table'])
-    const goto = number(item['goto'])
-    const suppressLength = number(item['suppress_prefixlen']) ?? number(item['suppress_prefixlength'])
-    return {
-      family: familyOfAddress(source?.lo ?? destination?.lo) ?? family,
-      priority,
-      not: 'not' in item,
-      ...(source ? {source} : {}),
-      ...(destination ? {destination} : {}),
-      ...(mark ? {mark} : {}),
-      ...(inDevice === undefined ? {} : {inDevice}),
-      ...(outDevice === undefined ? {} : {outDevice}),
-      ...(table === undefined ? {} : {table}),
-      ...(goto === undefined ? {} : {goto}),
-      ...(suppressLength === undefined ? {} : {suppressLength}),
-      action: string(item['action']) ?? ('nop' in item ? 'nop' : goto === undefined ? 'lookup' : 'goto'),
-      unmodelled: [...Object.keys(item).filter((key) => !RULE_KEYS.has(key)), ...('l3mdev' in item ? ['l3mdev'] : [])],
-      text: JSON.stringify(item),
-    }
-  })
+  return readList(
+    text,
+    file,
+    (item) => {
+      const priority = number(item['priority'])
+      if (priority === undefined) return undefined
+      if ([item['src'], item['dst']].some((value) => value !== 'all' && hidden(value))) return undefined
+      const source = prefixOf(item, 'src')
+      const destination = prefixOf(item, 'dst')
+      const mark = markOf(item)
+      const inDevice = string(item['iif'])
+      const outDevice = string(item['oif'])
+      const table = item['table'] === undefined ? undefined : String(item['table'])
+      const goto = number(item['goto'])
+      const suppressLength = number(item['suppress_prefixlen']) ?? number(item['suppress_prefixlength'])
+      return {
+        family: familyOfAddress(source?.lo ?? destination?.lo) ?? family,
+        priority,
+        not: 'not' in item,
+        ...(source ? {source} : {}),
+        ...(destination ? {destination} : {}),
+        ...(mark ? {mark} : {}),
+        ...(inDevice === undefined ? {} : {inDevice}),
+        ...(outDevice === undefined ? {} : {outDevice}),
+        ...(table === undefined ? {} : {table}),
+        ...(goto === undefined ? {} : {goto}),
+        ...(suppressLength === undefined ? {} : {suppressLength}),
+        action: string(item['action']) ?? ('nop' in item ? 'nop' : goto === undefined ? 'lookup' : 'goto'),
+        unmodelled: [
+          ...Object.keys(item).filter((key) => !RULE_KEYS.has(key)),
+          ...('l3mdev' in item ? ['l3mdev'] : []),
+        ],
+        text: JSON.stringify(item),
+      }
+    },
+    rulesFromText,
+  )
 }
 
 function prefixOf(item: Json, key: 'src' | 'dst'): Range | undefined {

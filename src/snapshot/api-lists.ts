@@ -4,7 +4,7 @@ import type {Problem} from '../parse/problem.js'
 import {record, text as textOf, type Json} from '../util/json.js'
 
 /** The kind of the objects in each list that is read. */
-const KINDS: Readonly<Record<string, string>> = {
+export const KINDS: Readonly<Record<string, string>> = {
   namespaces: 'Namespace',
   nodes: 'Node',
   services: 'Service',

@@ -51,6 +51,13 @@ const KUBE_PROXYS: IptablesOptions = {
   asksForNone: (chain) => chain.startsWith('KUBE-'),
   inNat: (chain) => /^KUBE-((SVC|SVL|SEP|EXT|XLB|FW)-[A-Z0-9]{16}|MARK-(MASQ|DROP)|POSTROUTING)$/.test(chain),
 }
+/** `ip -j`, or what `ip` prints for people. */
+const eitherForm = <T>(name: string, parse: Parser<T>): readonly (readonly [string, Parser<T>])[] => [
+  [`${name}.json`, parse],
+  [`${name}.txt`, parse],
+]
+type Parser<T> = (text: string, file: string) => T
+
 /** Everything that one node said. Dumps are parsed when first asked for, and once. */
 export class NodeState {
   readonly name: string
@@ -74,6 +81,11 @@ export class NodeState {
     return `nodes/${this.name}/${file}`
   }
 
+  /** The path of what `ip` printed (`ip-route`), in the form that is there. */
+  ipPath(name: string): string {
+    return this.path(this.section(`${name}.json`, `${name}.txt`).file)
+  }
+
   text(file: string): string | undefined {
     return this.files.get(file)
   }
@@ -93,7 +105,7 @@ export class NodeState {
   get damagedRouting(): string | undefined {
     // reading them is what finds their problems
     for (const read of [() => this.routes, () => this.policyRules, () => this.addresses, () => this.links]) read()
-    const problem = this.problems.find(({file}) => /\/ip-(route6?|rule6?|addr|link)\.json$/.test(file))
+    const problem = this.problems.find(({file}) => /\/ip-(route6?|rule6?|addr|link)\.(json|txt)$/.test(file))
     return problem && `${problem.file}: ${problem.message}`
   }
 
@@ -238,37 +250,38 @@ export class NodeState {
       () =>
         this.parse([
           ['ip-link.json', parseLinks],
+          ['ip-link.txt', parseLinks],
           ['ip-addr.json', parseLinks],
+          ['ip-addr.txt', parseLinks],
         ])?.value ?? [],
     )
   }
 
   get addresses(): readonly LocalAddress[] {
-    return this.once('addresses', () => this.parse([['ip-addr.json', parseAddresses]])?.value ?? [])
+    return this.once('addresses', () => this.parse(eitherForm('ip-addr', parseAddresses))?.value ?? [])
   }
 
   get addressSection(): Section {
-    return this.section('ip-addr.json')
+    return this.section('ip-addr.json', 'ip-addr.txt')
   }
 
   get routes(): readonly Route[] {
     return this.once('routes', () => {
-      const v4 = this.parse([['ip-route.json', (text: string, file: string) => parseRoutes(text, file)]])?.value ?? []
-      const v6 =
-        this.parse([['ip-route6.json', (text: string, file: string) => parseRoutes(text, file, 6)]])?.value ?? []
+      const v4 = this.parse(eitherForm('ip-route', (text, file) => parseRoutes(text, file)))?.value ?? []
+      const v6 = this.parse(eitherForm('ip-route6', (text, file) => parseRoutes(text, file, 6)))?.value ?? []
       return [...v4.filter(({family}) => family === 4 || v6.length === 0), ...v6]
     })
   }
 
   routeSection(family: Family): Section {
-    return family === 4 ? this.section('ip-route.json') : this.section('ip-route6.json', 'ip-route.json')
+    const v4 = ['ip-route.json', 'ip-route.txt']
+    return family === 4 ? this.section(...v4) : this.section('ip-route6.json', 'ip-route6.txt', ...v4)
   }
 
   get policyRules(): readonly PolicyRule[] {
     return this.once('rules', () => [
-      ...(this.parse([['ip-rule.json', (text: string, file: string) => parsePolicyRules(text, file, 4)]])?.value ?? []),
-      ...(this.parse([['ip-rule6.json', (text: string, file: string) => parsePolicyRules(text, file, 6)]])?.value ??
-        []),
+      ...(this.parse(eitherForm('ip-rule', (text, file) => parsePolicyRules(text, file, 4)))?.value ?? []),
+      ...(this.parse(eitherForm('ip-rule6', (text, file) => parsePolicyRules(text, file, 6)))?.value ?? []),
     ])
   }
 

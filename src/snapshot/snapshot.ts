@@ -2,6 +2,7 @@ import type {ClusterState} from '../model/kube.js'
 import type {Problem} from '../parse/problem.js'
 import {sharer} from '../util/packed-files.js'
 import {readCluster} from './cluster.js'
+import {isUnknown} from './names.js'
 import {NodeState, type Files} from './node-state.js'
 
 /** What `snapshot.json` says of how and when a snapshot was taken. */
@@ -36,6 +37,9 @@ export type SnapshotFiles = ReadonlyMap<string, string>
 /** Turns files into a snapshot. A broken file is a problem of its own and takes nothing else down. */
 export function snapshotFromFiles(files: SnapshotFiles): Snapshot {
   const problems: Problem[] = []
+  for (const file of files.keys())
+    if (isUnknown(file))
+      problems.push({file, line: 0, message: 'nobody reads a file of this name: docs/snapshot.md has the names'})
   const info = readInfo(files.get('snapshot.json'), problems)
   const cluster = readCluster((path) => files.get(path), problems)
   const names = new Set([...files.keys()].flatMap((path) => /^nodes\/([^/]+)\/[^/]+$/.exec(path)?.[1] ?? []))

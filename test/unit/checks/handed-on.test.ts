@@ -284,3 +284,34 @@ describe('listings of sockets, sysctls and connections', () => {
     expect(flows(`${entry}\nconntrack v1.4.8 (conntrack-tools): 1 flow entries have been deleted.\n`)).to.equal(0)
   })
 })
+
+describe('files of other names and forms', () => {
+  it('ip for people, in files of either name', () => {
+    for (const name of ['ip-route.json', 'ip-route.txt']) {
+      const files = oneNode({iptables: SAVED + FILTER})
+      files.delete('nodes/n1/ip-route.json')
+      files.set(
+        `nodes/n1/${name}`,
+        '$ ip route\ndefault via 192.0.2.1 dev eth0\nblackhole 10.1.1.0/24\n192.0.2.0/24 dev eth0 proto kernel scope link src 192.0.2.11\n',
+      )
+      expect(Object.keys(askNode(files, VIP).outcomes), name).to.deep.equal(['dropped'])
+    }
+  })
+
+  it('a line of ip that is not understood makes routes unknown', () => {
+    const files = oneNode({iptables: SAVED + FILTER})
+    files.set('nodes/n1/ip-route.json', 'default via 192.0.2.1 dev eth0\n10.1.1.0/24 frobnicate 7 dev cni0\n')
+    expect(Object.keys(askNode(files, VIP).outcomes)).to.deep.equal(['unknown'])
+  })
+
+  it('files that nobody reads are told', () => {
+    const told = (path: string): string[] =>
+      checked((files) => files.set(path, 'x'))
+        .problems.filter(({file}) => file === path)
+        .map(({message}) => message)
+    for (const path of ['nodes/n1/ipvsadm.txt', 'nodes/n1/iptables.txt', 'api/services.yaml'])
+      expect(told(path).join(), path).to.match(/nobody reads/)
+    for (const path of ['nodes/n1/nft.txt.stderr', 'api/deployments.json', 'nodes/n1/ip-rule6.txt'])
+      expect(told(path).join(), path).not.to.match(/nobody reads/)
+  })
+})
