@@ -1,6 +1,6 @@
 import type {ClusterState} from '../model/kube.js'
 import type {Evidence, Fate, Hop} from '../model/trace.js'
-import {familyOf, formatAddress, formatEndpoint} from '../util/ip.js'
+import {familyOf, formatAddress, formatEndpoint, inRange, parseAddress, prefixRange} from '../util/ip.js'
 import {absentEntry, absentRange} from './absent.js'
 import {apiEvidence, endpointOf, frontendField, serviceEvidence} from './api-evidence.js'
 import {otherOwners} from './claims.js'
@@ -376,7 +376,7 @@ function failure(mismatch: Mismatch, scene: Scene): Cause {
       return onNode(mismatch, 'route-localnet-off', {node, scene})
     case 'route':
     case 'pod-route':
-      return onNode(mismatch, 'pod-route-missing', {node, scene})
+      return deviceDown(mismatch, scene, node) ?? onNode(mismatch, 'pod-route-missing', {node, scene})
     case 'device':
       return onNode(mismatch, 'device-down', {node, scene})
     case 'hairpin-mode':
@@ -522,6 +522,39 @@ function onNode({fate, frontend}: Mismatch, name: CodeName, {node, scene}: {node
   }
 }
 
+/** The kernel takes the routes of a device away with it: the one that had the network of the endpoint, or of its node. */
+function deviceDown(
+  {fate, promise, service, from}: Mismatch,
+  {states, cluster}: Scene,
+  node: string,
+): Cause | undefined {
+  const state = states.get(node)
+  if (!state) return undefined
+  const [target] = fate.towards
+  const home = promise.endpoints.find(({address}) => address === target?.address)?.node
+  // of the endpoint's node, and of the own one: without that there is no way out at all
+  const ofNodes = cluster.nodes.filter(({name}) => name === home || name === node)
+  const pod = from.kind === 'pod' ? cluster.pods?.find(({id}) => id === from.pod) : undefined
+  const texts = [...ofNodes.flatMap(({addresses}) => addresses.map(({address}) => address)), ...(pod?.ips ?? [])]
+  const wanted = [...(target ? [target.address] : []), ...texts.flatMap((text) => parseAddress(text) ?? [])]
+  const down = state.links.find(
+    ({name, up}) =>
+      !up &&
+      state.addresses.some(
+        ({device, address, length}) =>
+          device === name && wanted.some((one) => inRange(one, prefixRange(address, length))),
+      ),
+  )
+  if (!down) return undefined
+  return {
+    key: `device-down ${state.name} ${down.name}`,
+    name: 'device-down',
+    node: state.name,
+    evidence: [{source: state.ipPath('ip-link'), line: 0, text: `${down.name} is down`}],
+    message: `device ${down.name} of ${state.name} is down, and its routes are gone: ${fate.reason} (${service.id})`,
+  }
+}
+
 /** The sysctl or the routes that decide, where no rule does. */
 function settingBehind(
   name: CodeName,
@@ -530,6 +563,8 @@ function settingBehind(
   if (name === 'route-localnet-off') return sysctlLine(state, 'net.ipv4.conf.all.route_localnet')
   if (name === 'bridge-nf-off') return sysctlLine(state, `net.bridge.bridge-nf-call-ip${family === 6 ? '6' : ''}tables`)
   if (name === 'pod-route-missing') return routeLine(state, family, fate.reason)
+  const down = name === 'device-down' ? /^device (\S+) of \S+ is down/.exec(fate.reason)?.[1] : undefined
+  if (down !== undefined && state) return [{source: state.ipPath('ip-link'), line: 0, text: `${down} is down`}]
   const device = /^rp_filter=\d on (\S+)/.exec(fate.reason)?.[1]
   if (name !== 'rp-filter-drops' || device === undefined || !state) return undefined
   const names = ['all', device].map((of) => `net.ipv4.conf.${of}.rp_filter`)

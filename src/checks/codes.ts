@@ -69,8 +69,10 @@ export const CODES = {
     code: 'SVT203',
     severity: 'error',
     title: 'a rule sends Service packets somewhere else',
-    meaning: 'A NAT rule ahead of kube-proxy’s sends the packets to an address that is no endpoint of the Service.',
-    found: 'The walk delivers to an address that is not among the endpoints.',
+    meaning:
+      'A NAT rule that is not kube-proxy’s sends the packets to an address that is no endpoint of the Service, gives them a source that nobody answers to, or takes them out of the chains before they are translated.',
+    found:
+      'The walk delivers to an address that is not among the endpoints, or passes that rule on the way to nowhere.',
     fix: 'remove the rule',
   },
   'connection-tracking-off': {

@@ -32,6 +32,8 @@ function chainProblem(cluster: ClusterState, service: Service): string | undefin
   if ((service.externalName ?? '') === '') return 'it has no externalName'
   const {end, names} = followCname(cluster, service)
   if (end === 'loop') return `the names lead in a circle: ${names.join(' → ')}`
+  if (end === 'outside' && names.at(-1)!.endsWith('.svc'))
+    return `${names.at(-1)} is absolute for DNS, which completes no CNAME, and there is no top level domain svc`
   return end === 'missing' ? `${names.at(-1)} is a name of this cluster that no Service has` : undefined
 }
 

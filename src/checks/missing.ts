@@ -143,7 +143,7 @@ export function notProgrammed(mismatch: Mismatch, scene: Scene): Cause {
       node,
     )
   const family = familyOf(frontend.address)
-  const lost = addressOff(mismatch, scene)
+  const lost = addressOff(mismatch, scene) ?? passedOver(mismatch, node)
   if (lost) return lost
   const wide = wholePlace(mismatch, {node, evidence, scene})
   if (wide) return wide
@@ -244,6 +244,30 @@ function calledChain({hops}: Fate, node: string): Hop | undefined {
       (hop.hook === 'PREROUTING' || hop.hook === 'OUTPUT') &&
       /-j KUBE-(SVC|EXT|SVL|XLB|FW)-|goto (service|external|local|endpoint)-/.test(hop.evidence?.text ?? ''),
   )
+}
+
+const ENDS_CHAIN = /-j (RETURN|ACCEPT)$|(^|\s)(accept|return)$/
+const IN_NAT =
+  /^(legacy )?nat\/(PREROUTING|OUTPUT|KUBE-SERVICES|KUBE-NODEPORTS)#|^\S+ kube-proxy\/(nat-prerouting|nat-output|services|nodeports)#/
+
+/** Somebody's rule that ends the chains where the packet would have been translated. */
+function passedOver({fate, service, ...mismatch}: Mismatch, node: string): Cause | undefined {
+  const rule = fate.hops.findLast(
+    (hop) =>
+      hop.node === node &&
+      !hop.reply &&
+      hop.kind === 'rule' &&
+      IN_NAT.test(hop.where ?? '') &&
+      ENDS_CHAIN.test(hop.evidence?.text ?? ''),
+  )
+  if (!rule) return undefined
+  return {
+    key: `passed over ${node} ${rule.evidence!.source}:${rule.evidence!.line}`,
+    name: 'traffic-hijacked',
+    node,
+    evidence: [rule.evidence!],
+    message: `on ${node} a rule takes packets to ${at({fate, service, ...mismatch})} of ${service.id} out of the chains before kube-proxy translates them: ${fate.reason}`,
+  }
 }
 
 /** IPVS knows the frontend, and no device holds its address. */

@@ -13,7 +13,7 @@ import type {Comparison} from './compare.js'
 import {makeFinding, type Finding, type FindingParts} from './finding.js'
 import {checkNetwork} from './network.js'
 import {leftovers} from './leftovers.js'
-import {isKubeProxy, otherProxy} from './proxy.js'
+import {isKubeProxy, otherProxy, signOf} from './proxy.js'
 import {isCached} from './node-cache.js'
 
 export interface NodeCheck {
@@ -112,7 +112,7 @@ function foreignProxy({state}: NodeCheck): Finding[] {
     : [
         finding('foreign-service-proxy', state.name, {
           message: `Services on ${state.name} are handled by ${name}, not by kube-proxy`,
-          evidence: [],
+          evidence: [{line: 0, ...signOf(state, name)}],
         }),
       ]
 }

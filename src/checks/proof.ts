@@ -101,6 +101,8 @@ export function leftUnmarked(fate: Fate, node: string): boolean {
 export function unmasqueradedBy(fate: Fate, node: string): Evidence[] {
   const there = provenAt(fate, node)
   const marked = fate.hops.some(({kind, reply, node: at}) => kind === 'mark' && !reply && at === node)
+  const cleared = markCleared(fate, node)
+  if (cleared) return [cleared]
   const toMark = there.findLast(({evidence}) => TO_MARK.test(evidence!.text))
   if (toMark && !marked) return evidenceOf(toMark)
   const own = there.find(({hook, evidence}) => hook === 'POSTROUTING' && OWN_POSTROUTING.test(evidence!.text))
@@ -108,6 +110,20 @@ export function unmasqueradedBy(fate: Fate, node: string): Evidence[] {
   if (own && (marked || fate.cause === 'hairpin')) return evidenceOf(own)
   const entry = there.find(({evidence}) => EXTERNAL_ENTRY.test(evidence!.text))
   return entry ? evidenceOf(entry) : programming(fate, node)
+}
+
+/** The rule that takes the mark away again before anything has masqueraded what has it. */
+function markCleared({hops}: Fate, node: string): Evidence | undefined {
+  const own = hops.map((hop, at) => ({hop, at})).filter(({hop}) => hop.node === node && !hop.reply)
+  const set = own.find(({hop}) => hop.kind === 'mark' && /→ 0x[1-9a-f]/.test(hop.what))
+  const gone = set && own.find(({hop, at}) => at > set.at && hop.kind === 'mark' && /→ 0x0$/.test(hop.what))
+  if (
+    !gone ||
+    hops.slice(gone.at).some(({kind, what, reply}) => kind === 'nat' && !reply && /^(MASQUERADE|SNAT)/.test(what))
+  )
+    return undefined
+  return hops.slice(0, gone.at).findLast(({evidence, node: where}) => evidence !== undefined && where === node)
+    ?.evidence
 }
 
 /** Where nothing at all translates: the empty hook of the nat table, or kube-proxy's own table, dormant or not there. */

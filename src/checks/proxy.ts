@@ -46,6 +46,16 @@ function hasChainLike(state: NodeState, prefix: string): boolean {
 export const isKubeProxy = (process: string): boolean =>
   /^(kube-proxy|hyperkube|kubelite|k3s(-server|-agent)?)$/.test(process)
 
+/** The device or the chain that tells of another proxy. */
+export function signOf(state: NodeState, name: string): {source: string; text: string} {
+  const link = state.links.find((one) => SIGNS.test(one.name))
+  if (link) return {source: state.ipPath('ip-link'), text: `device ${link.name}: ${name}`}
+  const dump = state.iptables(4).find(({tables}) => tables.size > 0)
+  return {source: dump?.file ?? state.path('.'), text: `chains and rules of ${name}`}
+}
+
+const SIGNS = /^(cilium_(host|net)|bpf(in|out)\.cali|antrea-gw0|ovn-k8s-mp0|kube-dummy-if)$/
+
 /** Another Service proxy on the node, when there is no sign of kube-proxy itself. */
 export function otherProxy(state: NodeState): string | undefined {
   if (state.proxyMode !== undefined || modeFromRules(state) !== undefined) return undefined

@@ -51,6 +51,15 @@ export class Ipvs extends JourneyPart {
     return this.forward(machine, packet)
   }
 
+  /** A local real server: the packet goes on as it was routed, and one that was on its way out leaves (__ip_vs_get_out_rt, «preserve old route»). */
+  private keptRoute(machine: Machine, packet: Packet): Result | undefined {
+    if (this.walker.hook !== 'OUTPUT' || packet.oif === 'lo' || packet.oif === '') return undefined
+    return dropped(
+      'route',
+      `IPVS on ${machine.name} keeps the route of the virtual address: a packet for its own ${endpointText(packet.dst, packet.dport)} leaves by ${packet.oif}`,
+    )
+  }
+
   private missing(machine: Machine, packet: Packet): End | undefined {
     const what = `a virtual server for ${endpointText(packet.dst, packet.dport)}, which the partial listing of ${machine.name} does not show`
     return this.walker.assume(`ipvs:${packet.dst}:${packet.dport}`, [`if there is not ${what}`, `if there is ${what}`])
@@ -73,7 +82,7 @@ export class Ipvs extends JourneyPart {
       packet.connection.reply.src = real.address
       packet.connection.reply.sport = real.port
     }
-    if (route.type === 'local') return undefined
+    if (route.type === 'local') return this.keptRoute(machine, packet)
     const end = this.journey.stack.routeEnd(machine, packet, route)
     if (end) return end
     return this.journey.stack.output(machine, packet, route)

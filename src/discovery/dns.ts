@@ -319,5 +319,6 @@ export function followCname(cluster: ClusterState, service: Service): CnameChain
 function endOf(cluster: ClusterState, name: string, domain: string): CnameChain['end'] {
   if (zoneOf(cluster).has(name) || podRecords(cluster, name, domain).length > 0) return 'service'
   const labels = name.endsWith(`.svc.${domain}`) ? name.slice(0, -`.svc.${domain}`.length).split('.') : []
-  return labels.length === 2 ? 'missing' : 'outside'
+  const isStrange = name.endsWith(`.${domain}`) && !/\.(svc|pod)\.|^(svc|pod)\./.test(name)
+  return labels.length === 2 || isStrange ? 'missing' : 'outside'
 }

@@ -132,7 +132,8 @@ describe('parse/iproute', () => {
 
   const doubts: readonly (readonly [string, () => {problems: readonly unknown[]}])[] = [
     ['a list that was cut', () => parseRoutes('[{"dst":"def', 'f')],
-    ['text', () => parseRoutes('default via 10.0.0.1 dev eth0', 'f')],
+    ['text that is not ip’s', () => parseRoutes('Kernel IP routing table', 'f')],
+    ['a word that ip does not have', () => parseRoutes('10.0.0.0/8 dev eth0\ndefault frobnicate 7 dev eth0', 'f')],
     ['no list', () => parseLinks('{"a": 1}', 'f')],
     ['entries that are none', () => parseLinks('[7]', 'f')],
     [
