@@ -54,7 +54,7 @@ export const lossyRule = (state: NodeState, family: Family): RuleLine | undefine
 
 /** What nft shows of the same rule, and iptables does not. */
 const ASKED = [/\bmark\b/, /\b[ds]port\b/, /\btcp flags\b|"field": ?"flags"/] as const
-const SAVED = [/mark\b/, /\b[ds]ports?\b|\b[ds]pts?:/, /flags\b|--syn\b/] as const
+const SAVED = [/mark\b/, /\b[ds]?ports?\b|\b[ds]pts?:/, /flags\b|--syn\b/] as const
 
 /** iptables-nft and nft show the same tables: a match that only nft has was lost. */
 function nftKnowsMore(state: NodeState, family: Family): RuleLine | undefined {
