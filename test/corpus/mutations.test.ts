@@ -1,75 +1,30 @@
 import {expect} from 'chai'
-import {check, type CheckResult} from '../../src/checks/check.js'
-import type {Finding, Incomplete} from '../../src/checks/finding.js'
+import {check} from '../../src/checks/check.js'
+import type {Finding} from '../../src/checks/finding.js'
 import {buildWorld} from '../../src/engine.js'
-import {snapshotFromFiles} from '../../src/snapshot/snapshot.js'
 import {corpusSnapshot, snapshotFiles} from '../helpers/corpus.js'
 
-type Files = Map<string, string>
-type Mutation = (files: Files) => void
-type Mode = 'iptables-v4' | 'nftables-v4' | 'ipvs-v4' | 'iptables-dual' | 'k120-iptables-v4'
+import {
+  all,
+  edit,
+  editJson,
+  first,
+  onNode2,
+  rules,
+  SAVE,
+  SAVE6,
+  without,
+  type Files,
+  type Mode,
+  type Mutation,
+  brief,
+  checkFiles,
+  fresh,
+  key,
+  type Fresh,
+} from '../helpers/mutate.js'
 
 const NODES = ['node1', 'node2', 'node3']
-const SAVE = 'iptables-save.txt'
-const SAVE6 = 'ip6tables-save.txt'
-
-function edit(files: Files, path: string, change: (text: string) => string): void {
-  const before = files.get(path)
-  if (before === undefined) throw new Error(`${path} is not in the capture`)
-  const after = change(before)
-  if (after === before) throw new Error(`${path} is not changed`)
-  files.set(path, after)
-}
-
-/** A change of one of node2's files. */
-const onNode2 =
-  (file: string, change: (text: string) => string): Mutation =>
-  (files) =>
-    edit(files, `nodes/node2/${file}`, change)
-
-function editJson<T>(files: Files, path: string, change: (value: T) => void): void {
-  edit(files, path, (text) => {
-    const value = JSON.parse(text) as T
-    change(value)
-    return JSON.stringify(value)
-  })
-}
-
-const all =
-  (...mutations: Mutation[]): Mutation =>
-  (files) => {
-    for (const mutate of mutations) mutate(files)
-  }
-
-/** Changes the rules of one table; undefined takes a rule out. `line` is without its counters. */
-function rules(table: string, change: (line: string) => string | undefined): (text: string) => string {
-  return (text) => {
-    let current = ''
-    return text
-      .split('\n')
-      .flatMap((line) => {
-        if (line.startsWith('*')) current = line.slice(1)
-        const [, counters = '', rule] = /^(\[\d+:\d+\] )?(-A .*)$/.exec(line) ?? []
-        if (current !== table || rule === undefined) return [line]
-        const changed = change(rule)
-        return changed === undefined ? [] : [counters + changed]
-      })
-      .join('\n')
-  }
-}
-
-const without = (table: string, pattern: RegExp): ((text: string) => string) =>
-  rules(table, (line) => (pattern.test(line) ? undefined : line))
-
-/** `rule` before the first of `chain` in `table`. */
-function first(table: string, chain: string, rule: string): (text: string) => string {
-  let done = false
-  return rules(table, (line) => {
-    if (done || !line.startsWith(`-A ${chain} `)) return line
-    done = true
-    return `-A ${chain} ${rule}\n${line}`
-  })
-}
 
 /** As if these files had never been asked for. */
 function neverAsked(files: Files, node: string, names: RegExp): void {
@@ -217,43 +172,6 @@ function onlyListing(files: Files): void {
     })
     neverAsked(files, node, /^(iptables-(legacy-)?save|nft)/)
     files.set(`nodes/${node}/iptables-nat-L.txt`, listing.join('\n'))
-  }
-}
-
-interface Fresh {
-  readonly findings: readonly Finding[]
-  readonly loud: readonly Finding[]
-  readonly incomplete: readonly Incomplete[]
-}
-
-const key = ({code, severity, node, services, message}: Finding): string =>
-  [code, severity, node ?? '', services.join(','), message].join('|')
-const brief = (findings: readonly Finding[]): string[] => findings.map(key)
-
-const healthy = new Map<string, Promise<CheckResult>>()
-const checkFiles = (files: Files): CheckResult => {
-  const snapshot = snapshotFromFiles(files)
-  return check(snapshot, buildWorld(snapshot))
-}
-
-/** What `check` says of the changed capture and not of the healthy one. */
-async function fresh(mode: Mode, mutate: Mutation): Promise<Fresh> {
-  const cluster = mode.startsWith('k120-') ? mode : `k136-${mode}`
-  if (!healthy.has(mode)) healthy.set(mode, snapshotFiles(cluster).then(checkFiles))
-  const before = await healthy.get(mode)!
-  const files = new Map(await snapshotFiles(cluster))
-  mutate(files)
-  return compare(before, checkFiles(files))
-}
-
-function compare(before: CheckResult, after: CheckResult): Fresh {
-  const known = new Set(brief(before.findings))
-  const open = new Set(before.incomplete.map((entry) => JSON.stringify(entry)))
-  const findings = after.findings.filter((finding) => !known.has(key(finding)))
-  return {
-    findings,
-    loud: findings.filter(({severity}) => severity !== 'info'),
-    incomplete: after.incomplete.filter((entry) => !open.has(JSON.stringify(entry))),
   }
 }
 

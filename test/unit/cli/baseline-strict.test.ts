@@ -65,10 +65,38 @@ describe('the same finding tomorrow', () => {
       '  -> 10.1.1.2:80    Masq    0      3          12',
       '  -> 10.1.1.2:80    Masq    0      0          9',
     ],
+    [
+      'counters of iptables -L',
+      'iptables-nat-L.txt',
+      '    5   300 DNAT       tcp  --  *      *       0.0.0.0/0   0.0.0.0/0   tcp to:10.1.1.2:80',
+      '  12K  720M DNAT       tcp  --  *      *       0.0.0.0/0   0.0.0.0/0   tcp to:10.1.1.2:80',
+    ],
+    [
+      'another pod of the same network behind a route',
+      'ip-route.json',
+      'n1 has no route to 10.244.2.13',
+      'n1 has no route to 10.244.2.77',
+    ],
     ['other members of the set', 'ipset-save.txt', 'KUBE-X (21 members)', 'KUBE-X (22 members)'],
   ]
   for (const [what, source, before, after] of pairs)
     it(what, async () => expect(await leftOf(parts(source, before), parts(source, after))).to.equal(0))
+  it('a route to another network is another finding', async () =>
+    expect(
+      await leftOf(
+        parts('ip-route.json', 'n1 has no route to 10.244.2.13'),
+        parts('ip-route.json', 'n1 has no route to 10.244.3.13'),
+      ),
+    ).to.equal(1))
+  it('another Ingress is another finding', async () => {
+    const of = (object: string): FindingParts => ({
+      services: ['t/gone'],
+      message: 'x',
+      evidence: [{source: 'api/ingresses.json', line: 1, text: `${object}: a/`, object}],
+    })
+    expect(await leftOf(of('t/i'), of('t/i'))).to.equal(0)
+    expect(await leftOf(of('t/i'), of('t/j'))).to.equal(1)
+  })
   it('another weight is another finding', async () =>
     expect(
       await leftOf(
@@ -261,4 +289,71 @@ it('--api-only needs no nodes', async () => {
   await saveSnapshot(new Map(files), path)
   expect(checkWith('web', '--api-only', '--snapshot', path).code).to.equal(0)
   expect(checkWith('web', '--snapshot', path).code).to.equal(3)
+})
+
+describe('what a gate refuses', () => {
+  const refusals: readonly (readonly [rule: string, why: RegExp])[] = [
+    ["{code: '*', reason: x}", /would ignore everything/],
+    ["{node: '*', service: '**', reason: x}", /would ignore everything/],
+    ['{code: SVT306, reason: null}', /"reason" is not a text/],
+    ["{code: SVT306, reason: ' '}", /"reason" is not a text/],
+    ['{code: SVT306, reason: false}', /"reason" is not a text/],
+    ['{code: [SVT306], reason: x}', /"code" is not a text/],
+    ['{service: {a: b}, reason: x}', /"service" is not a text/],
+    ['{code: SVT306, until: 2030-02-30, reason: x}', /"until" is not a date/],
+    ['[]', /not a mapping/],
+  ]
+  for (const [rule, why] of refusals)
+    it(rule, () => {
+      const config = file('config.yaml', `ignore:\n  - ${rule}\n`)
+      expectRefusal(checkWith('-A', '--api-only', '--snapshot', EXAMPLE, '--config', config), why)
+    })
+
+  it('a file that is a list', () => {
+    expectRefusal(
+      checkWith('-A', '--snapshot', EXAMPLE, '--config', file('config.yaml', '- {code: SVT306, reason: x}\n')),
+      /not a mapping/,
+    )
+  })
+
+  it('names beside -A or -l, which would be passed over', () => {
+    expectRefusal(checkWith('dempapp', '-A', '--snapshot', EXAMPLE), /names and -A do not go together/)
+    expectRefusal(checkWith('dempapp', '-l', 'a=b', '--snapshot', EXAMPLE), /names and -l do not go together/)
+  })
+
+  it('two outputs into one file', () => {
+    const path = join(scratch(), 'out')
+    const outputs = ['-o', `json=${path}`, '-o', `junit=${path}`]
+    expectRefusal(checkWith('-A', '--api-only', '--snapshot', EXAMPLE, ...outputs), /two outputs go to/)
+  })
+
+  it('one output that cannot be written keeps nobody from the others', () => {
+    const path = join(scratch(), 'good.json')
+    const {code, err} = checkWith(
+      '-A',
+      '--api-only',
+      '--snapshot',
+      EXAMPLE,
+      '-o',
+      'text=/nonexistent/x',
+      '-o',
+      `json=${path}`,
+    )
+    expect(code).to.equal(2)
+    expect(err).to.match(/cannot write \/nonexistent\/x/)
+    expect(JSON.parse(readFileSync(path, 'utf8'))).to.include({kind: 'CheckReport'})
+  })
+
+  it('a name twice is one Service', () => {
+    const {out} = checkWith('dempapp', 'default/dempapp', '--api-only', '--snapshot', EXAMPLE)
+    expect(out).to.match(/: 1 Service on 0 nodes/)
+  })
+
+  it('a full disk is no finding', function () {
+    if (process.platform !== 'linux') this.skip()
+    const command = `node ${join(ROOT, 'bin/run.js')} check -A --api-only --snapshot ${EXAMPLE} > /dev/full`
+    const {status, stderr} = spawnSync('sh', ['-c', command], {encoding: 'utf8'})
+    expect(stderr).to.match(/^error: cannot write the output: .*\n$/)
+    expect(status).to.equal(2)
+  })
 })

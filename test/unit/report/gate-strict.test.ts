@@ -140,3 +140,74 @@ it('findings in JSON say what their code means and where to read on', async () =
     expect(page).to.match(new RegExp(`^#+ ${code}$|(id|name)="${code.toLowerCase()}"`, 'm'))
   }
 })
+
+describe('formats that tell passed from failed go by the gate', () => {
+  const judged = async (failOn: 'error' | 'warning' | 'never', allowIncomplete: boolean): Promise<string> =>
+    print({...(await reportOf(NODE2_BLIND)), gate: {failOn, allowIncomplete}}, 'junit')
+
+  it('what fails it is a failure, and nothing else', async () => {
+    const failures = (xml: string): number => casesOf(xml).filter(({body}) => body.includes('<failure')).length
+    const [never, error, warning] = await Promise.all(
+      (['never', 'error', 'warning'] as const).map(async (failOn) => failures(await judged(failOn, true))),
+    )
+    expect(never).to.equal(0)
+    expect(error).to.be.greaterThan(0)
+    expect(warning).to.be.greaterThan(error!)
+  })
+
+  it('what could not be decided is an error, unless that is allowed', async () => {
+    expect(await judged('error', false))
+      .to.match(/<error type="incomplete"/)
+      .and.not.to.match(/<skipped>/)
+    expect(await judged('error', true))
+      .to.match(/<skipped>/)
+      .and.not.to.match(/<error /)
+  })
+})
+
+describe('what was left out is told in every format', () => {
+  const formats: readonly CheckFormat[] = [
+    'text',
+    'table',
+    'json',
+    'yaml',
+    'junit',
+    'sarif',
+    'github',
+    'markdown',
+    'prometheus',
+  ]
+  for (const format of formats)
+    it(format, async () => {
+      const report = await reportOf(HEALTHY)
+      const text = await print({...report, summary: {...report.summary, ignored: 31, inBaseline: 29}}, format)
+      expect(text).to.match(/2 ignored, 29 in the baseline|"?ignored"?[: ]+31/)
+    })
+})
+
+describe('text for other programs', () => {
+  it('Markdown: nothing of a name is markup, a link or a mention', async () => {
+    const report = await reportOf(HEALTHY)
+    const evil = makeFinding('traffic-hijacked', {
+      node: 'no|de<i>',
+      services: ['a/*b*'],
+      message: '[x](http://evil) @all `x` _y_ ~~z~~ <img src=x> a|b',
+      evidence: [],
+    })
+    const table = (await print({...report, findings: [evil]}, 'markdown'))
+      .split('\n')
+      .filter((line) => line.startsWith('| error'))
+    expect(table).to.have.length(1)
+    expect(table[0]!.split('|')).to.have.length(7)
+    expect(table[0]).not.to.match(/[[\]*`@~<>]|_y_/)
+  })
+
+  it('SARIF: every result has a place', async () => {
+    const report = await reportOf(HEALTHY)
+    const bare = makeFinding('foreign-service-proxy', {node: 'n', message: 'x', evidence: []})
+    const log = JSON.parse(await print({...report, findings: [bare]}, 'sarif')) as {
+      runs: {results: {locations: unknown[]}[]}[]
+    }
+    expect(log.runs[0]!.results[0]!.locations).to.have.length(1)
+  })
+})
