@@ -52,6 +52,25 @@ const CLOSED: Setup = {
 
 export const KNOWN: readonly Known[] = [
   known(
+    'what IPVS sends to the node itself keeps the route of a virtual address that no device holds, and leaves',
+    {
+      sysctl: 'echo 1 >ipv4/vs/conntrack',
+      ipvs: `-A -t ${VIP}:80 -s rr\n-a -t ${VIP}:80 -r 10.77.1.20:8080 -m -w 1`,
+      rules: `ip addr del ${VIP}/32 dev kube-ipvs0`,
+      sends: {from: 'router', proto: 'TCP', src: '', dst: VIP, dport: 80},
+    },
+    lost,
+  ),
+  known(
+    'and stays where a device holds it',
+    {
+      sysctl: 'echo 1 >ipv4/vs/conntrack',
+      ipvs: `-A -t ${VIP}:80 -s rr\n-a -t ${VIP}:80 -r 10.77.1.20:8080 -m -w 1`,
+      sends: {from: 'router', proto: 'TCP', src: '', dst: VIP, dport: 80},
+    },
+    ok('10.77.1.20:8080', VIP),
+  ),
+  known(
     'without vs.conntrack a packet has no connection, and --vdir matches none',
     {
       sysctl: 'echo 0 >ipv4/vs/conntrack',

@@ -1,5 +1,8 @@
 import {expect} from 'chai'
-import {fate} from '../../helpers/node.js'
+import {walk} from '../../../src/dataplane/walk.js'
+import {buildWorld} from '../../../src/engine.js'
+import {snapshotFromFiles} from '../../../src/snapshot/snapshot.js'
+import {fate, oneNode} from '../../helpers/node.js'
 
 const table = (body: string, flags = ''): string => `table ip t {\n${flags}${body}\n}\n`
 const prerouting = (rules: string): string =>
@@ -64,6 +67,58 @@ describe('native nftables', () => {
     ]
     for (const [rule, outcome] of cases)
       it(`${rule}: ${outcome}`, () => expect(fate({nft: forward(rule)}, VIP).outcomes).to.deep.equal({[outcome]: 1}))
+  })
+
+  describe('members of sets', () => {
+    const forward = (sets: string, rule: string): string =>
+      table(
+        `${sets}${prerouting('ip daddr 10.96.0.1 dnat to 10.1.1.2')}\tchain fwd {\n\t\ttype filter hook forward priority filter; policy accept;\n\t\t${rule}\n\t}\n`,
+      )
+    const cases: [name: string, sets: string, rule: string, outcome: string][] = [
+      ['bits: the whole value', '', 'tcp flags { fin | ack, ack } drop', 'delivered'],
+      ['bits: this value', '', 'tcp flags { syn } drop', 'dropped'],
+      ['bits in a map', '', 'tcp flags vmap { fin | syn : drop, ack : drop }', 'delivered'],
+      ['bits in a concatenation', '', 'tcp dport . tcp flags { 8080 . syn | ack } drop', 'delivered'],
+      [
+        'a quota of the set',
+        '\tset q {\n\t\ttype ipv4_addr\n\t\tquota over 5 mbytes\n\t\telements = { 10.1.1.2 }\n\t}\n',
+        'ip daddr @q drop',
+        'unknown',
+      ],
+      ['a port with a name that nobody knows', '', 'tcp dport { frobnicate } drop', 'unknown'],
+      ['numbers where names are asked for', '', 'fib daddr type { 2, 3 } drop', 'unknown'],
+      ['what an older nft makes of exists', '', 'fib saddr . iif oif exists/8 drop', 'dropped'],
+    ]
+    for (const [name, sets, rule, outcome] of cases)
+      it(`${name}: ${outcome}`, () =>
+        expect(fate({nft: forward(sets, rule)}, VIP).outcomes).to.deep.equal({[outcome]: 1}))
+
+    it('evidence is the line of the member, not that of the first', () => {
+      const nft = table(
+        `\tmap m {\n\t\ttype ipv4_addr : verdict\n\t\telements = { 10.96.0.9 : accept,\n\t\t\t     10.96.0.10 : accept,\n\t\t\t     10.96.0.1 : drop }\n\t}\n${prerouting('ip daddr vmap @m')}`,
+      )
+      const files = oneNode({nft})
+      const world = buildWorld(snapshotFromFiles(files))
+      const {parts} = walk(world, {
+        origin: {kind: 'external', ranges: [{lo: 0xc6336407, hi: 0xc6336407}], enter: 'n1'},
+        destination: 0x0a600001,
+        port: 80,
+        protocol: 'TCP',
+      })
+      const lines = parts.flatMap(({fates}) => fates.flatMap(({hops}) => hops.flatMap(({evidence}) => evidence ?? [])))
+      expect(lines.find(({text}) => text.startsWith('10.96.0.1 :'))?.line).to.equal(6)
+    })
+  })
+
+  it('an iptables rule that nft translates in part says nothing for certain', () => {
+    const rule = (words: string): string =>
+      `table ip filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority filter; policy accept;\n\t\t${words} counter packets 0 bytes 0 drop\n\t}\n}\n${table(prerouting('ip daddr 10.96.0.1 dnat to 10.1.1.2'))}`
+    for (const words of [
+      'meta l4proto tcp tcp sport . tcp dport { 0-65535 . 81, 81 . 0-65535 }',
+      'meta l4proto tcp tcp dport 5000-10000',
+      'ct state != new,related,established',
+    ])
+      expect(fate({nft: rule(words)}, VIP).outcomes, words).to.deep.equal({unknown: 1})
   })
 
   it('a dormant table does nothing', () => {

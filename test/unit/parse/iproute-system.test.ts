@@ -271,3 +271,10 @@ describe('parse/system', () => {
     it(`conntrack: reports ${line}`, () => expect(parseConntrack(line, 'f').problems).to.have.length(1))
   }
 })
+
+describe('routes that wrap packets', () => {
+  it('are not understood: an older ip prints their outer destination in the place of their own', () => {
+    const text = '[{"dst":"10.35.0.0/16","encap":"ip","id":5,"src":"0.0.0.0","dst":"1.2.3.4","dev":"eth0","flags":[]}]'
+    expect(parseRoutes(text, 'f').problems).to.have.length(1)
+  })
+})
