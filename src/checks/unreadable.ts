@@ -1,4 +1,5 @@
 import type {IptablesChain} from '../parse/iptables.js'
+import type {NftRule} from '../parse/nft.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import type {Family} from '../util/ip.js'
 
@@ -45,8 +46,21 @@ const lossyRules = (state: NodeState, family: Family): RuleLine[] =>
   linesOf(
     state,
     [family],
-    ({text}, {name, isReadyMade}) => OF_PORTS.test(name) && (isReadyMade ? LISTED_WITHOUT_PORT : LACKS_PORT).test(text),
+    ({text}, chain) =>
+      OF_PORTS.test(chain.name) &&
+      (chain.isReadyMade ? LISTED_WITHOUT_PORT : LACKS_PORT).test(text) &&
+      !isConfirmed(chain, inNft(state, family, chain)),
   )
+
+/** What nft shows of the same chain, where it shows as many rules. */
+function inNft(state: NodeState, family: Family, {table, name, length}: IptablesChain): readonly NftRule[] | undefined {
+  const rules = state.nft?.tables.get(`${family === 6 ? 'ip6' : 'ip'} ${table}`)?.chains.get(name)?.rules
+  return rules?.length === length ? rules : undefined
+}
+
+/** nft says the same: the rule is whole, and somebody wrote it so. */
+const isConfirmed = (chain: IptablesChain, rules: readonly NftRule[] | undefined): boolean =>
+  rules !== undefined && lostIn(chain, rules) === undefined
 
 /** The first of them. */
 export const lossyRule = (state: NodeState, family: Family): RuleLine | undefined =>
@@ -56,20 +70,27 @@ export const lossyRule = (state: NodeState, family: Family): RuleLine | undefine
 const ASKED = [/\bmark\b/, /\b[ds]port\b/, /\btcp flags\b|"field": ?"flags"/] as const
 const SAVED = [/mark\b/, /\b[ds]?ports?\b|\b[ds]pts?:/, /flags\b|--syn\b/] as const
 
+/** More rules of nft's ask for a mark or a port than rules of iptables'. Counted, since the chain may have been written anew between the two. */
+function lostIn(chain: IptablesChain, rules: readonly NftRule[]): {line: number; text: string} | undefined {
+  const said = rules.map(({text}) => (/^[[{]/.test(text) ? text : text.replaceAll(/"[^"]*"/g, '')))
+  for (const [which, asked] of ASKED.entries()) {
+    const saved = chain.lines.map(({text}) => SAVED[which]!.test(text))
+    const wanted = said.map((text) => asked.test(text))
+    if (wanted.filter(Boolean).length <= saved.filter(Boolean).length) continue
+    const {line, text} = chain.lines.find((_, at) => wanted[at] && !saved[at]) ?? chain.lines[0]!
+    return {line, text}
+  }
+  return undefined
+}
+
 /** iptables-nft and nft show the same tables: a match that only nft has was lost. */
 function nftKnowsMore(state: NodeState, family: Family): RuleLine | undefined {
-  const tables = state.nft?.tables
-  for (const dump of tables ? state.iptables(family) : [])
-    for (const table of dump.backend === 'nft' ? dump.tables.values() : [])
-      for (const chain of table.chains.values()) {
-        const rules = tables!.get(`${family === 6 ? 'ip6' : 'ip'} ${table.name}`)?.chains.get(chain.name)?.rules ?? []
-        if (rules.length !== chain.length) continue
-        const lost = chain.lines.find(({text}, at) => {
-          const words = rules[at]!.text
-          const said = /^[[{]/.test(words) ? words : words.replaceAll(/"[^"]*"/g, '')
-          return ASKED.some((asked, which) => asked.test(said) && !SAVED[which]!.test(text))
-        })
-        if (lost) return {file: dump.file, line: lost.line, text: lost.text}
+  for (const {file, backend, tables} of state.nft ? state.iptables(family) : [])
+    for (const {chains} of backend === 'nft' ? tables.values() : [])
+      for (const chain of chains.values()) {
+        const rules = inNft(state, family, chain)
+        const lost = rules && lostIn(chain, rules)
+        if (lost) return {file, ...lost}
       }
   return undefined
 }
