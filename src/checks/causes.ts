@@ -306,7 +306,7 @@ function maskedPod({fate, service, node}: Mismatch, pod: string): Cause {
   const rule = fate.hops.slice(0, Math.max(at, 0)).findLast(({evidence}) => evidence !== undefined)
   const where = fate.hops[at]?.node ?? node
   return {
-    key: `client ${where} ${rule?.evidence?.source}:${rule?.evidence?.line}`,
+    key: `client of pods ${where} ${rule?.evidence?.source}:${rule?.evidence?.line}`,
     name: 'client-address-lost',
     node: where,
     severity: 'info',

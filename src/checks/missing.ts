@@ -247,6 +247,8 @@ function calledChain({hops}: Fate, node: string): Hop | undefined {
 }
 
 const ENDS_CHAIN = /-j (RETURN|ACCEPT)$|(^|\s)(accept|return)$/
+/** In ipvs mode kube-proxy itself lets through what its sets hold: IPVS takes it later. */
+const OWN_ACCEPT = /--match-set KUBE-|-A KUBE-SERVICES -s 127\.0\.0\.0\/8 -j RETURN/
 const IN_NAT =
   /^(legacy )?nat\/(PREROUTING|OUTPUT|KUBE-SERVICES|KUBE-NODEPORTS)#|^\S+ kube-proxy\/(nat-prerouting|nat-output|services|nodeports)#/
 
@@ -258,7 +260,8 @@ function passedOver({fate, service, ...mismatch}: Mismatch, node: string): Cause
       !hop.reply &&
       hop.kind === 'rule' &&
       IN_NAT.test(hop.where ?? '') &&
-      ENDS_CHAIN.test(hop.evidence?.text ?? ''),
+      ENDS_CHAIN.test(hop.evidence?.text ?? '') &&
+      !OWN_ACCEPT.test(hop.evidence!.text),
   )
   if (!rule) return undefined
   return {

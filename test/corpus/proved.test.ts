@@ -124,6 +124,22 @@ const CASES: readonly (readonly [name: string, mode: Mode, change: Mutation, tol
     [],
   ],
   [
+    'a mark that makes everybody masqueraded: what is a note for pods is none for clients outside',
+    'iptables-v4',
+    onNode2(SAVE, (text) =>
+      text.replace(/(\*mangle[^]*?)\nCOMMIT/, '$1\n-A PREROUTING -j MARK --set-xmark 0x4000/0x4000\nCOMMIT'),
+    ),
+    ['warning SVT152 node2', 'warning SVT153 node2'],
+  ],
+  [
+    'a virtual server that is gone: kube-proxy’s own ACCEPT is not to blame',
+    'ipvs-v4',
+    onNode2('ipvsadm-Sn.txt', (text) =>
+      text.replace(/^-A -t 10\.96\.51\.32:80 .*\n(-a -t 10\.96\.51\.32:80 .*\n)+/m, ''),
+    ),
+    ['error SVT130 node2'],
+  ],
+  [
     'affinity in the chain of a Service that asks for none, whatever the rule calls itself',
     'iptables-v4',
     onNode2(
