@@ -298,6 +298,7 @@ function readiness(cluster: ClusterState, service: Service, {port, endpoints, po
         which: ({address}) => parseAddress(address) === waiting[0]!.address,
         field: 'conditions.ready',
       }),
+      ...waitingPod(waiting[0]!, pods),
     ],
   }
   if (found) {
@@ -307,6 +308,14 @@ function readiness(cluster: ClusterState, service: Service, {port, endpoints, po
   }
   const message = `${waiting.length} of ${endpoints.length} endpoints of ${service.id} are not ready: ${names}${more}`
   return [apiFinding('not-ready-endpoints', service, message, extra)]
+}
+
+/** Why, in the pod's own words. */
+function waitingPod({pod: id}: ServiceEndpoint, pods: readonly Pod[] | undefined): Evidence[] {
+  const pod = pods?.find((one) => one.id === id)
+  return pod
+    ? [apiEvidence('pods.json', pod.id, `${pod.id}: ${pod.notReadyReason ?? 'ready'}`, 'status.conditions')]
+    : []
 }
 
 function describe({pod, address, port}: ServiceEndpoint, pods: readonly Pod[] | undefined): string {
