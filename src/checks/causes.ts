@@ -16,6 +16,7 @@ import {ledAstray} from './detour.js'
 import {unmasqueraded} from './masquerade.js'
 import {hijacked, strayed, translatedAgain, wrongEndpoint} from './misled.js'
 import {wantedBy} from './policy.js'
+import {answersAstray, clientLost} from './sources.js'
 import {
   chosenBy,
   chosenByStranger,
@@ -246,24 +247,6 @@ function skewed(mismatch: Mismatch): Cause {
   }
 }
 
-/** Rules of kube-proxy that masquerade what does not come from the node's own pods. */
-const MASQUERADES_STRANGERS = /(! -s |! -i |saddr != |iifname != ).*(KUBE-MARK-MASQ|mark-for-masquerade|meta mark set)/
-
-function clientLost(mismatch: Mismatch, {states}: Scene): Cause | undefined {
-  const {service, node, fate, origin, frontend} = mismatch
-  if (origin.kind !== 'external') return takenForStranger(mismatch)
-  const hop = fate.hops.findLast(({kind, what}) => kind === 'nat' && /^(MASQUERADE|SNAT)/.test(what))
-  const index = hop ? fate.hops.indexOf(hop) : -1
-  const rule = fate.hops.slice(0, index).findLast(({evidence}) => evidence !== undefined)
-  return {
-    key: `client ${hop?.node ?? node} ${rule?.evidence?.source}:${rule?.evidence?.line}`,
-    name: 'client-address-lost',
-    node: hop?.node ?? node,
-    evidence: [...absentEntry(states.get(hop?.node ?? node), 'local', frontend), ...evidenceOf(rule)],
-    message: `endpoints of ${service.id} see a node's address instead of the client's although externalTrafficPolicy is Local`,
-  }
-}
-
 /** A refusal is due, and the client waits. Where no rule drops the packet, the rule that refuses is not there. */
 function silent(mismatch: Mismatch, {wholeNode, wholeKind}: Scene): Cause | undefined {
   const {fate, node, service} = mismatch
@@ -282,36 +265,6 @@ function silent(mismatch: Mismatch, {wholeNode, wholeKind}: Scene): Cause | unde
     node,
     evidence: programming(fate, node),
     message: `nothing on ${node} refuses packets to ${at(mismatch)} of ${service.id}, which has no endpoint: ${fate.reason}`,
-  }
-}
-
-/** A pod's address that a rule for strangers hides: kube-proxy does not know its own pods (a wrong --cluster-cidr). */
-function takenForStranger(mismatch: Mismatch): Cause | undefined {
-  const {fate, service, node, from} = mismatch
-  const rule = fate.hops.find(({evidence, reply}) => !reply && MASQUERADES_STRANGERS.test(evidence?.text ?? ''))
-  if (from.kind !== 'pod') return undefined
-  if (!rule) return maskedPod(mismatch, from.pod)
-  return {
-    key: `client ${rule.node} ${node}`,
-    name: 'client-address-lost',
-    node: rule.node,
-    evidence: evidenceOf(rule),
-    message: `kube-proxy on ${rule.node} takes its own pods for strangers (--cluster-cidr, --detect-local-mode): the endpoints of ${service.id} see a node's address instead of ${from.pod}'s`,
-  }
-}
-
-/** A rule that is not kube-proxy's: some network plugins want it so (ipMasq of the bridge plugin), policies by address do not. */
-function maskedPod({fate, service, node}: Mismatch, pod: string): Cause {
-  const at = fate.hops.findIndex(({kind, what, reply}) => !reply && kind === 'nat' && /^(MASQUERADE|SNAT)/.test(what))
-  const rule = fate.hops.slice(0, Math.max(at, 0)).findLast(({evidence}) => evidence !== undefined)
-  const where = fate.hops[at]?.node ?? node
-  return {
-    key: `client of pods ${where} ${rule?.evidence?.source}:${rule?.evidence?.line}`,
-    name: 'client-address-lost',
-    node: where,
-    severity: 'info',
-    evidence: evidenceOf(rule),
-    message: `endpoints of ${service.id} see a node's address instead of ${pod}'s: ${where} masquerades what pods send each other`,
   }
 }
 
@@ -398,20 +351,6 @@ function failure(mismatch: Mismatch, scene: Scene): Cause {
       return notProgrammed(mismatch, scene)
     default:
       return perService(mismatch, 'endpoint-unreachable', node)
-  }
-}
-
-/** The source was changed to an address that nobody has: the answer goes there. */
-function answersAstray({fate, service, node}: Mismatch): Cause {
-  const at = fate.hops.findIndex(({kind, what, reply}) => !reply && kind === 'nat' && /^(MASQUERADE|SNAT)/.test(what))
-  const rule = fate.hops.slice(0, Math.max(at, 0)).findLast(({evidence}) => evidence !== undefined)
-  const where = fate.hops[at]?.node ?? node
-  return {
-    key: `answers ${where} ${rule?.evidence?.source}:${rule?.evidence?.line}`,
-    name: 'traffic-hijacked',
-    node: where,
-    evidence: evidenceOf(rule),
-    message: `answers of ${service.id} go astray: ${where} gives its packets a source that nobody answers to: ${fate.reason}`,
   }
 }
 
