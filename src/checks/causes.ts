@@ -11,7 +11,7 @@ import {placeKey, type Comparison, type Mismatch} from './compare.js'
 import {makeFinding, type Finding} from './finding.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import {at, endNode, percent, perService, placeOf, translated, translator, type Cause} from './cause.js'
-import {forwardedAsItCame, missingEntries, notProgrammed, isOwnRefusal, type Scene} from './missing.js'
+import {addressOff, forwardedAsItCame, missingEntries, notProgrammed, isOwnRefusal, type Scene} from './missing.js'
 import {ledAstray} from './detour.js'
 import {unmasqueraded} from './masquerade.js'
 import {hijacked, strayed, translatedAgain, wrongEndpoint} from './misled.js'
@@ -329,7 +329,11 @@ function failure(mismatch: Mismatch, scene: Scene): Cause {
       return onNode(mismatch, 'route-localnet-off', {node, scene})
     case 'route':
     case 'pod-route':
-      return deviceDown(mismatch, scene, node) ?? onNode(mismatch, 'pod-route-missing', {node, scene})
+      return (
+        addressOff(mismatch, scene) ??
+        deviceDown(mismatch, scene, node) ??
+        onNode(mismatch, 'pod-route-missing', {node, scene})
+      )
     case 'device':
       return onNode(mismatch, 'device-down', {node, scene})
     case 'hairpin-mode':

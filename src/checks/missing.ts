@@ -274,7 +274,7 @@ function passedOver({fate, service, ...mismatch}: Mismatch, node: string): Cause
 }
 
 /** IPVS knows the frontend, and no device holds its address. */
-function addressOff(mismatch: Mismatch, {states}: Scene): Cause | undefined {
+export function addressOff(mismatch: Mismatch, {states}: Scene): Cause | undefined {
   const {fate, frontend, service} = mismatch
   const node = placeOf(mismatch)
   const evidence = addressLost(states.get(node), frontend)
