@@ -171,7 +171,7 @@ function causeOf(mismatch: Mismatch, scene: Scene): Cause | undefined {
   const again = kind === 'wrong-endpoint' || kind === 'fails' ? translatedAgain(mismatch) : undefined
   if (again?.foreign) return again.cause
   // an endpoint that is a frontend of another Service: that one's endpoints get it
-  if (again && kind === 'wrong-endpoint') return undefined
+  if (again && !again.isPod && kind === 'wrong-endpoint') return undefined
   if (kind === 'wrong-endpoint')
     return translated(mismatch.fate)
       ? wrongEndpoint(mismatch, scene, mismatch.fate.receiver ?? mismatch.fate.towards[0]!)

@@ -90,8 +90,12 @@ export function translatedAgain({fate, promise, service, ...mismatch}: Mismatch)
   const hop = fate.hops[later]!
   const rule = fate.hops.slice(0, later + 1).findLast(({where}) => where !== undefined)
   const line = fate.hops.slice(0, later).findLast(({evidence}) => evidence !== undefined)?.evidence
+  const isPod = promise.endpoints.some(
+    ({pod, address, port}) => pod !== undefined && fate.hops[sent]!.what.includes(formatEndpoint(address, port)),
+  )
   return {
     foreign: !isOwnChain(rule),
+    isPod,
     cause: {
       key: `hijack ${hop.node} ${line?.source}:${line?.line}`,
       name: 'traffic-hijacked',
@@ -105,6 +109,8 @@ export function translatedAgain({fate, promise, service, ...mismatch}: Mismatch)
 interface Again {
   /** A rule that is not kube-proxy's. */
   readonly foreign: boolean
+  /** The endpoint is a pod, which is no frontend of anything. */
+  readonly isPod: boolean
   readonly cause: Cause
 }
 

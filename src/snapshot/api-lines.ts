@@ -103,6 +103,16 @@ function lineAt(text: string, at: number): number {
   return line
 }
 
+/** Lists of other forms (YAML, with the command above them) are taken too, and have no lines here; nor has a file that changed meanwhile. */
+function linesOf(text: string): ObjectLines | undefined {
+  try {
+    return new ObjectLines(text)
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined
+    throw error
+  }
+}
+
 interface Proven {
   readonly evidence: readonly Evidence[]
 }
@@ -117,7 +127,7 @@ export async function withLines<T extends Proven>(
 ): Promise<readonly T[]> {
   if (!reread) return proven
   const wanted = new Set(proven.flatMap(({evidence}) => evidence.flatMap(({object, source}) => (object ? source : []))))
-  const files = new Map([...(await reread(wanted))].map(([path, text]) => [path, new ObjectLines(text)] as const))
+  const files = new Map([...(await reread(wanted))].map(([path, text]) => [path, linesOf(text)] as const))
   const placed = (one: Evidence): Evidence =>
     one.object === undefined ? one : {...one, line: files.get(one.source)?.line(one.object, one.field) ?? 0}
   return proven.map((each) => ({...each, evidence: each.evidence.map(placed)}))

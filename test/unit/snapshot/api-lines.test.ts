@@ -125,6 +125,22 @@ describe('lines of API objects', () => {
         ])
       })
 
+    it('a list of another form has findings, and no lines', async () => {
+      const forms = [
+        `\ufeff${text}`,
+        `$ kubectl get svc -o json\n${text}`,
+        `apiVersion: v1\nkind: List\nitems:\n- ${JSON.stringify(service)}\n`,
+      ]
+      for (const form of forms) {
+        writeFileSync(join(folder, 'one/api/services.json'), form)
+        const snapshot = await loadSnapshot(join(folder, 'one'))
+        const {findings} = check(snapshot, buildWorld(snapshot), {apiOnly: true})
+        const [finding] = await withLines(findings, snapshot)
+        expect(finding?.evidence[0]).to.include({object: 'shop/web', line: 0})
+      }
+      writeFileSync(join(folder, 'one/api/services.json'), text)
+    })
+
     it('a file that is gone by then takes nothing else down', async () => {
       const snapshot = await loadSnapshot(join(folder, 'one'))
       const {findings} = check(snapshot, buildWorld(snapshot), {apiOnly: true})
