@@ -425,6 +425,16 @@ export const CODES = {
     found: 'the slices of the Service.',
     fix: 'kubectl describe service {service}; for a Service without selector: create an EndpointSlice; else check the endpoint controller',
   },
+  'slices-behind': {
+    code: 'SVT319',
+    severity: 'warning',
+    title: 'the EndpointSlices do not follow the pods',
+    meaning:
+      'Pods that are ready get nothing, or pods that are not get packets: every node does what the slices say. The endpointslice controller, a part of kube-controller-manager, does not write them anew.',
+    found:
+      'Each selected pod’s condition Ready against the slices of the Service, where it last changed two minutes ago or longer; slices of other controllers are left alone.',
+    fix: 'kubectl -n kube-system get lease kube-controller-manager -o yaml: is renewTime of now?; kubectl -n kube-system logs -l component=kube-controller-manager --tail=100; kubectl get endpointslices,pods {namespace} -o wide',
+  },
   'target-port-undeclared': {
     code: 'SVT304',
     severity: 'warning',

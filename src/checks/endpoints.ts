@@ -6,6 +6,7 @@ import {familyOf, formatEndpoint, parseAddress, type Family} from '../util/ip.js
 import {apiEvidence, endpointsEvidence, frontendField, portField, serviceEvidence} from './api-evidence.js'
 import type {CodeName} from './codes.js'
 import {makeFinding, type Finding, type Severity} from './finding.js'
+import {slicesBehind} from './slices-behind.js'
 
 /** What the API says of the pods and endpoints behind a Service. */
 
@@ -83,6 +84,13 @@ export function endpointFindings(cluster: ClusterState, service: Service): Findi
         {evidence: [serviceEvidence(service, `selector: ${selectorText(service)}`, 'spec.selector')]},
       ),
     ]
+  const behind = slicesBehind(cluster, service, pods)
+  // where that leaves nobody, it is why
+  if (behind.some(({severity}) => severity === 'error')) return behind
+  return [...behind, ...byPort(cluster, service, pods)]
+}
+
+function byPort(cluster: ClusterState, service: Service, pods: readonly Pod[] | undefined): Finding[] {
   if (service.headless && service.ports.length === 0) return portless(cluster, service, pods)
   return merged(service.ports.flatMap((port) => portFindings(cluster, service, {port, pods})))
 }

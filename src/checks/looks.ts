@@ -189,6 +189,9 @@ export const LOOKS: Readonly<Record<CodeName, Looks>> = {
     nftables: 'no-endpoint-services refuses',
   },
   'no-endpoints': api('kubectl get endpointslices -l kubernetes.io/service-name=NAME: none, or without addresses'),
+  'slices-behind': api(
+    'kubectl get endpointslices -l kubernetes.io/service-name=NAME and kubectl get pods -o wide differ in READY or IP',
+  ),
   'target-port-undeclared': api('kubectl get pod POD -o jsonpath={.spec.containers[*].ports} lacks the number'),
   'named-port-missing': api('kubectl get pod POD -o jsonpath={.spec.containers[*].ports[*].name} lacks the name'),
   'load-balancer-pending': api('kubectl get svc NAME: EXTERNAL-IP <pending>'),

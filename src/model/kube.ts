@@ -97,6 +97,8 @@ export interface Pod {
   readonly ready: boolean
   /** Why it isn't ready, in the words of its conditions and container states. */
   readonly notReadyReason?: string
+  /** When `ready` last changed, as the API writes times (RFC 3339). */
+  readonly readyChanged?: string
   readonly terminating: boolean
   readonly labels: Readonly<Record<string, string>>
   readonly ports: readonly ContainerPort[]
@@ -123,6 +125,8 @@ export interface Node {
   readonly labels: Readonly<Record<string, string>>
   readonly ready: boolean
   readonly unschedulable: boolean
+  /** When its kubelet last spoke. */
+  readonly heard?: string
   readonly kubeletVersion?: string
 }
 
@@ -141,6 +145,8 @@ export interface KubeProxyConfig {
 /** What the API had to say; a list that is undefined was not in the snapshot. */
 export interface ClusterState {
   readonly version?: string
+  /** When it was read, where the snapshot says so. */
+  readonly taken?: string
   readonly namespaces: readonly {name: string; labels: Readonly<Record<string, string>>}[] | undefined
   readonly services: readonly Service[]
   readonly slices: readonly EndpointSlice[]
@@ -179,4 +185,5 @@ export const TRAFFIC_ANNOTATIONS: readonly string[] = [
   'ingressclass.kubernetes.io/is-default-class',
   'nginx.ingress.kubernetes.io/service-upstream',
   'nginx.ingress.kubernetes.io/canary',
+  'service.alpha.kubernetes.io/tolerate-unready-endpoints',
 ]

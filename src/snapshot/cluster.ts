@@ -114,7 +114,10 @@ function serviceOf({metadata, spec: rawSpec, status}: KubeObject): Service {
     externalTrafficPolicy: spec['externalTrafficPolicy'] === 'Local' ? 'Local' : 'Cluster',
     internalTrafficPolicy: spec['internalTrafficPolicy'] === 'Local' ? 'Local' : 'Cluster',
     ...maybe('healthCheckNodePort', number(spec['healthCheckNodePort']) || undefined),
-    publishNotReadyAddresses: spec['publishNotReadyAddresses'] === true,
+    publishNotReadyAddresses:
+      spec['publishNotReadyAddresses'] === true ||
+      // the older way to ask for it, which the controllers honour still
+      annotations['service.alpha.kubernetes.io/tolerate-unready-endpoints'] === 'true',
     ipFamilies: texts(spec['ipFamilies']),
     ...maybe('ipFamilyPolicy', text(spec['ipFamilyPolicy'])),
     ...maybe('trafficDistribution', text(spec['trafficDistribution'])),
@@ -242,7 +245,8 @@ function podOf({metadata, spec: rawSpec, status: rawStatus}: KubeObject): Pod {
   const status = record(rawStatus)
   const namespace = metadata.namespace ?? 'default'
   const ips = list(status['podIPs']).flatMap(({ip}) => text(ip) ?? [])
-  const ready = list(status['conditions']).some(({type, status: value}) => type === 'Ready' && value === 'True')
+  const condition = list(status['conditions']).find(({type}) => type === 'Ready')
+  const ready = condition?.['status'] === 'True'
   return {
     namespace,
     name: metadata.name,
@@ -253,6 +257,7 @@ function podOf({metadata, spec: rawSpec, status: rawStatus}: KubeObject): Pod {
     phase: text(status['phase']) ?? 'Unknown',
     ready,
     ...maybe('notReadyReason', ready ? undefined : notReadyReason(status)),
+    ...maybe('readyChanged', text(condition?.['lastTransitionTime'])),
     terminating: text((metadata as Json)['deletionTimestamp']) !== undefined,
     labels: labelsOf(metadata.labels),
     ports: runningContainers(spec).flatMap(({ports}) => list(ports).map(containerPortOf)),
@@ -322,6 +327,13 @@ function nodeOf({metadata, spec: rawSpec, status: rawStatus}: KubeObject): Node 
     labels: labelsOf(metadata.labels),
     ready: ready === undefined || ready['status'] === 'True',
     unschedulable: spec['unschedulable'] === true,
+    ...maybe(
+      'heard',
+      list(status['conditions'])
+        .flatMap(({lastHeartbeatTime}) => text(lastHeartbeatTime) ?? [])
+        .sort()
+        .at(-1),
+    ),
     ...maybe('kubeletVersion', text(record(status['nodeInfo'])['kubeletVersion'])),
   }
 }

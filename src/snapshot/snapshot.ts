@@ -46,7 +46,12 @@ export function snapshotFromFiles(files: SnapshotFiles): Snapshot {
   const share = names.size > 1 ? sharer() : undefined
   const nodes = new Map([...names].map((name) => [name, new NodeState(name, folder(files, `nodes/${name}/`), share)]))
   const versions = proxyVersions(cluster, nodes)
-  return {info, cluster: {...cluster, kubeProxyVersions: versions}, nodes, problems}
+  return {
+    info,
+    cluster: {...cluster, ...(info.taken === undefined ? {} : {taken: info.taken}), kubeProxyVersions: versions},
+    nodes,
+    problems,
+  }
 }
 
 /** Where those beside the same kubelets differ, an upgrade is under way, and nobody speaks for the others. */

@@ -47,6 +47,22 @@ const pod = (spec: object = {}, status: object = {}): object => ({
   },
 })
 
+/** A pod whose condition Ready last changed then. */
+const readyAt = (lastTransitionTime: string, status: object = {}, ready = 'True'): object =>
+  pod({}, {conditions: [{type: 'Ready', status: ready, lastTransitionTime}], ...status})
+/** The lists are of one o'clock: a kubelet spoke then. */
+const SEEN = {
+  nodes: [
+    {
+      metadata: {name: 'n1'},
+      status: {
+        addresses: [{type: 'InternalIP', address: '192.0.2.1'}],
+        conditions: [{type: 'Ready', status: 'True', lastHeartbeatTime: '2026-01-01T01:00:00Z'}],
+      },
+    },
+  ],
+}
+
 function told({spec = {}, status = {}, slices = [slice('10.1.1.2')], pods = [pod()], more = {}}: Objects): string[] {
   const service = {
     metadata: {name: 'web', namespace: 't'},
@@ -108,6 +124,64 @@ const CASES: readonly (readonly [name: string, objects: Objects, told: readonly 
     'pods that nobody has scheduled',
     {slices: [], pods: [pod({}, {phase: 'Pending', podIP: undefined, podIPs: undefined, conditions: []})]},
     ['error no-ready-endpoint'],
+  ],
+  [
+    'ready pods in no slice, for long',
+    {slices: [], pods: [readyAt('2026-01-01T00:00:00Z')], more: SEEN},
+    ['error slices-behind'],
+  ],
+  [
+    'ready pods in no slice, just now',
+    {slices: [], pods: [readyAt('2026-01-01T00:59:00Z')], more: SEEN},
+    ['error no-endpoints'],
+  ],
+  [
+    'one ready pod of two in no slice',
+    {
+      pods: [
+        pod(),
+        {
+          ...readyAt('2026-01-01T00:00:00Z', {podIP: '10.1.1.3', podIPs: [{ip: '10.1.1.3'}]}),
+          metadata: {name: 'web-1', namespace: 't', labels: {app: 'web'}},
+        },
+      ],
+      more: SEEN,
+    },
+    ['warning slices-behind'],
+  ],
+  [
+    'a ready pod that its slice calls not ready',
+    {slices: [state('10.1.1.2', {ready: false})], pods: [readyAt('2026-01-01T00:00:00Z')], more: SEEN},
+    ['error slices-behind'],
+  ],
+  [
+    'a ready pod in the slices of somebody else’s controller',
+    {
+      slices: [
+        state('10.1.1.9', {ready: true}),
+        slice('10.1.1.8', {
+          endpoints: [{addresses: ['10.1.1.8'], conditions: {ready: true}}],
+          metadata: {
+            name: 'own',
+            namespace: 't',
+            labels: {'kubernetes.io/service-name': 'web', 'endpointslice.kubernetes.io/managed-by': 'example.com'},
+          },
+        }),
+      ],
+      pods: [readyAt('2026-01-01T00:00:00Z')],
+      more: SEEN,
+    },
+    [],
+  ],
+  [
+    'a pod that has not been ready for long, and is called so',
+    {pods: [readyAt('2026-01-01T00:00:00Z', {}, 'False')], more: SEEN},
+    ['warning slices-behind'],
+  ],
+  [
+    'a pod that is not ready, and is asked for all the same',
+    {spec: {publishNotReadyAddresses: true}, pods: [readyAt('2026-01-01T00:00:00Z', {}, 'False')], more: SEEN},
+    [],
   ],
   ['pods that have ended', {slices: [], pods: [pod({}, {phase: 'Succeeded'})]}, ['error nothing-selected']],
   [
