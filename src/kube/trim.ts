@@ -64,15 +64,7 @@ function trimConfigMap(data: Json): Json {
 function trimMetadata(metadata: Json): Json {
   const annotations = pick(record(metadata['annotations']), TRAFFIC_ANNOTATIONS)
   return {
-    ...pick(metadata, [
-      'name',
-      'namespace',
-      'uid',
-      'labels',
-      'creationTimestamp',
-      'deletionTimestamp',
-      'ownerReferences',
-    ]),
+    ...pick(metadata, ['name', 'namespace', 'uid', 'labels', 'creationTimestamp', 'deletionTimestamp']),
     ...(Object.keys(annotations).length > 0 ? {annotations} : {}),
   }
 }

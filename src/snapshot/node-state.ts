@@ -43,6 +43,9 @@ const ABSENT =
 const HINDERED =
   /permission denied|operation not permitted|must be root|password is required|\block\b|xtables\.lock|cache initialization|shared librar|temporarily unavailable|timed? ?out|killed|cannot allocate|out of memory/i
 
+/** The words of a command's complaint that decide what its failure means. */
+export const SAID_WHY = new RegExp(`${ABSENT.source}|${HINDERED.source}|${LEGACY_PRESENT.source}`, 'gi')
+
 /** Texts by the names of their files. */
 export type Files = Pick<ReadonlyMap<string, string>, 'get' | 'has'>
 

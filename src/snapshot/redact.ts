@@ -1,7 +1,9 @@
 import {createHmac} from 'node:crypto'
 import {TRAFFIC_ANNOTATIONS} from '../model/kube.js'
-import {familyOf, formatAddress, parseAddress, type Address} from '../util/ip.js'
-import {list, listText, record, text, type Json} from '../util/json.js'
+import {formatAddress, parseAddress} from '../util/ip.js'
+import {list, listText, record, text, texts, type Json} from '../util/json.js'
+import {OtherAddresses} from './other-addresses.js'
+import {SAID_WHY} from './node-state.js'
 
 /** Names that say nothing about whose cluster it is; kube-proxy and DNS are found by them. */
 const KEPT_NAMESPACES = new Set(['default', 'kube-system', 'kube-public', 'kube-node-lease'])
@@ -9,7 +11,7 @@ const OPEN_NAMESPACES = new Set(['kube-system'])
 const OPEN_NAMES = new Set(['kubernetes', 'kube-root-ca.crt'])
 /** Keys whose values are words of the API, whatever an object is called. */
 const WORDS = new Set(
-  'kind apiVersion type protocol phase status reason operator pathType addressType ipMode ipFamilyPolicy dnsPolicy externalTrafficPolicy internalTrafficPolicy sessionAffinity trafficDistribution gitVersion kubeletVersion kubeProxyVersion kernelVersion osImage containerRuntimeVersion from'.split(
+  'kind apiVersion type protocol phase status reason operator pathType addressType ipMode ipFamilyPolicy dnsPolicy externalTrafficPolicy internalTrafficPolicy sessionAffinity trafficDistribution gitVersion kubeletVersion kubeProxyVersion kernelVersion osImage containerRuntimeVersion from targetPort port'.split(
     ' ',
   ),
 )
@@ -21,12 +23,19 @@ const OPEN_LABELS =
 /** Labels whose value is the name of an object. */
 const NAMING_LABELS = new Set(['kubernetes.io/service-name', 'kubernetes.io/metadata.name', 'kubernetes.io/hostname'])
 const ZONES = ['topology.kubernetes.io/zone', 'topology.kubernetes.io/region', 'failure-domain.beta.kubernetes.io/zone']
-/** Copies of what stands elsewhere. */
-const DROPPED = new Set(['managedFields', 'generateName'])
-const CONTAINERS = new Set(['containers', 'initContainers', 'containerStatuses'])
-/** snapshot.json has maps by node. */
-const isNodeMap = (key: string): boolean => key === 'unread' || key === 'via'
-
+/** Copies of what stands elsewhere, and what may name anything. */
+const DROPPED = new Set(['managedFields', 'generateName', 'ownerReferences', 'kubeconfig.conf'])
+/** Keys whose values are names, of objects that may be in no list. */
+const NAMING = new Set(
+  'name namespace nodeName ingressClassName gatewayClassName loadBalancerClass secretName sectionName claimName kubernetes.io/ingress.class'.split(
+    ' ',
+  ),
+)
+/** Ports and resolver options have names too, which say nothing. */
+const OPEN_PARENTS = new Set(['ports', 'port', 'options'])
+/** Whys and reasons in snapshot.json quote users, hosts and namespaces. */
+const REASONS = new Set(['forbidden', 'unread'])
+const GONE = '(redacted)'
 /**
  * A snapshot with other addresses and names, each replaced by the same other one everywhere. Addresses keep their first
  * octet (IPv6: 16 bits) and their last one, and what they share with others in front, so that routes, prefixes and
@@ -45,12 +54,15 @@ class Redactor {
   private readonly key: Uint8Array
   /** Identifier → its replacement. */
   private readonly names = new Map<string, string>()
+  /** Names of Kubernetes' own objects. */
+  private readonly open = new Set(OPEN_NAMES)
   /** `namespace/name` as rules' comments and chains write it. */
   private readonly pairs: readonly (readonly [string, string])[]
-  private readonly addresses = new Map<string, string>()
+  private readonly addresses: OtherAddresses
 
   constructor(files: ReadonlyMap<string, string>, key: Uint8Array) {
     this.key = key
+    this.addresses = new OtherAddresses(key)
     const pairs: [string, string][] = []
     for (const [path, content] of files) {
       const kind = /^api\/([\w-]+)\.json$/.exec(path)?.[1]
@@ -73,6 +85,7 @@ class Redactor {
       for (const zone of ZONES) if (text(labels[zone]) !== undefined) this.learnName('zone', text(labels[zone])!)
       const open = OPEN_NAMES.has(own) || (space !== undefined && OPEN_NAMESPACES.has(space))
       if (kind === 'namespaces' ? !KEPT_NAMESPACES.has(own) : !open) this.learnName(SHORT[kind] ?? 'name', own)
+      else this.open.add(own)
       return space === undefined ? [] : [[`${space}/${own}`, `${this.name(space)}/${this.name(own)}`]]
     })
   }
@@ -94,11 +107,16 @@ class Redactor {
   }
 
   content(path: string, content: string): string {
-    if (path === 'snapshot.json' || path.startsWith('api/')) return this.json(content)
-    return this.text(path.split('/').at(-1)!, content)
+    if (path === 'snapshot.json') return this.json(content, (value) => this.info(record(value)))
+    if (path.startsWith('api/')) return this.json(content, (value) => this.value(value, '', ''))
+    const file = path.split('/').at(-1)!
+    if (file === 'dns.json') return this.json(content, (value) => this.answers(record(value)))
+    if (file.endsWith('.stderr')) return [...content.matchAll(SAID_WHY)].map(([why]) => why).join('\n') || GONE
+    if (file === 'backend.txt') return this.text(file, content.replaceAll(/^login \S+/gm, `login ${GONE}`))
+    return this.text(file, content)
   }
 
-  private json(content: string): string {
+  private json(content: string, redact: (value: unknown) => unknown): string {
     let value: unknown
     try {
       value = JSON.parse(content)
@@ -106,52 +124,128 @@ class Redactor {
       // a broken list is no list; what it holds cannot be told apart
       return '"redacted: not valid JSON"'
     }
-    return listText(this.value(value, ''))
+    return listText(redact(value))
   }
 
-  private value(value: unknown, key: string): unknown {
-    if (typeof value === 'string') return this.string(value, key)
-    if (Array.isArray(value))
-      return value.map((item) => this.value(CONTAINERS.has(key) ? this.container(item) : item, key))
+  /** `snapshot.json`: nodes, and which lists and nodes are missing, without the words about why. */
+  private info(value: Json): Json {
+    const nodeOf = (name: string): string => this.names.get(name) ?? `node-${this.hash(name)}`
+    return Object.fromEntries(
+      Object.entries(value).map(([key, item]) => {
+        if (key === 'skipped') return [key, texts(item).map(nodeOf)]
+        if (key !== 'via' && !REASONS.has(key)) return [key, this.value(item, key, '')]
+        const entries = Object.entries(record(item))
+        return [
+          key,
+          Object.fromEntries(
+            entries.map(([name, why]) => [key === 'forbidden' ? name : nodeOf(name), REASONS.has(key) ? GONE : why]),
+          ),
+        ]
+      }),
+    )
+  }
+
+  /** `dns.json`: what was asked, and what the answers are. */
+  private answers(value: Json): Json {
+    const answer = ({name, data, records, ...rest}: Json): Json => ({
+      ...rest,
+      ...(name === undefined ? {} : {name: this.host(text(name) ?? '')}),
+      ...(data === undefined ? {} : {data: this.hosts(text(data) ?? '')}),
+      ...(records === undefined ? {} : {records: list(records).map(answer)}),
+    })
+    const asked = list(value['asked']).map(({server, kind, pod, failure, unasked, answers}) => ({
+      server: this.plain(text(server) ?? ''),
+      kind,
+      ...(pod === undefined ? {} : {pod: this.pair(text(pod) ?? '')}),
+      ...(failure === undefined ? {} : {failure: GONE}),
+      ...(unasked === undefined ? {} : {unasked: GONE}),
+      answers: list(answers).map(answer),
+    }))
+    return {asked, incomplete: texts(value['incomplete']).map(() => GONE)}
+  }
+
+  /** `parent` is the key of the object or list that holds `key`. */
+  private value(value: unknown, key: string, parent: string): unknown {
+    if (typeof value === 'string') return this.string(value, key, parent)
+    if (Array.isArray(value)) return value.map((item) => this.value(item, key, parent))
     if (typeof value !== 'object' || value === null) return value
     return Object.fromEntries(
       Object.entries(value)
         .filter(([name]) => !DROPPED.has(name) && (key !== 'annotations' || TRAFFIC_ANNOTATIONS.includes(name)))
         .map(([name, item]) => [
-          isNodeMap(key) ? this.name(name) : name,
-          LABEL_MAPS.has(key) && typeof item === 'string' ? this.label(name, item) : this.value(item, name),
+          name,
+          LABEL_MAPS.has(key) && typeof item === 'string' ? this.label(name, item) : this.value(item, name, key),
         ]),
     )
   }
 
-  private container(item: unknown): Json {
-    const {name, ...rest} = record(item)
-    return {name: `c-${this.hash(text(name) ?? '')}`, ...rest}
-  }
-
   private label(key: string, value: string): string {
-    if (NAMING_LABELS.has(key)) return this.name(value)
+    if (NAMING_LABELS.has(key)) return this.named(value)
     return OPEN_LABELS.test(key) ? value : (this.names.get(value) ?? `v-${this.hash(value)}`)
   }
 
-  private string(value: string, key: string): string {
-    if (WORDS.has(key)) return value
-    if (key === 'message' || key === 'uid') return this.hash(value)
-    if (key === 'values') return this.names.get(value) ?? `v-${this.hash(value)}`
+  /** Another name, also for what is in no list. */
+  private named(value: string): string {
     const known = this.names.get(value)
-    if (known !== undefined) return known
-    if (key === 'secretName') return `secret-${this.hash(value)}`
-    if (HOSTS.has(key)) return this.host(value)
-    return this.plain(value)
+    if (known !== undefined || value === '') return known ?? value
+    return this.open.has(value) || KEPT_NAMESPACES.has(value) ? value : `name-${this.hash(value)}`
   }
 
-  /** A DNS name, label by label; the cluster's own words stay. */
+  private pair(value: string): string {
+    return value
+      .split('/')
+      .map((part) => this.named(part))
+      .join('/')
+  }
+
+  private string(value: string, key: string, parent: string): string {
+    if (WORDS.has(key)) return value
+    if (key === 'message' || key === 'uid') return this.hash(value)
+    if (key === 'values' || (key === 'value' && !OPEN_PARENTS.has(parent)))
+      return this.names.get(value) ?? `v-${this.hash(value)}`
+    if (NAMING.has(key)) return key === 'name' && OPEN_PARENTS.has(parent) ? value : this.named(value)
+    if (key === 'path') return value.replaceAll(/[^/]+/g, (part) => `p-${this.hash(part)}`)
+    if (key === 'Corefile')
+      return value.replace(/(kubernetes[ \t]+)(.*)/, (_, word: string, zones: string) => word + this.hosts(zones))
+    if (parent === 'data' && /^\d+$/.test(key)) return value.replace(/^[^:]+/, (pair) => this.pair(pair))
+    return this.names.get(value) ?? (HOSTS.has(key) ? this.host(value) : this.plain(value))
+  }
+
+  /** DNS names and numbers, as SRV records and Corefiles have them. */
+  private hosts(value: string): string {
+    return value.replaceAll(/\S+/g, (word) => (/^\d+$/.test(word) ? word : this.host(word)))
+  }
+
+  /** A DNS name, label by label; the cluster's own words stay, and so do the names of ports (`_http`). */
   private host(value: string): string {
     if (parseAddress(value) !== undefined) return this.plain(value)
+    const reverse = /^(.+)\.(in-addr|ip6)\.arpa(\.?)$/.exec(value)
+    if (reverse) return this.reverse(reverse[1]!, reverse[2] === 'ip6') + value.slice(reverse[1]!.length)
     return value
       .split('.')
-      .map((label) => (OPEN_LABEL.has(label) ? label : (this.names.get(label) ?? `h-${this.hash(label)}`)))
+      .map((label) => {
+        if (OPEN_LABEL.has(label) || label.startsWith('_')) return label
+        return this.names.get(label) ?? this.dashed(label) ?? `h-${this.hash(label)}`
+      })
       .join('.')
+  }
+
+  /** `10-1-2-3`, as the names of endpoints and pods are made of their addresses. */
+  private dashed(label: string): string | undefined {
+    if (!label.includes('-')) return undefined
+    const address = parseAddress(label.replaceAll('-', '.')) ?? parseAddress(label.replaceAll('-', ':'))
+    return address === undefined ? undefined : formatAddress(this.addresses.other(address)).replaceAll(/[.:]/g, '-')
+  }
+
+  /** The digits of an address from its end, as reverse zones have them (RFC 1035 3.5, RFC 3596 2.5). */
+  private reverse(digits: string, v6: boolean): string {
+    const parts = digits.split('.').reverse()
+    const written = v6 ? parts.join('').replaceAll(/(.{4})(?!$)/g, '$1:') : parts.join('.')
+    const address = parseAddress(written)
+    if (address === undefined) return `h-${this.hash(digits)}`
+    const other = this.addresses.other(address)
+    const turned = v6 ? [...other.toString(16).padStart(32, '0')] : formatAddress(other).split('.')
+    return turned.reverse().join('.')
   }
 
   private text(file: string, content: string): string {
@@ -197,99 +291,14 @@ class Redactor {
 
   /** Addresses and `namespace/name` pairs inside of text. */
   private plain(value: string): string {
-    let result = value
-      .replaceAll(
-        RANGE,
-        (whole, low: string, high: string) => this.range(low, high) ?? whole.replaceAll(V4, (one) => this.address(one)),
-      )
-      .replaceAll(NETWORK, (whole, address: string, length: string) =>
-        MARKED.test(whole) ? whole : this.network(address, Number(length)),
-      )
-      .replaceAll(V4, (one) => this.address(one))
-      .replaceAll(V6, (one) => this.address(one))
-      .replaceAll(DONE, (_, inner: string) => inner.replaceAll('\u0002', '.').replaceAll('\u0003', ':'))
+    let result = this.addresses.within(value)
     for (const [pair, other] of this.pairs)
       if (pair !== other && result.includes(pair)) result = replaceWord(result, pair, other)
     for (const [name, other] of this.names)
       if (result.includes(name) && other.startsWith('node-')) result = replaceWord(result, name, other)
     return result
   }
-
-  /** Marked, so that the next pattern does not take it for a fresh one. */
-  private mark(address: string): string {
-    return `\u0001${address.replaceAll('.', '\u0002').replaceAll(':', '\u0003')}\u0001`
-  }
-
-  private address(one: string): string {
-    const parsed = parseAddress(one)
-    if (parsed === undefined) return one
-    let other = this.addresses.get(one)
-    if (other === undefined) this.addresses.set(one, (other = formatAddress(this.permute(parsed))))
-    return this.mark(other)
-  }
-
-  /** The other network, with nothing in its host part where there was nothing. */
-  private network(address: string, length: number): string {
-    const parsed = parseAddress(address)
-    if (parsed === undefined) return `${address}/${length}`
-    const width = familyOf(parsed) === 4 ? 32 : 128
-    if (length > width) return `${address}/${length}`
-    const host = BigInt(width - length)
-    const [bits, other] = [BigInt(parsed), BigInt(this.permute(parsed))]
-    const kept = (bits >> host) << host === bits ? (other >> host) << host : other
-    return `${this.mark(formatAddress(width === 32 ? Number(kept) : kept))}/${length}`
-  }
-
-  /** A range that is a whole prefix becomes a whole prefix. */
-  private range(low: string, high: string): string | undefined {
-    const [from, to] = [parseAddress(low), parseAddress(high)]
-    if (typeof from !== 'number' || typeof to !== 'number' || from > to) return undefined
-    const size = to - from + 1
-    if (from % size !== 0 || (size & (size - 1)) !== 0) return undefined
-    const start = Math.floor(Number(this.permute(from)) / size) * size
-    return `${this.mark(formatAddress(start))}-${this.mark(formatAddress(start + size - 1))}`
-  }
-
-  /** Prefix-preserving (Xu et al., Crypto-PAn): each bit is flipped or not by what stands before it. */
-  private permute(address: Address): Address {
-    const width = familyOf(address) === 4 ? 32 : 128
-    const bits = BigInt(address)
-    const [first, last] = width === 32 ? keptV4(Number(address)) : keptV6(bits)
-    let result = bits
-    for (let at = first; at < width - last; at++) {
-      const before = bits >> BigInt(width - at)
-      const digest = createHmac('sha256', this.key).update(`${width} ${at} ${before}`).digest()
-      if (digest[0]! & 1) result ^= 1n << BigInt(width - 1 - at)
-    }
-    return width === 32 ? Number(result) : result
-  }
 }
-
-/** Bits in front and behind that stay: all of special addresses, the first and last octet of others. */
-function keptV4(address: number): readonly [number, number] {
-  const first = address >>> 24
-  if (first === 0 || first === 127 || first >= 224) return [32, 0]
-  return first === 169 ? [16, 8] : [8, 8]
-}
-
-function keptV6(address: bigint): readonly [number, number] {
-  const first = address >> 112n
-  if (first === 0n || first >= 0xff00n) return [128, 0]
-  return first === 0xfe80n ? [64, 8] : [16, 8]
-}
-
-const OCTET = String.raw`(?:25[0-5]|2[0-4]\d|1?\d?\d)`
-const V4_TEXT = String.raw`(?<![A-Za-z\d.])${OCTET}(?:\.${OCTET}){3}(?![\w.])`
-const V6_TEXT = String.raw`(?<![A-Za-z\d:.])(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}(?![\w:.])`
-const V4 = new RegExp(V4_TEXT, 'g')
-const V6 = new RegExp(V6_TEXT, 'g')
-const RANGE = new RegExp(`(${V4_TEXT.replace('(?![\\w.])', '')})-((?:${OCTET})(?:\\.${OCTET}){3})(?![\\w.])`, 'g')
-const NETWORK = new RegExp(
-  `(${V4_TEXT.replace('(?![\\w.])', '')}|${V6_TEXT.replace('(?![\\w:.])', '')})/(\\d{1,3})(?!\\d)`,
-  'g',
-)
-const MARKED = /\u0001/
-const DONE = /\u0001([^\u0001]*)\u0001/g
 
 const HOSTS = new Set([
   'externalName',
@@ -299,9 +308,10 @@ const HOSTS = new Set([
   'hostnames',
   'searches',
   'subdomain',
+  'address',
   'kubernetes.io/hostname',
 ])
-const OPEN_LABEL = new Set(['svc', 'cluster', 'local', '*', ''])
+const OPEN_LABEL = new Set(['svc', 'pod', 'cluster', 'local', 'in-addr', 'ip6', 'arpa', '*', ''])
 const OPEN_PROCESSES = /^(kube-proxy|kubelet|sshd|systemd\S*|containerd|dockerd|node|python3?)$/
 
 const SHORT: Readonly<Record<string, string>> = {

@@ -98,4 +98,104 @@ describe('snapshot --redact', () => {
     const all = [...redactFiles(files, randomBytes(32)).values()].join('\n')
     for (const word of ['Bob', 'acme', 'corp', '10.9.8.7', '10.1.1.53']) expect(all).not.to.contain(word)
   })
+
+  it('leaves nothing of names that no list has', () => {
+    const object = (metadata: object, rest: object): string =>
+      JSON.stringify({items: [{metadata: {name: 'payroll', namespace: 'acme', ...metadata}, ...rest}]})
+    const files = oneNode({
+      files: {
+        'dns.json': JSON.stringify({
+          asked: [
+            {
+              server: '10.96.0.10:53',
+              kind: 'replica',
+              pod: 'acme/dns-acme',
+              failure: 'acme refuses',
+              answers: [
+                {
+                  name: 'payroll.acme.svc.acme.internal',
+                  type: 'SRV',
+                  status: 'NOERROR',
+                  records: [
+                    {name: '_http._tcp.x', type: 'SRV', data: '0 50 80 10-7-8-9.payroll.acme.svc.acme.internal.'},
+                  ],
+                },
+                {name: '9.8.7.10.in-addr.arpa', type: 'PTR', status: 'NOERROR', records: []},
+              ],
+            },
+          ],
+          incomplete: ['acme.internal was not asked'],
+        }),
+        'backend.txt': 'iptables v1.8.9 (nf_tables)\nlogin acme.doe, root by sudo\n',
+        'nft.json.stderr': 'acme-host: Operation not permitted, ask acme',
+      },
+    })
+    const all = new Map([
+      ...files,
+      [
+        'snapshot.json',
+        JSON.stringify({
+          namespace: 'acme',
+          forbidden: {pods: 'User "acme" cannot list'},
+          unread: {'n9.acme': 'acme is down'},
+          skipped: ['n8.acme'],
+          via: {'n9.acme': 'ssh'},
+        }),
+      ],
+      [
+        'api/services.json',
+        object(
+          {ownerReferences: [{kind: 'X', name: 'acme-owner'}]},
+          {spec: {loadBalancerClass: 'acme.com/lb', ports: [{name: 'http'}]}},
+        ),
+      ],
+      [
+        'api/ingresses.json',
+        object(
+          {name: 'in'},
+          {
+            spec: {
+              ingressClassName: 'acme-class',
+              rules: [
+                {
+                  host: 'www.acme.com',
+                  http: {paths: [{path: '/acme/pay', backend: {service: {name: 'acme-gone', port: {name: 'web'}}}}]},
+                },
+              ],
+            },
+          },
+        ),
+      ],
+      [
+        'api/nodes.json',
+        object(
+          {name: 'n1', labels: {'kubernetes.io/hostname': 'n1.acme.com'}},
+          {
+            spec: {taints: [{key: 'dedicated', value: 'acme'}]},
+            status: {addresses: [{type: 'Hostname', address: 'n1.acme.com'}]},
+          },
+        ),
+      ],
+      [
+        'api/configmaps.json',
+        object(
+          {name: 'coredns', namespace: 'kube-system'},
+          {
+            data: {
+              Corefile: 'kubernetes acme.internal in-addr.arpa',
+              '9000': 'acme/gone:80',
+              'kubeconfig.conf': 'https://acme',
+            },
+          },
+        ),
+      ],
+    ])
+    const redacted = redactFiles(all, randomBytes(32))
+    const words = [...redacted].map(([path, text]) => `${path}\n${text}`).join('\n')
+    expect(words).not.to.match(/acme|payroll|pay\b|doe\b/)
+    for (const kept of ['_http', 'Operation not permitted', 'root by sudo', '"name":"http"', 'in-addr.arpa', 'in-addr'])
+      expect(words).to.contain(kept)
+    expect(words).to.match(/"0 50 80 10-\d+-\d+-9\.svc-/)
+    expect(words).to.match(/"9\.\d+\.\d+\.10\.in-addr\.arpa"/)
+  })
 })
