@@ -182,6 +182,7 @@ function tableFacts({file}: NftRuleset, {family, name, flags, chains, sets}: Nft
 const RESTLESS = /nf_conntrack_count$/
 
 function networkFacts(state: NodeState): Fact[] {
+  const fileOf = (name: string): string => state.ipPath(name).split('/').at(-1)!
   const by =
     (section: Section, place: string) =>
     (text: string, file: string, line = 0): Fact => ({
@@ -195,22 +196,22 @@ function networkFacts(state: NodeState): Fact[] {
     ...state.links.map(({name, up, mtu}) =>
       by('devices', 'devices')(
         `${name} ${up ? 'up' : 'down'}${mtu === undefined ? '' : ` mtu ${mtu}`}`,
-        'ip-link.json',
+        fileOf('ip-link'),
       ),
     ),
     ...state.addresses.map(({address, length, device}) =>
-      by('devices', 'addresses')(`${formatAddress(address)}/${length} on ${device}`, 'ip-addr.json'),
+      by('devices', 'addresses')(`${formatAddress(address)}/${length} on ${device}`, fileOf('ip-addr')),
     ),
     ...state.routes.map(({text, table, family}) =>
       by(family === 4 ? 'routes' : 'IPv6 routes', 'routes')(
         `${text}${table === 'main' ? '' : ` (table ${table})`}`,
-        family === 4 ? 'ip-route.json' : 'ip-route6.json',
+        fileOf(family === 4 ? 'ip-route' : 'ip-route6'),
       ),
     ),
     ...state.policyRules.map(({priority, text, family}) =>
       by(family === 6 ? 'IPv6 routes' : 'routes', 'policy rules')(
         `${priority}: ${text}`,
-        family === 6 ? 'ip-rule6.json' : 'ip-rule.json',
+        fileOf(family === 6 ? 'ip-rule6' : 'ip-rule'),
       ),
     ),
     ...[...state.sysctls]
@@ -283,6 +284,7 @@ function endpointWords(
   port: number | undefined,
   protocol: string,
 ): string {
+  const host = address.includes(':') ? `[${address}]` : address
   const state = terminating ? (serving ? 'terminating, serving' : 'terminating') : ready ? 'ready' : 'not ready'
-  return `${address}:${port ?? '?'}/${protocol} ${state}${pod === undefined ? '' : ` (${pod})`}${node === undefined ? '' : ` on ${node}`}`
+  return `${host}:${port ?? '?'}/${protocol} ${state}${pod === undefined ? '' : ` (${pod})`}${node === undefined ? '' : ` on ${node}`}`
 }

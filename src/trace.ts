@@ -97,7 +97,7 @@ export function trace(
       const version = state.proxyVersion
       return {
         node: state.name,
-        mode: otherProxy(state) ?? proxyFacts(snapshot.cluster, state).mode ?? 'unknown',
+        mode: otherProxy(state)?.name ?? proxyFacts(snapshot.cluster, state).mode ?? 'unknown',
         ...(version === undefined ? {} : {version}),
       }
     }),

@@ -4,6 +4,7 @@ import type {CodeName} from './codes.js'
 import type {Severity} from './finding.js'
 import type {Mismatch} from './compare.js'
 import {chosenBy, programming} from './proof.js'
+import {isTranslation} from './hops.js'
 
 /** What a mismatch comes from: mismatches with the same key are one finding. */
 export interface Cause {
@@ -25,16 +26,11 @@ export const endNode = ({hops, onReply}: Fate, fallback: string): string =>
   (hops.findLast(({reply}) => reply === onReply) ?? hops.at(-1))?.node ?? fallback
 export const placeOf = ({fate, node}: Mismatch): string => endNode(fate, node)
 
-export const translated = ({hops}: Fate): boolean =>
-  hops.some(({kind, reply, what}) => !reply && (kind === 'ipvs' || (kind === 'nat' && /^(DNAT|REDIRECT)/.test(what))))
+export const translated = ({hops}: Fate): boolean => hops.some(isTranslation)
 
 /** The node that translated, else the one that should have. */
 export function translator({fate, node}: Mismatch): string {
-  return (
-    fate.hops.find(
-      ({kind, what, reply}) => !reply && (kind === 'ipvs' || (kind === 'nat' && /^(DNAT|REDIRECT)/.test(what))),
-    )?.node ?? node
-  )
+  return fate.hops.find(isTranslation)?.node ?? node
 }
 
 export function perService(mismatch: Mismatch, name: CodeName, node: string): Cause {

@@ -1,6 +1,6 @@
 import type {ClusterState} from '../model/kube.js'
 import type {Evidence, Fate, Hop} from '../model/trace.js'
-import {familyOf, formatAddress, formatEndpoint, inRange, parseAddress, prefixRange} from '../util/ip.js'
+import {familyOf, formatEndpoint, inRange, parseAddress, prefixRange} from '../util/ip.js'
 import {absentEntry, absentRange} from './absent.js'
 import {apiEvidence, endpointOf, frontendField, serviceEvidence} from './api-evidence.js'
 import {otherOwners} from './claims.js'
@@ -519,7 +519,4 @@ function settingBehind(
 
 /** Lost on the way to an endpoint that the API itself names: the API is behind the truth, not the node. */
 const isPromised = ({fate, promise}: Mismatch): boolean =>
-  promise.endpoints.some(
-    ({address}) =>
-      fate.reason.includes(`${formatAddress(address)}:`) || fate.reason.includes(`${formatAddress(address)} `),
-  )
+  fate.towards.some((place) => promise.endpoints.some(({address}) => address === place.address))

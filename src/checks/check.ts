@@ -170,15 +170,10 @@ const hasNoRules = (state: NodeState): boolean =>
 /** A node that another proxy serves was not compared; that is said, not passed over. */
 function withoutProxy(states: readonly Parameters<typeof otherProxy>[0][]): Incomplete[] {
   return states.flatMap((state) => {
-    const name = otherProxy(state)
-    return name === undefined
-      ? []
-      : [
-          {
-            node: state.name,
-            reason: `Services are handled by ${name}, out of sight of netfilter dumps; they were not compared`,
-          },
-        ]
+    const other = otherProxy(state)
+    if (!other) return []
+    const reason = `Services are handled by ${other.name}, out of sight of netfilter dumps; they were not compared`
+    return [{node: state.name, reason}]
   })
 }
 

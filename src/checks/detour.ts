@@ -3,7 +3,7 @@ import {familyOf, formatEndpoint} from '../util/ip.js'
 import type {Cause} from './cause.js'
 import type {Mismatch} from './compare.js'
 import type {Scene} from './missing.js'
-import {wasSentTo} from './policy.js'
+import {wasSentTo} from './hops.js'
 import {deciding, routeLine} from './proof.js'
 
 /** Ends that come of a way back other than the way there, and the rule that drops what conntrack does not know. */

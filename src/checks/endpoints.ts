@@ -340,17 +340,16 @@ function undeclared(service: Service, port: ServicePort, pods: readonly Pod[] | 
   )
   const [first] = without
   if (!first) return []
-  const who =
+  const target = `targetPort ${targetPort}/${protocol} of ${service.id}`
+  const what =
     without.length === pods.length
-      ? `none of its ${pods.length} pods`
-      : `not by ${without.length} of its ${pods.length} pods: ${first.id}`
+      ? `none of its ${pods.length} pods declares ${target} (they declare ${declared(without)})`
+      : `${without.length} of ${pods.length} pods ${without.length === 1 ? 'does' : 'do'} not declare ${target}: ${first.id} (declares ${declared([first])})`
   return [
-    apiFinding(
-      'target-port-undeclared',
-      service,
-      `targetPort ${targetPort}/${protocol} of ${service.id} is declared ${without.length === pods.length ? 'by ' : ''}${who} (they declare ${declared(without)})`,
-      {port, evidence: [targetEvidence(service, port), ...podEvidence(without)]},
-    ),
+    apiFinding('target-port-undeclared', service, what, {
+      port,
+      evidence: [targetEvidence(service, port), ...podEvidence(without)],
+    }),
   ]
 }
 

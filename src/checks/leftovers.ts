@@ -5,7 +5,7 @@ import type {VirtualServer} from '../parse/ipvs.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import {formatAddress, parseAddress} from '../util/ip.js'
 import {makeFinding, type Finding} from './finding.js'
-import {secondProxy} from './proxy.js'
+import {evidenceOfSign, secondProxy} from './proxy.js'
 
 interface Checked {
   readonly state: NodeState
@@ -38,8 +38,8 @@ export function leftovers(node: Checked): Finding[] {
   if (other === undefined) return told
   const second = makeFinding('mode-leftovers', {
     node: state.name,
-    message: `kube-proxy on ${state.name} runs in ${proxy.mode} mode, but the device of ${other} is there`,
-    evidence: [{source: state.ipPath('ip-link'), line: 0, text: other}],
+    message: `kube-proxy on ${state.name} runs in ${proxy.mode} mode, but a ${other.sign.kind} of ${other.name} is there`,
+    evidence: [evidenceOfSign(other.sign)],
   })
   return [...told, second]
 }

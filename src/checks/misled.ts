@@ -6,6 +6,7 @@ import {at, percent, translator, type Cause} from './cause.js'
 import type {Mismatch} from './compare.js'
 import type {Scene} from './missing.js'
 import {chosenBy, chosenByProcess, chosenByStranger, isOwnChain} from './proof.js'
+import {isDestinationNat, leadsTo} from './hops.js'
 
 /** Packets that a translation leads to what is no endpoint of the Service. */
 
@@ -78,21 +79,14 @@ export function strayed({fate, promise}: Mismatch): Place | undefined {
 
 /** The Service's own translation led to one of its endpoints, and another one on the way led on from there. */
 export function translatedAgain({fate, promise, service, ...mismatch}: Mismatch): Again | undefined {
-  const isSent = ({kind, reply, what}: Hop): boolean =>
-    !reply &&
-    (kind === 'nat' || kind === 'ipvs') &&
-    promise.endpoints.some(({address, port}) => what.includes(formatEndpoint(address, port)))
+  const isSent = (hop: Hop): boolean => promise.endpoints.some((endpoint) => leadsTo(hop, endpoint))
   const sent = fate.hops.findIndex(isSent)
-  const later = fate.hops.findIndex(
-    (hop, at) => at > sent && !hop.reply && hop.kind === 'nat' && /^(DNAT|REDIRECT)/.test(hop.what) && !isSent(hop),
-  )
+  const later = fate.hops.findIndex((hop, at) => at > sent && isDestinationNat(hop) && !isSent(hop))
   if (sent < 0 || later < 0 || fate.onReply) return undefined
   const hop = fate.hops[later]!
   const rule = fate.hops.slice(0, later + 1).findLast(({where}) => where !== undefined)
   const line = fate.hops.slice(0, later).findLast(({evidence}) => evidence !== undefined)?.evidence
-  const isPod = promise.endpoints.some(
-    ({pod, address, port}) => pod !== undefined && fate.hops[sent]!.what.includes(formatEndpoint(address, port)),
-  )
+  const isPod = promise.endpoints.some((endpoint) => endpoint.pod !== undefined && leadsTo(fate.hops[sent]!, endpoint))
   return {
     foreign: !isOwnChain(rule),
     isPod,

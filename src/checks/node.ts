@@ -13,7 +13,7 @@ import type {Comparison} from './compare.js'
 import {makeFinding, type Finding, type FindingParts} from './finding.js'
 import {checkNetwork} from './network.js'
 import {leftovers} from './leftovers.js'
-import {isKubeProxy, otherProxy, signOf} from './proxy.js'
+import {evidenceOfSign, isKubeProxy, otherProxy} from './proxy.js'
 import {isCached} from './node-cache.js'
 
 export interface NodeCheck {
@@ -106,15 +106,15 @@ const hasRecovered = (later: readonly string[], failure: string): boolean =>
   later.filter((text) => SYNC_DONE.test(text) && familyIn(text) === familyIn(failure)).length > 1
 
 function foreignProxy({state}: NodeCheck): Finding[] {
-  const name = otherProxy(state)
-  return name === undefined
-    ? []
-    : [
-        finding('foreign-service-proxy', state.name, {
-          message: `Services on ${state.name} are handled by ${name}, not by kube-proxy`,
-          evidence: [{line: 0, ...signOf(state, name)}],
-        }),
-      ]
+  const other = otherProxy(state)
+  if (!other) return []
+  const {name, sign} = other
+  return [
+    finding('foreign-service-proxy', state.name, {
+      message: `Services on ${state.name} are handled by ${name}, not by kube-proxy`,
+      evidence: [evidenceOfSign(sign)],
+    }),
+  ]
 }
 
 const FAMILIES: readonly Family[] = [4, 6]
@@ -382,8 +382,8 @@ function missingServer(state: NodeState, {port, protocol, address}: Frontend): M
   )
     return undefined
   const near =
-    ipvs.virtualServers.find((server) => server.port === port && server.protocol === protocol) ??
-    ipvs.virtualServers[0]!
+    ipvs.virtualServers.find((server) => server.port === port && server.protocol === protocol) ?? ipvs.virtualServers[0]
+  if (!near) return undefined
   return {
     what: `has no virtual server on ${formatAddress(address)}`,
     severity: 'error',

@@ -1,5 +1,4 @@
 import {deniedBy, podAt, type PolicyPeer} from '../intent/network-policy.js'
-import type {ServiceEndpoint} from '../intent/endpoints.js'
 import type {ClusterState, Service} from '../model/kube.js'
 import type {Fate, Origin} from '../model/trace.js'
 import {formatEndpoint, parseRange, single, type Address, type Range} from '../util/ip.js'
@@ -7,6 +6,7 @@ import type {Mismatch, Sample} from './compare.js'
 import {apiEvidence} from './api-evidence.js'
 import {makeFinding, type Finding} from './finding.js'
 import {deciding} from './proof.js'
+import {wasSentTo} from './hops.js'
 
 /**
  * The NetworkPolicies that want a lost packet lost; empty when none does. What leaves for another node's port is not translated
@@ -22,13 +22,6 @@ export function wantedBy(
   const {address, port} = target ?? frontend
   return denied(cluster, {fate, from, clients, address, port, protocol})
 }
-
-/** The steps of a fate are those of one of its endpoints, whatever others share its end. */
-export const wasSentTo = ({hops}: Fate, {address, port}: ServiceEndpoint): boolean =>
-  hops.some(
-    ({kind, reply, what}) =>
-      !reply && (kind === 'nat' || kind === 'ipvs') && what.includes(formatEndpoint(address, port)),
-  )
 
 interface Connection {
   readonly fate: Fate

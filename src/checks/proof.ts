@@ -5,6 +5,7 @@ import type {VirtualServer} from '../parse/ipvs.js'
 import type {IptablesDump} from '../parse/iptables.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import {formatAddress, type Family} from '../util/ip.js'
+import {isDestinationNat, isSourceNat} from './hops.js'
 
 /** Which line of which dump decides a walk. */
 
@@ -61,7 +62,7 @@ const OWN_CHAIN = /\/KUBE-(SEP-[A-Z0-9]+|PORTALS-(CONTAINER|HOST)|NODEPORT-(CONT
 
 /** A rule that is not kube-proxy's has chosen the destination. */
 export function chosenByStranger({hops}: Fate): boolean {
-  const nat = hops.findIndex(({kind, reply, what}) => kind === 'nat' && !reply && /^(DNAT|REDIRECT)/.test(what))
+  const nat = hops.findIndex(isDestinationNat)
   const rule = nat < 0 ? undefined : hops.slice(0, nat + 1).findLast(({where}) => where !== undefined)
   return rule !== undefined && !isOwnChain(rule)
 }
@@ -115,13 +116,9 @@ export function unmasqueradedBy(fate: Fate, node: string): Evidence[] {
 /** The rule that takes the mark away again before anything has masqueraded what has it. */
 function markCleared({hops}: Fate, node: string): Evidence | undefined {
   const own = hops.map((hop, at) => ({hop, at})).filter(({hop}) => hop.node === node && !hop.reply)
-  const set = own.find(({hop}) => hop.kind === 'mark' && /→ 0x[1-9a-f]/.test(hop.what))
-  const gone = set && own.find(({hop, at}) => at > set.at && hop.kind === 'mark' && /→ 0x0$/.test(hop.what))
-  if (
-    !gone ||
-    hops.slice(gone.at).some(({kind, what, reply}) => kind === 'nat' && !reply && /^(MASQUERADE|SNAT)/.test(what))
-  )
-    return undefined
+  const set = own.find(({hop}) => hop.mark !== undefined && hop.mark !== 0)
+  const gone = set && own.find(({hop, at}) => at > set.at && hop.mark === 0)
+  if (!gone || hops.slice(gone.at).some(isSourceNat)) return undefined
   return hops.slice(0, gone.at).findLast(({evidence, node: where}) => evidence !== undefined && where === node)
     ?.evidence
 }

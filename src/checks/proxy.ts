@@ -1,74 +1,54 @@
 import type {ProxyFacts, ProxyMode} from '../intent/proxy-facts.js'
 import type {ClusterState} from '../model/kube.js'
+import type {Evidence} from '../model/trace.js'
 import type {IptablesChain} from '../parse/iptables.js'
+import {DATA_PLANES, signOf, type Sign} from '../snapshot/data-planes.js'
 import type {NodeState, Section} from '../snapshot/node-state.js'
 import {anyOf, familyOf, inRange, parseRange, type Address, type Family, type Range} from '../util/ip.js'
 
 const MODES = new Set(['iptables', 'ipvs', 'nftables', 'userspace'])
 
-/** Proxies other than kube-proxy, by what they leave on a node. */
-const OTHERS: readonly {readonly name: string; readonly sign: (state: NodeState) => boolean}[] = [
-  {name: 'Cilium', sign: (state) => hasLink(state, /^cilium_(host|net)$/) || hasChainLike(state, 'CILIUM_')},
-  {name: 'Calico (eBPF)', sign: (state) => hasLink(state, /^bpf(in|out)\.cali$/) || hasRule(state, CALICO_BPF)},
-  {name: 'Antrea', sign: (state) => hasLink(state, /^antrea-gw0$/) || hasChainLike(state, 'ANTREA-')},
-  {name: 'OVN-Kubernetes', sign: (state) => hasLink(state, /^ovn-k8s-mp0$/) || hasChainLike(state, 'OVN-KUBE-')},
-  {
-    name: 'kube-router',
-    sign: (state) => hasLink(state, /^kube-dummy-if$/) || hasChain(state, 'KUBE-ROUTER-SERVICES'),
-  },
-]
-
-/** What felix writes for its BPF programs (felix/dataplane/linux/int_dataplane.go). */
-const CALICO_BPF = /pre-approved by (cali(co)?'?s? )?BPF programs/i
-
-/** A rule outside of kube-proxy's own chains, which are very many. */
-function hasRule(state: NodeState, pattern: RegExp): boolean {
-  for (const {tables} of state.iptables(4))
-    for (const {chains} of tables.values())
-      for (const chain of chains.values()) {
-        if (chain.name.startsWith('KUBE-')) continue
-        if (chain.lines.some(({text}) => pattern.test(text))) return true
-      }
-  return false
-}
-
 const hasLink = (state: NodeState, pattern: RegExp): boolean => state.links.some(({name}) => pattern.test(name))
 const hasChain = (state: NodeState, ...names: readonly string[]): boolean =>
   state.iptables(4).some(({tables}) => [...tables.values()].some(({chains}) => names.some((name) => chains.has(name))))
+
+/** Processes in which kube-proxy runs: its own, and those of distributions that have everything in one. */
+export const isKubeProxy = (process: string): boolean =>
+  /^(kube-proxy|hyperkube|kubelite|k3s(-server|-agent)?)$/.test(process)
+
+/** Another Service proxy, and what shows that it is there. */
+export interface OtherProxy {
+  readonly name: string
+  readonly sign: Sign
+}
+
+export const evidenceOfSign = ({source, line, text}: Sign): Evidence => ({source, line, text})
+
+const proxiesOn = (state: NodeState): OtherProxy[] =>
+  DATA_PLANES.filter(({isProxy}) => isProxy).flatMap((plane) => {
+    const sign = signOf(state, plane)
+    return sign ? [{name: plane.name, sign}] : []
+  })
+
+/** Another Service proxy on the node, when there is no sign of kube-proxy itself. */
+export function otherProxy(state: NodeState): OtherProxy | undefined {
+  if (state.proxyMode !== undefined || modeFromRules(state) !== undefined) return undefined
+  return proxiesOn(state)[0]
+}
+
+/** One that replaces kube-proxy and is there beside it; network plugins that leave Services to kube-proxy are none. */
+export function secondProxy(state: NodeState): OtherProxy | undefined {
+  if (state.proxyMode === undefined && modeFromRules(state) === undefined) return undefined
+  return proxiesOn(state).find(({name}) => REPLACE.has(name))
+}
+
+const REPLACE = new Set(['kube-router', 'Calico (eBPF)'])
 
 function hasChainLike(state: NodeState, prefix: string): boolean {
   for (const {tables} of state.iptables(4))
     for (const {chains} of tables.values()) for (const name of chains.keys()) if (name.startsWith(prefix)) return true
   return false
 }
-
-/** Processes in which kube-proxy runs: its own, and those of distributions that have everything in one. */
-export const isKubeProxy = (process: string): boolean =>
-  /^(kube-proxy|hyperkube|kubelite|k3s(-server|-agent)?)$/.test(process)
-
-/** The device or the chain that tells of another proxy. */
-export function signOf(state: NodeState, name: string): {source: string; text: string} {
-  const link = state.links.find((one) => SIGNS.test(one.name))
-  if (link) return {source: state.ipPath('ip-link'), text: `device ${link.name}: ${name}`}
-  const dump = state.iptables(4).find(({tables}) => tables.size > 0)
-  return {source: dump?.file ?? state.path('.'), text: `chains and rules of ${name}`}
-}
-
-const SIGNS = /^(cilium_(host|net)|bpf(in|out)\.cali|antrea-gw0|ovn-k8s-mp0|kube-dummy-if)$/
-
-/** Another Service proxy on the node, when there is no sign of kube-proxy itself. */
-export function otherProxy(state: NodeState): string | undefined {
-  if (state.proxyMode !== undefined || modeFromRules(state) !== undefined) return undefined
-  return OTHERS.find(({sign}) => sign(state))?.name
-}
-
-/** One that replaces kube-proxy and is there beside it; network plugins that leave Services to kube-proxy are none. */
-export function secondProxy(state: NodeState): string | undefined {
-  if (state.proxyMode === undefined && modeFromRules(state) === undefined) return undefined
-  return OTHERS.find(({name, sign}) => REPLACE.has(name) && sign(state))?.name
-}
-
-const REPLACE = new Set(['kube-router', 'Calico (eBPF)'])
 
 /** What kube-proxy's rules themselves tell of its mode. */
 function modeFromRules(state: NodeState): ProxyMode | undefined {

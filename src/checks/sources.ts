@@ -4,6 +4,7 @@ import type {Cause} from './cause.js'
 import type {Mismatch} from './compare.js'
 import type {Scene} from './missing.js'
 import {evidenceOf} from './proof.js'
+import {isSourceNat} from './hops.js'
 
 /** What gives packets another source than the client's. */
 
@@ -14,7 +15,7 @@ const MASQUERADES_STRANGERS = /(! -s |! -i |saddr != |iifname != ).*(KUBE-MARK-M
 export function clientLost(mismatch: Mismatch, {states}: Scene): Cause | undefined {
   const {service, node, fate, origin, frontend} = mismatch
   if (origin.kind !== 'external') return takenForStranger(mismatch)
-  const hop = fate.hops.findLast(({kind, what}) => kind === 'nat' && /^(MASQUERADE|SNAT)/.test(what))
+  const hop = fate.hops.findLast(isSourceNat)
   const index = hop ? fate.hops.indexOf(hop) : -1
   const rule = fate.hops.slice(0, index).findLast(({evidence}) => evidence !== undefined)
   return {
@@ -43,7 +44,7 @@ function takenForStranger(mismatch: Mismatch): Cause | undefined {
 
 /** Where a packet first gets another source, and the rule behind it. */
 function sourceChange({hops}: Fate): {where?: string; rule?: Hop} {
-  const at = hops.findIndex(({kind, what, reply}) => !reply && kind === 'nat' && /^(MASQUERADE|SNAT)/.test(what))
+  const at = hops.findIndex(isSourceNat)
   const rule = hops.slice(0, Math.max(at, 0)).findLast(({evidence}) => evidence !== undefined)
   return at < 0 ? {} : {where: hops[at]!.node, ...(rule ? {rule} : {})}
 }

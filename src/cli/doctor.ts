@@ -1,6 +1,6 @@
 import {readConnection} from '../kube/kubeconfig.js'
 import {RESOURCES} from '../kube/read-cluster.js'
-import type {Api} from '../kube/api.js'
+import {ApiFailure, type Api} from '../kube/api.js'
 import {SvcTraceError} from '../model/errors.js'
 import {collectNodes, type NodeResult} from '../nodes/collect.js'
 import {NodeState} from '../snapshot/node-state.js'
@@ -9,6 +9,7 @@ import {interruption} from './interruption.js'
 import {progressLine} from './progress.js'
 import {collectOptions, connect, nodeTargets, transportFor, type LiveFlags, type Reach} from './live.js'
 import type {KubeObject} from '../model/kube.js'
+import {plural} from '../util/text.js'
 
 export interface Step {
   readonly state: 'ok' | 'note' | 'failed'
@@ -38,12 +39,8 @@ export async function examine(flags: LiveFlags): Promise<Step[]> {
       api.close()
     }
   } catch (error) {
-    const known = error instanceof SvcTraceError ? error : undefined
-    steps.push({
-      state: 'failed',
-      what: (error as Error).message,
-      ...(known?.hint === undefined ? {} : {hint: known.hint}),
-    })
+    if (!(error instanceof SvcTraceError) || error.code === 'Interrupted') throw error
+    steps.push({state: 'failed', what: error.message, ...(error.hint === undefined ? {} : {hint: error.hint})})
   }
   return steps
 }
@@ -74,7 +71,8 @@ async function permissions(api: Api): Promise<Step[]> {
           hint: 'manifests/rbac.yaml has the minimal ClusterRole',
         })
     } catch (error) {
-      return [{state: 'note', what: `permissions cannot be asked for: ${(error as Error).message}`}]
+      if (!(error instanceof ApiFailure)) throw error
+      return [...steps, {state: 'note', what: `permissions cannot be asked for: ${error.message}`}]
     }
   }
   return steps.length > 0
@@ -93,7 +91,10 @@ async function nodes(
 ): Promise<Step[]> {
   const targets = nodeTargets(list, flags)
   const transport = await transportFor(flags, reach)
-  const intro: Step = {state: 'ok', what: `${list.length} nodes; way in: ${WAYS[transport.name] ?? transport.name}`}
+  const intro: Step = {
+    state: 'ok',
+    what: `${plural(list.length, 'node')}; way in: ${WAYS[transport.name] ?? transport.name}`,
+  }
   const line = progressLine('asking nodes', targets.length, flags.verbose)
   const results = await collectNodes(targets, transport, collectOptions(flags, signal, line))
   line.end()

@@ -91,7 +91,7 @@ const onlyNodes = Flags.string({
   multiple: true,
   multipleNonGreedy: true,
 })
-const noColor = Flags.boolean({description: 'no colour (also: NO_COLOR=1)'})
+export const noColor = Flags.boolean({description: 'no colour (also: NO_COLOR=1)'})
 
 /** What every command takes that reads nodes. */
 export const liveFlags = {node: onlyNodes, ...kubeFlags, ...nodeFlags, 'no-color': noColor}
@@ -101,3 +101,18 @@ export const sourceFlags = {snapshot: snapshotFlag, ...liveFlags}
 
 export const EXIT_CODES = `Exit codes: 0 healthy, 1 findings at or above --fail-on, 2 wrong usage, unreadable input or API failure,
 3 incomplete (something asked for could not be read or decided, and nothing else is wrong), 70 a bug, 130 interrupted.`
+
+/** The first flag that somebody has set himself and that is of no use here. */
+export function uselessFlag(
+  flags: Readonly<Record<string, unknown>>,
+  metadata: {readonly flags: Readonly<Record<string, {readonly setFromDefault?: boolean} | undefined>>},
+  used: readonly string[],
+): string | undefined {
+  return Object.keys(flags).find(
+    (name) =>
+      flags[name] !== undefined &&
+      flags[name] !== false &&
+      !metadata.flags[name]?.setFromDefault &&
+      !used.includes(name),
+  )
+}

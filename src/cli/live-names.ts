@@ -1,5 +1,6 @@
 import {openApi} from '../kube/api.js'
 import {readConnection} from '../kube/kubeconfig.js'
+import {safeLine} from '../util/text.js'
 
 /** Completion waits no longer than this. */
 const PATIENCE = 1500
@@ -26,7 +27,7 @@ export async function liveNames(before: readonly string[]): Promise<string[][]> 
           : `/api/v1/namespaces/${encodeURIComponent(connection.namespace)}/services`
     const {items} = (await api.get(`${path}?limit=500`)) as {items?: {metadata?: {name?: string}}[]}
     api.close()
-    return (items ?? []).flatMap(({metadata}) => (metadata?.name === undefined ? [] : [[metadata.name]]))
+    return (items ?? []).flatMap(({metadata}) => (metadata?.name === undefined ? [] : [[safeLine(metadata.name)]]))
   } catch {
     // a shell that completes must not print errors: no names is the whole answer
     return []

@@ -42,7 +42,7 @@ export function report(error: unknown): void {
     return
   }
   process.stderr.write(
-    `This is a bug in svc-trace; please report it with this text:\n${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+    `This is a bug in svc-trace; please report it with this text:\n${safe(error instanceof Error ? (error.stack ?? error.message) : String(error))}\n`,
   )
   process.exitCode = EXIT.bug
 }

@@ -1,7 +1,8 @@
 import {Args, Command, Flags} from '@oclif/core'
-import {sourceFlags} from '../cli/flags.js'
+import {sourceFlags, uselessFlag} from '../cli/flags.js'
 import {getSnapshot} from '../cli/get-snapshot.js'
 import {terminal} from '../cli/terminal.js'
+import {SvcTraceError} from '../model/errors.js'
 import {diffNodes, diffSnapshots, type DiffResult} from '../diff.js'
 import {diffReport, diffText, isSame} from '../report/diff-report.js'
 import {loadSnapshot} from '../snapshot/load.js'
@@ -29,7 +30,14 @@ Exit codes: 0 no difference, 1 differences, 2 wrong usage, unreadable input or A
   }
 
   async run(): Promise<void> {
-    const {args, flags} = await this.parse(Diff)
+    const {args, flags, metadata} = await this.parse(Diff)
+    const useless = flags.nodes ? undefined : uselessFlag(flags, metadata, ['output', 'namespace', 'no-color'])
+    if (useless !== undefined)
+      throw new SvcTraceError(
+        'BadUsage',
+        `--${useless} goes with --nodes`,
+        'A and B are two saved snapshots without it',
+      )
     const result = await this.compare(args, flags)
     const report = diffReport(result, args.a, args.b)
     process.stdout.write(

@@ -17,12 +17,10 @@ export default class Doctor extends Command {
     const {examine} = await import('../cli/doctor.js')
     const {terminal} = await import('../cli/terminal.js')
     const {paint} = await import('../report/paint.js')
-    const {safeLine} = await import('../util/text.js')
+    const {safeJson, safeLine} = await import('../util/text.js')
     const steps = await examine(flags)
     if (flags.output === 'json')
-      process.stdout.write(
-        `${JSON.stringify({apiVersion: 'svc-trace/v1', kind: 'DoctorReport', steps}, undefined, 2)}\n`,
-      )
+      process.stdout.write(`${safeJson({apiVersion: 'svc-trace/v1', kind: 'DoctorReport', steps}, 2)}\n`)
     else {
       const ink = paint(terminal(flags).color)
       for (const {state, what, hint} of steps)

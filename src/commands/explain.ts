@@ -2,6 +2,7 @@ import {Args, Command} from '@oclif/core'
 import {CODES, findCode, type CodeName} from '../checks/codes.js'
 import {fixFor} from '../checks/fix.js'
 import {LOOKS} from '../checks/looks.js'
+import {noColor} from '../cli/flags.js'
 import {terminal} from '../cli/terminal.js'
 import {SvcTraceError} from '../model/errors.js'
 import {wrap} from '../report/paint.js'
@@ -26,6 +27,7 @@ export default class Explain extends Command {
   static override description = 'Without a code: all codes. Exit codes: 0, 2 for an unknown code, 70 a bug.'
   static override usage = 'explain [CODE]'
   static override examples = ['<%= config.bin %> explain SVT131', '<%= config.bin %> explain node-port-not-programmed']
+  static override flags = {'no-color': noColor}
   static override args = {code: Args.string({description: 'SVTnnn or the name of a finding'})}
 
   async run(): Promise<void> {

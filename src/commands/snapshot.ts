@@ -1,5 +1,5 @@
 import {Command, Flags} from '@oclif/core'
-import {liveFlags} from '../cli/flags.js'
+import {liveFlags, uselessFlag} from '../cli/flags.js'
 import {SvcTraceError} from '../model/errors.js'
 import {plural} from '../util/text.js'
 
@@ -24,7 +24,7 @@ Exit codes: 0, 3 when a node or a list could not be read (the rest is in the fil
   }
 
   async run(): Promise<void> {
-    const {flags} = await this.parse(Snapshot)
+    const {flags, metadata} = await this.parse(Snapshot)
     if (flags['print-collector']) {
       const {collectorScript} = await import('../nodes/collect.js')
       process.stdout.write(collectorScript())
@@ -37,6 +37,9 @@ Exit codes: 0, 3 when a node or a list could not be read (the rest is in the fil
     checkTarget(flags.file)
     if (flags.from !== undefined && !flags.redact)
       throw new SvcTraceError('BadUsage', '--from goes with --redact', 'a saved snapshot can be copied as it is')
+    const useless = flags.from === undefined ? undefined : uselessFlag(flags, metadata, OF_SAVED)
+    if (useless !== undefined)
+      throw new SvcTraceError('BadUsage', `--${useless} does not go with --from`, '--from reads no cluster')
     const read =
       flags.from === undefined
         ? await collectFiles(flags)
@@ -52,6 +55,9 @@ Exit codes: 0, 3 when a node or a list could not be read (the rest is in the fil
     process.exitCode = lost > 0 ? 3 : 0
   }
 }
+
+/** What goes with a snapshot that is saved already. */
+const OF_SAVED = ['from', 'redact', 'file', 'namespace', 'no-color']
 
 /** With a key that nobody keeps. */
 async function redacted(files: ReadonlyMap<string, string>): Promise<Map<string, string>> {

@@ -1,3 +1,4 @@
+import {DATA_PLANES, signOf} from '../snapshot/data-planes.js'
 import type {NodeState, Section} from '../snapshot/node-state.js'
 import type {Family} from '../util/ip.js'
 import {LEGACY_PRESENT} from '../parse/iptables.js'
@@ -27,7 +28,7 @@ export function findGaps(state: NodeState, family: Family, {unasked, unseen}: To
     ['nftables', state.nftSection],
     ['addresses', state.addressSection],
     ['routes', state.routeSection(family)],
-    ['policy rules', state.section('ip-rule.json', 'ip-rule.txt')],
+    ['policy rules', state.ruleSection(family)],
     ['sysctls', state.section('sysctl.txt')],
   ]
   const gaps = sections.flatMap(([what, section]): Gap[] => {
@@ -192,26 +193,15 @@ function hiddenTables(state: NodeState, family: Family): Gap[] {
   ]
 }
 
-/** Data planes that leave no trace in netfilter dumps. */
-const HIDDEN: readonly {readonly pattern: RegExp; readonly what: string}[] = [
-  {pattern: /^cilium_(host|net|vxlan|geneve)$/, what: 'Cilium handles packets in eBPF programs'},
-  {pattern: /^bpf(in|out)\.cali$/, what: 'Calico handles packets in eBPF programs'},
-  {pattern: /^(antrea-gw0|ovs-system|ovn-k8s-mp0|br-int)$/, what: 'Open vSwitch flows handle packets'},
-]
-
+/** Chains of a data plane are left behind where its devices are gone; where no device is listed, they are all that shows it. */
 function hiddenPrograms(state: NodeState): Gap[] {
-  return HIDDEN.flatMap(({pattern, what}): Gap[] => {
-    const device = state.links.find(({name}) => pattern.test(name))
-    return device
-      ? [
-          {
-            key: `hidden ${what}`,
-            state: 'unreadable',
-            what: `${what} (device ${device.name}), out of sight of every dump`,
-          },
-        ]
-      : []
+  const found = DATA_PLANES.flatMap((plane): Gap[] => {
+    const sign = plane.hides === undefined ? undefined : signOf(state, plane)
+    if (!sign || (sign.kind === 'chain' && state.links.length > 0)) return []
+    const what = `${plane.hides} (${sign.text}), out of sight of every dump`
+    return [{key: `hidden ${plane.hides}`, state: 'unreadable', what}]
   })
+  return found.filter(({key}, at) => found.findIndex((other) => other.key === key) === at)
 }
 
 /** Programs that see packets before the kernel does. */

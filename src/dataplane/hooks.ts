@@ -439,7 +439,7 @@ function goOn(
     const here = save(walker)
     const end = endOf(chain, walker)
     if (!end && !differs(here, save(walker))) continue
-    if (!isEarlier(walker, hook, [first, chain])) {
+    if (!runsBefore(walker, hook, [first, chain])) {
       load(walker, here)
       continue
     }
@@ -448,19 +448,11 @@ function goOn(
   return undefined
 }
 
-/** Does the first of two run before the second? What no dump tells is asked. */
-const isEarlier = (walker: Walker, hook: Hook, [one, other]: readonly [BaseChain, BaseChain]): boolean =>
-  registeredLater(one, other) ??
-  walker.assume(`natorder:${hook}:${one.name}:${other.name}`, [
-    `if ${one.name} runs before ${other.name}`,
-    `if ${other.name} runs before ${one.name}`,
-  ])
-
 /** In the order in which they run. */
 function ordered(walker: Walker, hook: Hook, attempts: readonly Attempt[]): Attempt[] {
   const order: Attempt[] = []
   for (const attempt of attempts) {
-    const at = order.findIndex((other) => !isEarlier(walker, hook, [other.chain, attempt.chain]))
+    const at = order.findIndex((other) => !runsBefore(walker, hook, [other.chain, attempt.chain]))
     order.splice(at < 0 ? order.length : at, 0, attempt)
   }
   return order

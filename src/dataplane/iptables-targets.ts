@@ -44,7 +44,8 @@ const mark: Build = (options) => {
   return (walker, where) => {
     const before = walker.packet.mark
     walker.packet.mark = change(before)
-    if (walker.steps) walker.hop('mark', `mark ${hex(before)} → ${hex(walker.packet.mark)}`, {where})
+    if (walker.steps)
+      walker.hop('mark', `mark ${hex(before)} → ${hex(walker.packet.mark)}`, {where, mark: walker.packet.mark})
     return 'continue'
   }
 }

@@ -33,6 +33,7 @@ export class Ipvs extends JourneyPart {
     if (real.weight <= 0) return nobody(`given ${real.text} (weight 0) its part of the clients, and refuses them`)
     this.walker.hop('ipvs', real.text, {
       where: 'ipvs',
+      destination: endpointText(real.address, real.port || packet.dport),
       evidence: {source: server.file, line: real.line, text: real.text},
     })
     if (packet.iif === 'lo' && packet.connection && machine.sysctl('net.ipv4.vs.conntrack') !== 0)

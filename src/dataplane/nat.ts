@@ -45,7 +45,7 @@ export function destinationNat(walker: Walker, where: string, targets: readonly 
   const chosen = pick(walker, where, targets)
   if ('unknown' in chosen) return {outcome: 'unknown', reason: chosen.unknown}
   applyDestination(walker.packet, connection, chosen)
-  if (walker.steps) walker.hop('nat', `DNAT to ${endpointText(walker.packet.dst, walker.packet.dport)}`, {where})
+  noteDestination(walker, 'DNAT', where)
   return 'accept'
 }
 
@@ -69,7 +69,7 @@ export function sourceNat(walker: Walker, where: string, targets: readonly NatTa
     address: chosen.address,
     newPort: chosen.port !== undefined || targets.some(({random}) => random),
   })
-  if (walker.steps) walker.hop('nat', `SNAT to ${endpointText(walker.packet.src, undefined)}`, {where})
+  noteSource(walker, 'SNAT to', where)
   return 'accept'
 }
 
@@ -103,7 +103,7 @@ export function masquerade(walker: Walker, where: string, random: boolean): Verd
     }
   }
   applySource(walker, connection, {address, newPort: random})
-  if (walker.steps) walker.hop('nat', `MASQUERADE as ${endpointText(packet.src, undefined)}`, {where})
+  noteSource(walker, 'MASQUERADE as', where)
   return 'accept'
 }
 
@@ -122,8 +122,20 @@ export function redirect(walker: Walker, where: string, ports: readonly [number,
       reason: `${where} on ${machine.name}: REDIRECT finds no address on ${packet.iif}`,
     }
   applyDestination(packet, connection, {address, ...(ports ? {port: ports[0]} : {})})
-  if (walker.steps) walker.hop('nat', `REDIRECT to ${endpointText(packet.dst, packet.dport)}`, {where})
+  noteDestination(walker, 'REDIRECT', where)
   return 'accept'
+}
+
+function noteDestination(walker: Walker, target: string, where: string): void {
+  if (!walker.steps) return
+  const destination = endpointText(walker.packet.dst, walker.packet.dport)
+  walker.hop('nat', `${target} to ${destination}`, {where, destination})
+}
+
+function noteSource(walker: Walker, target: string, where: string): void {
+  if (!walker.steps) return
+  const source = endpointText(walker.packet.src, undefined)
+  walker.hop('nat', `${target} ${source}`, {where, source})
 }
 
 export function endpointText(party: Packet['src'], port: number | undefined): string {

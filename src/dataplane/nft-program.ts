@@ -225,7 +225,11 @@ function setMark(walker: Walker, value: Datum, {where, onConnection}: {where: st
   if (onConnection) {
     if (packet.connection) packet.connection.mark = value.value
   } else {
-    if (walker.steps) walker.hop('mark', `mark 0x${packet.mark.toString(16)} → 0x${value.value.toString(16)}`, {where})
+    if (walker.steps)
+      walker.hop('mark', `mark 0x${packet.mark.toString(16)} → 0x${value.value.toString(16)}`, {
+        where,
+        mark: value.value,
+      })
     packet.mark = value.value
   }
   return 'continue'

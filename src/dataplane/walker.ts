@@ -1,4 +1,4 @@
-import type {Cause, Evidence, Hop, HopKind, Outcome, Receiver} from '../model/trace.js'
+import type {Cause, Hop, HopKind, Outcome, Receiver} from '../model/trace.js'
 import {inRange, type Range} from '../util/ip.js'
 import type {Chooser} from './explore.js'
 import type {Machine} from './machine.js'
@@ -57,7 +57,7 @@ export class Walker {
     this.steps = steps
   }
 
-  hop(kind: HopKind, what: string, extra?: {where?: string; evidence?: Evidence}): void {
+  hop(kind: HopKind, what: string, extra?: Omit<Partial<Hop>, 'node' | 'kind' | 'what'>): void {
     if (!this.steps) return
     this.hops.push({
       node: this.machine.name,

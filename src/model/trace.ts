@@ -30,6 +30,12 @@ export interface Hop {
   readonly where?: string
   readonly what: string
   readonly evidence?: Evidence
+  /** Where it goes from here on, where its destination was translated: `10.244.1.5:8080`. */
+  readonly destination?: string
+  /** The address that it comes from from here on, where its source was translated. */
+  readonly source?: string
+  /** Its mark from here on, where a rule set it. */
+  readonly mark?: number
   /** The packet is the answer on its way back. */
   readonly reply: boolean
   /** How deep in called chains: 0 in a base chain. */

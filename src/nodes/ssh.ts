@@ -42,7 +42,7 @@ export function sshTransport(options: SshOptions, ask: SshAsker = sshAsker(optio
     run: async (target, script, signal) => {
       const {client, close} = await open(target.host, signal)
       try {
-        return await aborting(signal, client, execute(client, script, signal))
+        return await execute(client, script, signal)
       } finally {
         close()
       }
@@ -334,21 +334,22 @@ const MOST_SAID = 4000
 /** Runs the script by a plain `/bin/sh -s`, which every login shell can start; the script itself goes to its standard input. */
 function execute(client: SshClient, script: string, signal: AbortSignal): Promise<Buffer> {
   return new Promise((resolve, reject) => {
+    const output = new Output()
+    const fail = (failure: NodeUnreachable): void => {
+      client.destroy()
+      reject(failure)
+    }
+    const stop = (): void =>
+      fail(
+        new NodeUnreachable('the time limit of the node is over', 'raise it with --node-timeout', {
+          partial: output.bytes,
+        }),
+      )
+    if (signal.aborted) return stop()
+    signal.addEventListener('abort', stop, {once: true})
     client.exec('/bin/sh -s', (error, channel) => {
       if (error) return reject(new NodeUnreachable(`the node does not run commands: ${error.message}`))
-      const output = new Output()
       let said = ''
-      const fail = (failure: NodeUnreachable): void => {
-        client.destroy()
-        reject(failure)
-      }
-      const stop = (): void =>
-        fail(
-          new NodeUnreachable('the time limit of the node is over', 'raise it with --node-timeout', {
-            partial: output.bytes,
-          }),
-        )
-      signal.addEventListener('abort', stop, {once: true})
       channel.on('data', (chunk: Buffer) => {
         if (!output.add(chunk)) fail(Output.tooBig())
       })

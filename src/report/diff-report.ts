@@ -1,5 +1,5 @@
 import type {Change, DiffResult} from '../diff.js'
-import {plural, safeCopy, safeLine} from '../util/text.js'
+import {plural, safeCopy} from '../util/text.js'
 import {paint, wrap} from './paint.js'
 
 /** `kind: DiffReport`, as `-o json` prints it. */
@@ -39,14 +39,15 @@ const MOST_LINES = 12
 
 /** The findings that came and went, then what changed, place by place. */
 export function diffText(
-  {a, b, findings, nodes, changes, summary, incomplete}: DiffReport,
+  report: DiffReport,
   {color, width, wide}: {color: boolean; width: number; wide: boolean},
 ): string {
+  const {a, b, findings, nodes, changes, summary, incomplete} = safeCopy(report)
   const ink = paint(color)
   const sign = (which: '+' | '-', text: string): string =>
     `${which === '+' ? ink.severity('warning', '+') : ink.dim('-')} ${text}`
   if (summary.findings + summary.changes + summary.nodes === 0)
-    return `${ink.bold('no difference')}${incomplete.length > 0 ? ' in what both have read' : ''} between ${safeLine(a)} and ${safeLine(b)}\n${incompleteText(incomplete)}`
+    return `${ink.bold('no difference')}${incomplete.length > 0 ? ' in what both have read' : ''} between ${a} and ${b}\n${incompleteText(incomplete)}`
   const shown = findings.filter(({finding}) => wide || finding.severity !== 'info')
   const head = `${plural(shown.filter((one) => one.sign === '+').length, 'finding')} came, ${shown.filter((one) => one.sign === '-').length} went, ${plural(changes.length, 'change')}`
   const blocks = [...byPlace(changes)].map(([place, own]) => {
@@ -54,19 +55,19 @@ export function diffText(
       .slice(0, wide ? undefined : MOST_LINES)
       .map(
         (change) =>
-          `  ${sign(change.sign, wrap(`${safeLine(change.text)}${change.line > 0 ? ` (${safeLine(change.source)}:${change.line})` : ''}`, width - 4, '      '))}\n`,
+          `  ${sign(change.sign, wrap(`${change.text}${change.line > 0 ? ` (${change.source}:${change.line})` : ''}`, width - 4, '      '))}\n`,
       )
     const more = own.length > lines.length ? `  … ${own.length - lines.length} more: -o wide\n` : ''
-    return `\n${ink.bold(safeLine(place))}\n${lines.join('')}${more}`
+    return `\n${ink.bold(place)}\n${lines.join('')}${more}`
   })
   return [
-    `${ink.bold(head)}\n${ink.dim(`- ${safeLine(a)}`)}\n+ ${safeLine(b)}\n`,
+    `${ink.bold(head)}\n${ink.dim(`- ${a}`)}\n+ ${b}\n`,
     ...(shown.length > 0 ? ['\n'] : []),
     ...shown.map(
       ({sign: which, finding}) =>
-        `${sign(which, wrap(`${finding.severity.toUpperCase()} ${finding.code} ${finding.name}${finding.node === undefined ? '' : ` on ${finding.node}`}: ${safeLine(finding.message)}`, width - 2, '    '))}\n`,
+        `${sign(which, wrap(`${finding.severity.toUpperCase()} ${finding.code} ${finding.name}${finding.node === undefined ? '' : ` on ${finding.node}`}: ${finding.message}`, width - 2, '    '))}\n`,
     ),
-    ...nodes.map(({sign: which, node}) => `${sign(which, `node ${safeLine(node)} was read only here`)}\n`),
+    ...nodes.map(({sign: which, node}) => `${sign(which, `node ${node} was read only here`)}\n`),
     ...blocks,
     incompleteText(incomplete),
   ].join('')
@@ -76,7 +77,7 @@ export function diffText(
 const incompleteText = (incomplete: DiffReport['incomplete']): string =>
   incomplete.length === 0
     ? ''
-    : `\nnot compared\n${incomplete.map(({node, reason}) => `  ${node === undefined ? '' : `${safeLine(node)}: `}${safeLine(reason)}\n`).join('')}`
+    : `\nnot compared\n${incomplete.map(({node, reason}) => `  ${node === undefined ? '' : `${node}: `}${reason}\n`).join('')}`
 
 function byPlace(changes: readonly Change[]): Map<string, Change[]> {
   const places = new Map<string, Change[]>()

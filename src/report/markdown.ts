@@ -1,5 +1,5 @@
 import {placeOf} from './place.js'
-import {safeLine} from '../util/text.js'
+import {plural, safeLine} from '../util/text.js'
 import {leftOutText, type CheckReport} from './check-report.js'
 
 /** Nothing of it is markup, a link or a mention: what Markdown or HTML may take for one is written as an entity. */
@@ -10,7 +10,7 @@ const code = (text: string): string => `\`${safeLine(text).replaceAll('`', "'")}
 /** For a ticket or a comment. */
 export function markdown(report: CheckReport): string {
   const {summary} = report
-  const head = `### svc-trace: ${summary.errors} errors, ${summary.warnings} warnings${summary.incomplete > 0 ? ', incomplete' : ''}\n\n${summary.services} Services on ${summary.nodes} nodes, ${summary.walks} ways walked.${summary.ignored > 0 ? ` Left out: ${leftOutText(summary)}.` : ''}\n`
+  const head = `### svc-trace: ${plural(summary.errors, 'error')}, ${plural(summary.warnings, 'warning')}${summary.incomplete > 0 ? ', incomplete' : ''}\n\n${plural(summary.services, 'Service')} on ${plural(summary.nodes, 'node')}, ${plural(summary.walks, 'way')} walked.${summary.ignored > 0 ? ` Left out: ${leftOutText(summary)}.` : ''}\n`
   const rows = report.findings.map(
     ({severity, code: number, name, node, services, message}) =>
       `| ${severity} | ${number} ${name} | ${cell(node ?? '')} | ${cell(services.slice(0, 5).join(', '))}${services.length > 5 ? ` +${services.length - 5}` : ''} | ${cell(message)} |`,

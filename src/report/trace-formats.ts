@@ -13,7 +13,7 @@ export async function formatTrace(result: TraceResult, format: string, screen: S
   if (format === 'json' || format === 'yaml')
     return data((await import('./trace-report.js')).traceReport(result), format)
   const {traceText} = await import('./trace-text.js')
-  return traceText(result, {...screen, wide: format === 'wide'})
+  return traceText(safeCopy(result), {...screen, wide: format === 'wide'})
 }
 
 /** The same for the way through an Ingress. */
@@ -21,7 +21,7 @@ export async function formatIngressTrace(result: IngressTrace, format: string, s
   if (format === 'name') return `service/${safeLine(result.backend.service.name)}\n`
   const {ingressReport, ingressTraceText} = await import('./ingress-trace.js')
   if (format === 'json' || format === 'yaml') return data(ingressReport(result), format)
-  return ingressTraceText(result, {...screen, wide: format === 'wide'})
+  return ingressTraceText(safeCopy(result), {...screen, wide: format === 'wide'})
 }
 
 async function data(report: object, format: 'json' | 'yaml'): Promise<string> {

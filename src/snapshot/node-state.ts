@@ -281,6 +281,11 @@ export class NodeState {
     return family === 4 ? this.section(...v4) : this.section('ip-route6.json', 'ip-route6.txt', ...v4)
   }
 
+  ruleSection(family: Family): Section {
+    const name = family === 4 ? 'ip-rule' : 'ip-rule6'
+    return this.section(`${name}.json`, `${name}.txt`)
+  }
+
   get policyRules(): readonly PolicyRule[] {
     return this.once('rules', () => [
       ...(this.parse(eitherForm('ip-rule', (text, file) => parsePolicyRules(text, file, 4)))?.value ?? []),

@@ -244,7 +244,7 @@ class Redactor {
     const address = parseAddress(written)
     if (address === undefined) return `h-${this.hash(digits)}`
     const other = this.addresses.other(address)
-    const turned = v6 ? [...other.toString(16).padStart(32, '0')] : formatAddress(other).split('.')
+    const turned = v6 ? Array.from(other.toString(16).padStart(32, '0')) : formatAddress(other).split('.')
     return turned.reverse().join('.')
   }
 

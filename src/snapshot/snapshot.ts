@@ -42,7 +42,7 @@ export function snapshotFromFiles(files: SnapshotFiles): Snapshot {
       problems.push({file, line: 0, message: 'nobody reads a file of this name: docs/snapshot.md has the names'})
   const info = readInfo(files.get('snapshot.json'), problems)
   const cluster = readCluster((path) => files.get(path), problems)
-  const names = new Set([...files.keys()].flatMap((path) => /^nodes\/([^/]+)\/[^/]+$/.exec(path)?.[1] ?? []))
+  const names = nodeNames(files, problems)
   const share = names.size > 1 ? sharer() : undefined
   const nodes = new Map([...names].map((name) => [name, new NodeState(name, folder(files, `nodes/${name}/`), share)]))
   const versions = proxyVersions(cluster, nodes)
@@ -52,6 +52,17 @@ export function snapshotFromFiles(files: SnapshotFiles): Snapshot {
     nodes,
     problems,
   }
+}
+
+/** The folders of `nodes/`; one that no node can be called after (RFC 1123) is a problem. */
+function nodeNames(files: SnapshotFiles, problems: Problem[]): Set<string> {
+  const names = new Set([...files.keys()].flatMap((path) => /^nodes\/([^/]+)\/[^/]+$/.exec(path)?.[1] ?? []))
+  for (const name of names) {
+    if (/^[\w.-]+$/.test(name)) continue
+    names.delete(name)
+    problems.push({file: `nodes/${name}`, line: 0, message: 'no node can have this name; the folder is not read'})
+  }
+  return names
 }
 
 /** Where those beside the same kubelets differ, an upgrade is under way, and nobody speaks for the others. */

@@ -70,6 +70,21 @@ const BLIND: [string, (files: Map<string, string>) => void][] = [
   ['services.json that is a Status', (files) => files.set('api/services.json', '{"kind":"Status","code":403}')],
   ['no pods.json', (files) => files.delete('api/pods.json')],
   ['no endpoints at all', (files) => files.delete('api/endpointslices.json')],
+  [
+    'an unreadable listing of IPVS',
+    (files) => {
+      files.set('nodes/n1/ipvsadm-Sn.txt', 'ipvsadm: connection lost')
+      files.set('nodes/n1/proxymode.txt', 'ipvs')
+      files.set('nodes/n1/iptables-save.txt', '*nat\nCOMMIT\n')
+      const services = files.get('api/services.json')!
+      files.set(
+        'api/services.json',
+        services
+          .replace('"port":80', '"nodePort":30080,"port":80')
+          .replace('"clusterIP"', '"type":"NodePort","clusterIP"'),
+      )
+    },
+  ],
   ['ip rule failed', (files) => code(files, 'ip-rule.json', 2, 'object "rule" is unknown')],
   ['ip-link.json is garbage', (files) => files.set('nodes/n1/ip-link.json', 'garbage')],
   [

@@ -25,6 +25,7 @@ const NODES: Readonly<Record<string, (channel: ServerChannel) => void>> = {
   noisy: (channel) => finish(channel, `Welcome to node7!\nLast login: never\n${GOOD}bye\n`),
   cut: (channel) => finish(channel, GOOD.slice(0, 60)),
   hangs: (channel) => void channel.write(GOOD.slice(0, 60)),
+  slow: (channel) => void channel.write(GOOD.replace('@done\n', '')),
   resets: (channel) => {
     channel.write(GOOD.slice(0, 60))
     setTimeout(
@@ -175,6 +176,9 @@ describe('nodes that fail, each in its own way', function () {
     expect(failure('cut')).to.contain('cut short')
     expect(failure('killed')).to.contain('cut short')
     expect(failure('hangs')).to.contain('time limit')
+    expect(failure('slow')).to.contain('time limit')
+    expect(results.get(hostOf('slow'))!.hint).to.contain('--node-timeout')
+    expect(results.get(hostOf('slow'))!.files.get('iptables-save.txt'), 'what was there').to.equal('*nat\nCOMMIT\n')
     expect(failure('resets')).to.match(/broke|closed|cut short|does not run commands/)
     for (const name of ['nologin', 'fish', 'garbage'])
       expect(failure(name), name).to.contain('did not run the collector')

@@ -44,9 +44,15 @@ async function spoiled(cluster: string): Promise<Snapshot> {
   for (const [path, text] of files) {
     if (path.startsWith('api/') && path !== 'api/nodes.json') files.set(path, JSON.stringify(spoil(JSON.parse(text))))
     else if (/tables-.*save\.txt$/.test(path))
-      files.set(path, text.replaceAll(/--comment "?([\w/:-]+)/g, `--comment "$1${nasty}" -m comment --comment "x`))
+      files.set(
+        path,
+        text
+          .replaceAll(/--comment "?([\w/:-]+)/g, `--comment "$1${nasty}" -m comment --comment "x`)
+          .replaceAll('KUBE-NODEPORTS', `KUBE-\u001b]0;x\u0007${'N'.repeat(9)}`),
+      )
     else if (path.endsWith('ss.txt')) files.set(path, text.replaceAll('"kube-proxy"', `"${nasty}"`))
   }
+  files.set(`nodes/evil\u001b[31m/iptables-save.txt`, '*nat\nCOMMIT\n')
   return snapshotFromFiles(files)
 }
 
