@@ -1,6 +1,7 @@
 import {lacksFilter, lacksIpvs, lacksNat} from './checks/proxy.js'
 import {lossyRule} from './checks/unreadable.js'
 import {World, type PodPlace, type WorldFacts} from './dataplane/world.js'
+import {knowsEndpoints} from './intent/endpoints.js'
 import type {ClusterState} from './model/kube.js'
 import {proxySockets} from './proxy-sockets.js'
 import type {NodeState} from './snapshot/node-state.js'
@@ -38,6 +39,7 @@ function worldFacts(cluster: ClusterState, nodes: Snapshot['nodes']): WorldFacts
       ),
     })),
     pods,
+    podsUnread: !cluster.pods && !knowsEndpoints(cluster),
     unread: new Map(
       [...apiAddresses].flatMap(([name, addresses]) =>
         nodes.has(name) ? [] : addresses.map((address) => [address, name] as const),

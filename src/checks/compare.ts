@@ -476,7 +476,7 @@ class PortComparison {
   private undecided(fate: Fate, part: ClientFates): void {
     const {service, proxy} = this.task
     const absent = / ?node ([^\s,]+)(?:,.*)? was not read$/.exec(fate.reason)?.[1]
-    const reason = openReason(fate, part)
+    const reason = openReason(fate, part).replace(`undecided: ${proxy.node}: `, 'undecided: ')
     this.result.undecided.set(`${proxy.node} ${absent === undefined ? reason : `→ ${absent}`}`, {
       node: proxy.node,
       service: service.id,
@@ -512,10 +512,11 @@ export const entryKey = ({id}: Service, {address, port, protocol}: Frontend): st
 const isMerelyOpen = ({kind}: Judgement, {alternatives}: ClientFates): boolean =>
   kind === 'unknown' && alternatives.every(({assumptions}) => !assumptions.some((text) => / runs before /.test(text)))
 
+/** What nobody knows; where one of the answers to an open question has no end, that is why. */
 function openReason({reason}: Fate, {alternatives}: ClientFates): string {
+  const endless = alternatives.find(({outcome}) => outcome === 'unknown')
+  if (endless) return `undecided: ${endless.reason}`
   const assumptions = [...new Set(alternatives.flatMap((alternative) => alternative.assumptions))]
-  const hidden = assumptions.find((text) => text.includes('could not be read'))
-  if (hidden !== undefined) return `undecided: ${hidden}`
   return assumptions.length > 0 ? `undecided: ${assumptions.slice(0, 2).join(' / ')}` : reason
 }
 

@@ -61,6 +61,7 @@ export function findGaps(state: NodeState, family: Family, {unasked, unseen}: To
     ...earlyPrograms(state),
     ...strangeTables(state, family),
     ...hiddenHooks(state),
+    ...narrowedListings(state, family),
   ]
 }
 
@@ -132,6 +133,14 @@ function cutDumps(state: NodeState, family: Family): Gap[] {
       : []
   })
 }
+
+/** Lines that a filter or an argument has left out may have decided otherwise. */
+const narrowedListings = (state: NodeState, family: Family): Gap[] =>
+  state.narrowings(family).map(([file, {line, by}]) => ({
+    key: `narrowed ${file}`,
+    state: 'unreadable',
+    what: `${file}:${line} is not all of it: ${by}`,
+  }))
 
 /** `iptables -t nat -L` shows one table of five. */
 function partialTables(state: NodeState, family: Family): Gap[] {

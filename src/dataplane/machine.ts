@@ -38,6 +38,8 @@ export interface MachineHints {
   readonly unasked?: (family: Family) => string | undefined
   /** What must be there and no dump shows: a walk's end is unknown. */
   readonly unseen?: (family: Family) => string | undefined
+  /** Addresses that may be those of virtual servers which a listing does not show. */
+  readonly virtual?: ReadonlySet<Address>
 }
 
 /** One node's kernel, ready to take packets: hooks, routes, sets, virtual servers, sockets. Built from its dumps on first use. */
@@ -131,7 +133,8 @@ export class Machine {
   /** Where nobody asked for addresses: IPVS sees only packets to the node itself, so those of its virtual servers are. */
   private servedAddresses(): Address[] {
     if (this.state.addressSection.state !== 'never-asked') return []
-    return (this.state.ipvs?.virtualServers ?? []).flatMap(({address}) => address ?? [])
+    const served = (this.state.ipvs?.virtualServers ?? []).flatMap(({address}) => address ?? [])
+    return this.ipvsPartial ? [...served, ...(this.hints.virtual ?? [])] : served
   }
 
   /** All addresses of the node, its dumps' or, where there are none, the API's. */
@@ -211,10 +214,9 @@ export class Machine {
    * (net/ipv4/devinet.c, inet_select_addr; net/netfilter/nf_nat_masquerade.c).
    */
   masqueradeAddress(packet: Packet, chooser: Chooser): Address | undefined {
+    // without routes nobody knows the device: most likely it is the one that the node is known by
     if (packet.oif === UNKNOWN_DEVICE)
-      return this.knowsAddresses
-        ? undefined
-        : this.hints.addresses.find((address) => typeof address === (packet.family === 4 ? 'number' : 'bigint'))
+      return this.hints.addresses.find((address) => typeof address === (packet.family === 4 ? 'number' : 'bigint'))
     const own = this.global(packet.oif, packet.family).filter(({secondary}) => !secondary)
     const route = this.router(packet.family).lookup(chooser, {
       dst: packet.dst,

@@ -1,5 +1,5 @@
 import {formatEndpoint, type Address, type Range} from '../util/ip.js'
-import type {Connection, Packet} from './packet.js'
+import {UNKNOWN_DEVICE, type Connection, type Packet} from './packet.js'
 import type {Verdict, Walker} from './walker.js'
 
 /** Where NAT may send: an address or a range of them, a port or a range of them. */
@@ -95,11 +95,12 @@ export function masquerade(walker: Walker, where: string, random: boolean): Verd
   const {packet, machine} = walker
   const address = machine.masqueradeAddress(packet, walker.chooser)
   if (address === undefined) {
-    if (machine.knowsAddresses)
+    if (machine.knowsAddresses && packet.oif !== UNKNOWN_DEVICE)
       return {outcome: 'dropped', reason: `${where} on ${machine.name}: MASQUERADE finds no address on ${packet.oif}`}
+    const missing = machine.knowsAddresses ? 'routes' : 'addresses'
     return {
       outcome: 'unknown',
-      reason: `${where}: the addresses of ${machine.name} are not in the snapshot, so nobody knows what MASQUERADE takes`,
+      reason: `${where}: the ${missing} of ${machine.name} are not in the snapshot, so nobody knows what MASQUERADE takes`,
     }
   }
   applySource(walker, connection, {address, newPort: random})
@@ -118,7 +119,7 @@ export function redirect(walker: Walker, where: string, ports: readonly [number,
     hook === 'OUTPUT' ? (packet.family === 4 ? 0x7f000001 : 1n) : machine.deviceAddress(packet.iif, packet.family)
   if (address === undefined)
     return {
-      outcome: machine.knowsAddresses ? 'dropped' : 'unknown',
+      outcome: machine.knowsAddresses && packet.iif !== UNKNOWN_DEVICE ? 'dropped' : 'unknown',
       reason: `${where} on ${machine.name}: REDIRECT finds no address on ${packet.iif}`,
     }
   applyDestination(packet, connection, {address, ...(ports ? {port: ports[0]} : {})})

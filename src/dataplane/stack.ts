@@ -264,6 +264,11 @@ export class Stack extends JourneyPart implements HookOptions {
       this.walker.note('sockets were not asked for (ss.txt is not in the snapshot)')
       const proxy = owner === undefined ? this.proxy(machine, packet, undefined) : undefined
       if (proxy?.kind === 'balances') return {kind: 'socket', machine, listening: true, proxy}
+      // who translates means somebody there; to a port of the node itself nobody needs to listen
+      if (owner === undefined && (packet.connection?.dnat || packet.ipvs))
+        return unknown(
+          `nobody knows what listens on ${endpointText(packet.dst, packet.dport)}: ss.txt is not in the snapshot`,
+        )
       return {kind: 'socket', machine, listening: owner !== undefined}
     }
     const found = sockets.find(

@@ -72,6 +72,8 @@ export class Wire extends JourneyPart {
     if (pod && !podDevice) return this.toOtherNode(machine, packet, {pod, link: machine.link(device)})
     if (this.isOutside(dst)) return this.outside(machine)
     if (this.world.isVirtual(dst)) return this.virtualLost(machine, dst)
+    if (this.world.facts.podsUnread)
+      return unknown(`nobody knows who has ${formatAddress(dst)} behind ${machine.name}: no list of pods was read`)
     if (podDevice || this.world.rangeOwner(dst) === machine.name)
       return dropped(
         'nobody',

@@ -44,6 +44,8 @@ export interface WorldFacts {
     readonly podRanges: readonly Range[]
   }[]
   readonly pods: readonly PodPlace[]
+  /** Neither pods nor endpoints were read: an address may be anybody's. */
+  readonly podsUnread?: boolean
   /** Nodes that the API knows and whose dumps are missing: address → name. */
   readonly unread: ReadonlyMap<Address, string>
   /** Hosts outside the snapshot that are known to exist (external endpoints). */
@@ -72,7 +74,12 @@ export class World {
     this.machines = new Map(
       facts.nodes.map(({state, addresses, unasked, unseen}) => [
         state.name,
-        new Machine(state, {addresses, ...(unasked ? {unasked} : {}), ...(unseen ? {unseen} : {})}),
+        new Machine(state, {
+          addresses,
+          virtual: facts.virtual,
+          ...(unasked ? {unasked} : {}),
+          ...(unseen ? {unseen} : {}),
+        }),
       ]),
     )
     const podNetwork = facts.pods.filter(({hostNetwork}) => !hostNetwork)

@@ -1,3 +1,5 @@
+import {narrowing} from './narrowed.js'
+
 /** What a listing of sockets leaves out: one of TCP alone, or what grep left of one, does not show that nobody listens. */
 
 export const SOCKET_HEADER = /^(Netid|State|Proto|Active Internet)\s/
@@ -14,7 +16,8 @@ export function hiddenSockets(text: string): Map<string, string> {
   const commands = lines.filter((line) => SOCKET_COMMAND.test(line))
   const rows = lines.filter((line) => line !== '' && !SOCKET_HEADER.test(line) && !SOCKET_COMMAND.test(line))
   const listening = rows.filter((line) => /\b(LISTEN|UNCONN)\b|^udp/.test(line))
-  if (commands.some((line) => /\|\s*[ef]?grep\b/.test(line))) hide('it went through grep', 'TCP', 'UDP', 'SCTP')
+  const part = narrowing(text, 'sockets')
+  if (part) hide(`it is not all of it: ${part.by}`, 'TCP', 'UDP', 'SCTP')
   const flags = commands.map((line) => SOCKET_COMMAND.exec(line)![1]!.trim()).join(' ')
   if (flags.includes('t') && !flags.includes('u')) hide(`it was made with ${flags}`, 'UDP')
   if (flags.includes('u') && !flags.includes('t')) hide(`it was made with ${flags}`, 'TCP')

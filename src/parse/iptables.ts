@@ -1,6 +1,6 @@
 import {IptablesChain, type IptablesDump, type IptablesTable, type RawRule} from './iptables-chain.js'
 import {forgetOrder, isSorted, Pasted, sortListings} from './iptables-headerless.js'
-import {askedTable, hasNotes, isLeftOut, PROMPT, withoutNote} from './pasted.js'
+import {askedTable, hasNotes, isLeftOut, isPrompt, withoutNote} from './pasted.js'
 import type {IptablesOptions} from './iptables-forms.js'
 import {splitWords} from './tokens.js'
 
@@ -254,10 +254,10 @@ class SaveReader {
    * been a rule, so it stays in the chain as one that may do anything.
    */
   private strange(line: string, number: number): void {
+    if (isPrompt(line) && !LEGACY_PRESENT.test(line) && !BROKEN_OFF.test(line)) return this.prompt(line, number)
     this.dump.problems.push({file: this.dump.file, line: number, message: 'not a line of iptables-save', text: line})
     if (LEGACY_PRESENT.test(line)) return readRemark(this.dump, line, number)
     if (!this.table && BROKEN_OFF.test(line)) this.dump.brokenOff ??= number
-    if (PROMPT.test(line)) return this.prompt(line, number)
     if (this.table && isLeftOut(line)) return this.cut(this.table, number, 'somebody left lines out here')
     const bare = line.replaceAll(/"[^"]*"?/g, '')
     const named = [...bare.matchAll(NAMED_CHAINS)]

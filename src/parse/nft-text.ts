@@ -1,6 +1,6 @@
 import {table as lookup} from '../util/table.js'
 import {LEFT_OUT as WORDS_LEFT_OUT, NftRuleReader} from './nft-rule.js'
-import {hasNotes, PROMPT, withoutNote} from './pasted.js'
+import {hasNotes, isPrompt, withoutNote} from './pasted.js'
 import {
   elementOf,
   PRIORITY_NAMES,
@@ -80,7 +80,8 @@ class TextReader {
       const line = this.lines[this.at++]!
       const head = /^table (?:(ip|ip6|inet|arp|bridge|netdev) )?(\S+) \{(?: # handle (\d+))?/.exec(line.text)
       if (head) this.table(this.begin(head))
-      else if (line.text !== '' && !line.text.startsWith('#')) this.strange(line, 'not a line of nft list ruleset')
+      else if (line.text !== '' && !line.text.startsWith('#') && !isPrompt(line.text))
+        this.strange(line, 'not a line of nft list ruleset')
     }
   }
 
@@ -96,7 +97,7 @@ class TextReader {
 
   /** A line that is nothing we know, between tables or between chains: some may be missing. What stands above all of them is a prompt. */
   private strange(line: Line, message: string): void {
-    if (!PROMPT.test(line.text) && (this.ruleset.tables.size > 0 || WORDS_LEFT_OUT.test(line.text)))
+    if (!isPrompt(line.text) && (this.ruleset.tables.size > 0 || WORDS_LEFT_OUT.test(line.text)))
       this.ruleset.cut = true
     this.problem(line, message)
   }

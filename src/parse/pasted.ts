@@ -30,6 +30,9 @@ const LONGEST = 200
 /** Whoever posted the dump made it shorter: `...`, `<snip>`, `# ... many other services omitted ...`, the `--` of grep. */
 export const isLeftOut = (line: string): boolean => line.length <= LONGEST && LEFT_OUT.test(line)
 
+/** A shell's or a web page's line between listings, which is no loss. */
+export const isPrompt = (line: string): boolean => PROMPT.test(line) && !isLeftOut(line)
+
 /** Which table a command in front of a listing asks for, and whether its lines went through sort; undefined: it is no such command. */
 export function askedTable(line: string): {readonly table: string; readonly sorted: boolean} | undefined {
   const command = /\bip6?tables(?:-legacy|-nft)?\s([^|;]*)/.exec(line)?.[1]

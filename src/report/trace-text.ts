@@ -156,37 +156,68 @@ function partText(part: ClientFates, path: TracedPath, style: Style): string {
     path.parts.length > 1 || (part.clients.length > 0 && !many)
       ? `  clients ${part.clients.slice(0, FEW_RANGES).map(formatRange).join(', ')}${many ? ` and ${part.clients.length - FEW_RANGES} more ranges` : ''}\n`
       : ''
-  const conditions = part.alternatives.length > 0 ? conditionText(part, style) : ''
-  const shown =
-    part.alternatives.length === 0 ? part.fates : style.wide ? part.alternatives : distinct(part.alternatives)
-  const body = style.wide
-    ? treeText(shown, style)
-    : `${shown
-        .slice(0, MANY)
-        .map((fate) => fateText(fate, style))
-        .join(
-          '',
-        )}${shown.length > MANY ? `  … ${shown.length - MANY} more endpoints: -o wide\n` : ''}${shortPath(shown, style)}`
-  return `${clients}${conditions}${body}`
+  if (part.alternatives.length > 0) return `${clients}${openPartText(part, style)}`
+  return `${clients}${fatesText(part.fates, style)}`
 }
 
-/** Alternatives that end alike are shown once, the good one first. */
-function distinct(alternatives: readonly Fate[]): Fate[] {
-  const sorted = [...alternatives].sort((a, b) => Number(b.outcome === 'delivered') - Number(a.outcome === 'delivered'))
-  return [...new Map(sorted.reverse().map((fate) => [`${fate.outcome} ${fate.reason}`, fate])).values()].reverse()
+function fatesText(fates: readonly Fate[], style: Style): string {
+  if (style.wide) return treeText(fates, style)
+  const lines = fates.slice(0, MANY).map((fate) => fateText(fate, style))
+  const more = fates.length > MANY ? `  … ${fates.length - MANY} more endpoints: -o wide\n` : ''
+  return `${lines.join('')}${more}${shortPath(fates, style)}`
 }
 
 /** More endpoints than this are not listed without -o wide. */
 const MANY = 8
+/** More other ends of open questions than this, too. */
+const MOST_OTHERS = 3
 
-/** The likeliest ending of an open question: what it needs to be true. */
-function conditionText({alternatives}: ClientFates, {ink, width}: Style): string {
-  const good = alternatives.find(({outcome}) => outcome === 'delivered') ?? alternatives[0]!
-  const conditions = [...new Set(good.assumptions)].map(
-    (text) => `    - ${wrap(safeLine(text), width - 6, '      ')}\n`,
-  )
-  return `  ${ink.outcome('unknown', `unknown – ${good.outcome}`)}\n${conditions.join('')}`
+/** The likeliest end of an open question with what it needs to be true, then how else it may end, and when. */
+function openPartText({alternatives}: ClientFates, style: Style): string {
+  const {ink, width} = style
+  const [best, ...others] = casesOf(alternatives)
+  const assumed = [...new Set(best!.assumptions)]
+  const conditions = assumed.map((text) => `    - ${wrap(safeLine(text), width - 6, '      ')}\n`)
+  const endings = new Map<string, string>()
+  for (const {fates, assumptions} of others) {
+    const when = assumptions.find((text) => !assumed.includes(text))
+    const fresh = fates.filter((fate) => !best!.fates.some((one) => isSameEnd(one, fate)) && !isSaidBy(assumed, fate))
+    const text = fresh.map((fate) => fateText(fate, style)).join('')
+    if (text === '' || endings.has(text)) continue
+    endings.set(text, `    ${wrap(`else, ${safeLine(when ?? 'in another order')}`, width - 6, '      ')}\n${text}`)
+  }
+  const shown = [...endings.values()].slice(0, style.wide ? undefined : MOST_OTHERS)
+  const more = endings.size > shown.length ? `    … ${plural(endings.size - shown.length, 'other end')}: -o wide\n` : ''
+  return `  ${ink.outcome('unknown', `unknown – ${best!.outcome}`)}\n${conditions.join('')}${fatesText(best!.fates, style)}${shown.join('')}${more}`
 }
+
+/** Ends that hold under the same assumptions; `outcome` is the best of them. */
+interface Case {
+  readonly outcome: Fate['outcome']
+  readonly assumptions: readonly string[]
+  readonly fates: readonly Fate[]
+}
+
+/** Delivered first, ends that nobody knows last. */
+function casesOf(alternatives: readonly Fate[]): Case[] {
+  const groups = new Map<string, Fate[]>()
+  for (const fate of alternatives) {
+    const key = fate.assumptions.join('\n')
+    groups.set(key, [...(groups.get(key) ?? []), fate])
+  }
+  const rank = (outcome: Fate['outcome']): number => ['delivered', 'refused', 'dropped', 'unknown'].indexOf(outcome)
+  const cases = [...groups.values()].map((fates): Case => {
+    const sorted = [...fates].sort((a, b) => rank(a.outcome) - rank(b.outcome))
+    return {outcome: sorted[0]!.outcome, assumptions: sorted[0]!.assumptions, fates: sorted}
+  })
+  return cases.sort((a, b) => rank(a.outcome) - rank(b.outcome))
+}
+
+const isSameEnd = (one: Fate, other: Fate): boolean => one.outcome === other.outcome && one.reason === other.reason
+
+/** An end that nobody knows for just the reason that the conditions name already. */
+const isSaidBy = (conditions: readonly string[], {outcome, reason}: Fate): boolean =>
+  outcome === 'unknown' && conditions.some((text) => text.includes(reason.slice(reason.indexOf(': ') + 2)))
 
 const percent = (share: number): string =>
   `${(share * 100).toFixed(share > 0.999 || share < 0.001 ? 0 : 1).replace(/\.0$/, '')} %`

@@ -18,6 +18,7 @@ import {LEGACY_PRESENT, type IptablesDump} from '../parse/iptables.js'
 import {parseIpvsList, parseIpvsSave, parseProcIpvs, type IpvsDump} from '../parse/ipvs.js'
 import {parseNftJson, type NftRuleset} from '../parse/nft.js'
 import {locateNftRules, parseNftText} from '../parse/nft-text.js'
+import {narrowing, type ListingKind, type Narrowing} from '../parse/narrowed.js'
 import type {Problem} from '../parse/problem.js'
 import {parseConntrack, parseSockets, parseSysctl, type ConntrackEntry, type SocketList} from '../parse/system.js'
 import type {Family} from '../util/ip.js'
@@ -46,6 +47,17 @@ const HINDERED =
 /** The words of a command's complaint that decide what its failure means. */
 export const SAID_WHY = new RegExp(`${ABSENT.source}|${HINDERED.source}|${LEGACY_PRESENT.source}`, 'gi')
 
+/** The listings that people paste with the command above them. */
+const KIND_OF: readonly (readonly [RegExp, ListingKind])[] = [
+  [/^ip6?tables.*\.txt$/, 'iptables'],
+  [/^nft\.txt$/, 'nft'],
+  [/^ipset-.*\.txt$/, 'ipset'],
+  [/^ipvsadm-.*\.txt$/, 'ipvs'],
+  [/^ip-(addr|link)\.txt$/, 'addresses'],
+  [/^ip-route6?\.txt$/, 'routes'],
+  [/^ip-rule6?\.txt$/, 'rules'],
+]
+
 /** Texts by the names of their files. */
 export type Files = Pick<ReadonlyMap<string, string>, 'get' | 'has'>
 
@@ -65,6 +77,7 @@ type Parser<T> = (text: string, file: string) => T
 export class NodeState {
   readonly name: string
   readonly problems: Problem[] = []
+  private readonly narrowed = new Map<string, Narrowing>()
   private readonly files: Files
   private readonly codes: ReadonlyMap<string, number>
   private readonly memo = new Map<string, unknown>()
@@ -140,9 +153,25 @@ export class NodeState {
       if (text === undefined || this.section(file).state !== 'read') continue
       const parsed = parser(text, this.path(file))
       this.problems.push(...parsed.problems)
+      this.noteNarrowing(file, text)
       return parsed
     }
     return undefined
+  }
+
+  private noteNarrowing(file: string, text: string): void {
+    const kind = KIND_OF.find(([pattern]) => pattern.test(file))?.[1]
+    const found = kind && narrowing(text, kind)
+    if (found) this.narrowed.set(file, found)
+  }
+
+  /** Listings of a family that a command in front of them says are not whole: file → line, and by what. */
+  narrowings(family: Family): readonly (readonly [file: string, Narrowing])[] {
+    const reads = [() => this.iptables(family), () => this.nft, () => this.ipsets, () => this.ipvs]
+    // reading them is what finds it
+    for (const read of [...reads, () => this.damagedRouting]) read()
+    const other = family === 4 ? /^(ip6tables|ip-(route|rule)6)/ : /^(iptables|ip-(route|rule)\.)/
+    return [...this.narrowed].filter(([file]) => !other.test(file))
   }
 
   /** The iptables rules of a family, one dump for each backend that has any. */
@@ -165,6 +194,7 @@ export class NodeState {
     if (text === undefined || text.trim() === '' || this.section(file).state !== 'read') return undefined
     const dump = parseIptables(text, this.path(file), this.share ? {...KUBE_PROXYS, share: this.share} : KUBE_PROXYS)
     this.problems.push(...dump.problems)
+    this.noteNarrowing(file, text)
     return dump
   }
 

@@ -218,15 +218,7 @@ describe('parse/iptables: dumps as people post them', () => {
     })
   }
 
-  const strange = [
-    'root@node1:~# iptables-save',
-    '[sudo] password for ubuntu: ',
-    'node1 | CHANGED | rc=0 >>',
-    '==> node2 <==',
-    '下面是规则',
-    'вот правила',
-    '....',
-  ]
+  const strange = ['node1 | CHANGED | rc=0 >>', '==> node2 <==', '下面是规则', 'вот правила', '....']
   for (const line of strange) {
     it(`reports "${line}" before, inside and behind a table`, () => {
       expect(save(line, '*nat', 'COMMIT').problems).to.have.length(1)
@@ -236,6 +228,14 @@ describe('parse/iptables: dumps as people post them', () => {
       expect(save('*nat', 'COMMIT', line).problems).to.have.length(1)
     })
   }
+
+  for (const line of ['root@node1:~# iptables-save', '[sudo] password for ubuntu: '])
+    it(`passes over "${line}" before and behind a table, and not inside of one`, () => {
+      expect(save(line, '*nat', 'COMMIT', line).problems).to.deep.equal([])
+      const inside = nat('-A X -j Y', line)
+      expect(inside.problems[0]).to.include({line: 4, message: 'a prompt stands before COMMIT'})
+      expect(inside.tables.get('nat')!.complete).to.equal(false)
+    })
 
   it('doubts the chains behind a gap, not only the one before it', () => {
     const dump = nat(':Z - [0:0]', '-A X -j Y', '....', '-A Z -j Y')

@@ -232,13 +232,14 @@ describe('parse/nft-text', () => {
     }
   })
 
-  const strange = [
-    'root@node1:~# nft list ruleset',
-    '[sudo] password for x:',
-    '以下',
-    '....',
-    'node2 | CHANGED | rc=0 >>',
-  ]
+  for (const line of ['root@node1:~# nft list ruleset', '[sudo] password for x:'])
+    it(`passes over "${line}" between tables, and not inside of one`, () => {
+      expect(parseNftText(`${line}\ntable ip t {\n}\n${line}\n`, 'f').problems).to.deep.equal([])
+      expect(said(block(line))).to.equal(true)
+      expect(chainOf(block('chain c {', line, '}'), 'c')!.rules[0]?.problem).to.be.a('string')
+    })
+
+  const strange = ['以下', '....', 'node2 | CHANGED | rc=0 >>']
   for (const line of strange) {
     it(`reports "${line}" between tables, in a table, in a chain and in a set`, () => {
       expect(parseNftText(`${line}\ntable ip t {\n}\n`, 'f').problems[0]).to.include({file: 'f', line: 1})
