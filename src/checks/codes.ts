@@ -53,9 +53,9 @@ export const CODES = {
     severity: 'error',
     title: 'a chain policy drops Service packets',
     meaning:
-      'The packet falls off the end of a chain whose policy is DROP (Docker sets FORWARD to DROP; CNI or kube-proxy accept rules are missing).',
+      'The packet falls off the end of a chain whose policy is DROP: FORWARD (Docker sets it so, and the accept rules of the CNI or of kube-proxy are missing), or INPUT and OUTPUT (a host firewall).',
     found: 'The walk ends at the policy of that chain.',
-    fix: 'add the CNI’s accept rules, or let the chain accept: {accept}',
+    fix: 'add the accept rules of whoever set the policy (in FORWARD the CNI’s), or let the chain accept: {accept}',
   },
   'packet-dropped-by-rule': {
     code: 'SVT201',
@@ -141,7 +141,7 @@ export const CODES = {
     meaning:
       'The answer goes past the node that translated, or the pod sees itself or 127.0.0.1 as client: the connection never comes up.',
     found: 'The walk’s answer is lost because the source was not rewritten.',
-    fix: 'look at KUBE-MARK-MASQ, KUBE-POSTROUTING (nftables: masquerading), KUBE-LOOP-BACK and net.ipv4.vs.conntrack; restart kube-proxy: {restart}',
+    fix: 'look at KUBE-MARK-MASQ, KUBE-POSTROUTING (nftables: masquerading), KUBE-LOOP-BACK and net.ipv4.vs.conntrack; --cluster-cidr must hold pods only; restart kube-proxy: {restart}',
   },
   'service-not-programmed': {
     code: 'SVT134',
@@ -260,7 +260,7 @@ export const CODES = {
     meaning:
       'The node’s rules lack a range that the Service allows, so the rule that drops everybody else drops these clients too.',
     found: 'The walk from inside the ranges ends at the dropping rule.',
-    fix: 'compare the ranges with another node; restart kube-proxy on this one: {restart}',
+    fix: 'compare the ranges with another node; restart kube-proxy on this one: {restart}; in ipvs mode 0.0.0.0/0 cannot be in an ipset: leave it out, or write 0.0.0.0/1 and 128.0.0.0/1',
   },
   'policy-not-kept': {
     code: 'SVT151',

@@ -127,7 +127,7 @@ function cutDumps(state: NodeState, family: Family): Gap[] {
           {
             key: `cut ${dump.file}`,
             state: 'unreadable',
-            what: `${dump.file} is cut in table ${cut.name}; tables behind it are missing`,
+            what: `${dump.file} lacks lines in table ${cut.name}, and whole tables may be among them`,
           },
         ]
       : []

@@ -118,7 +118,9 @@ function readList<T>(
   } catch (error) {
     const told = /^\s*[[{]/.test(text) ? undefined : fromText(text)
     if (!told) {
-      const message = `not valid JSON (cut short?): ${(error as Error).message}`
+      const message = file.endsWith('.json')
+        ? `not valid JSON (cut short?): ${(error as Error).message}`
+        : 'no line of it is what `ip` prints (ip -br, ifconfig and route -n are not read)'
       return {value: [], problems: [{file, line: 0, message}]}
     }
     for (const {line, text: words} of told.strange)

@@ -80,6 +80,8 @@ export function parseSockets(text: string, file: string): {value: SocketList; pr
     if (socket) value.push(socket)
     else if (protocol || stateAt > 1) problems.push({file, line: at + 1, message: NOT_UNDERSTOOD, text: line})
   })
+  if (value.length === 0 && problems.length > 0)
+    for (const protocol of ['TCP', 'UDP', 'SCTP']) hides.set(protocol, 'no line of it is understood')
   return {value: Object.assign(value, {hides}), problems}
 }
 

@@ -51,6 +51,22 @@ const CASES: readonly (readonly [name: string, mode: Mode, change: Mutation, tol
     /-s 172\.18\.0\.96\/28 -j DROP/,
   ],
   [
+    'ipvs: a cluster CIDR that holds the Services too',
+    'ipvs-v4',
+    all(
+      ...['iptables-save.txt', 'iptables-legacy-save.txt'].map((file) =>
+        onNode2(
+          file,
+          rules('nat', (line) =>
+            line.startsWith('-A KUBE-SERVICES ! -s') ? line.replace('10.244.0.0/16', '10.0.0.0/8') : line,
+          ),
+        ),
+      ),
+    ),
+    ['error SVT120 node2'],
+    /-A KUBE-SERVICES ! -s 10\.0\.0\.0\/8/,
+  ],
+  [
     'policy Local: the node port of another node from a node and its pods',
     'iptables-v4',
     onNode2(SAVE, (text) => drop('OUTPUT', '-d 172.18.0.13/32 -p tcp -m tcp --dport 30083')(text)),

@@ -336,3 +336,37 @@ describe('nft’s view of the same rules', () => {
     ).to.equal('delivered')
   })
 })
+
+describe('what no list has told is not known', () => {
+  const without = (files: Map<string, string>, ...names: readonly string[]): Map<string, string> => {
+    for (const name of names) {
+      files.delete(name.includes('/') ? name : `nodes/n1/${name}`)
+      files.set('nodes/n1/rc.txt', files.get('nodes/n1/rc.txt')!.replace(`${name} rc=0`, ''))
+    }
+    return files
+  }
+  const all = (rule: string): Map<string, string> =>
+    oneNode({
+      iptables: `*nat\n${chains}-A PREROUTING -d 10.96.0.1/32 -j DNAT --to-destination ${rule}\nCOMMIT\n${FILTER}`,
+    })
+
+  it('who listens on a node, where a rule leads there', () => {
+    const files = (): Map<string, string> => all('192.0.2.11:6443')
+    expect(askNode(files(), VIP).outcomes, 'ss shows nobody').to.deep.equal({refused: 1})
+    expect(askNode(without(files(), 'ss.txt'), VIP).outcomes).to.deep.equal({unknown: 1})
+  })
+  it('who has an address, without pods and endpoints', () => {
+    expect(askNode(all('10.1.1.99:80'), VIP).outcomes, 'no pod has it').to.deep.equal({dropped: 1})
+    expect(askNode(without(all('10.1.1.99:80'), 'api/pods.json'), VIP).outcomes).to.deep.equal({unknown: 1})
+  })
+  it('by which device a packet leaves, without routes', () => {
+    const masquerade = SAVED.replace('-s 10.1.1.2/32 -d 10.1.1.2/32 ', '')
+    const files = without(oneNode({iptables: masquerade + FILTER}), 'ip-route.json')
+    expect(askNode(files, {...VIP, from: {pod: 'default/b'}}).outcomes).not.to.have.property('dropped')
+  })
+  it('and what a filter in front of a listing has left out', () => {
+    for (const command of ['# iptables-save | grep -v cali', "$ sudo iptables-save | egrep 'KUBE|COMMIT|^:|^\\*'"])
+      expect(fate({iptables: `${command}\n${SAVED}${FILTER}`}, VIP).outcomes, command).to.deep.equal({unknown: 1})
+    expect(fate({iptables: `# iptables-save\n${SAVED}${FILTER}`}, VIP).outcomes).to.deep.equal({delivered: 1})
+  })
+})
