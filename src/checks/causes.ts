@@ -336,6 +336,8 @@ function failure(mismatch: Mismatch, scene: Scene): Cause {
       )
     case 'device':
       return onNode(mismatch, 'device-down', {node, scene})
+    case 'tunnel':
+      return inTunnel(mismatch, node)
     case 'hairpin-mode':
       return onNode(mismatch, 'hairpin-mode-off', {node, scene})
     case 'bridge-nf':
@@ -355,6 +357,17 @@ function failure(mismatch: Mismatch, scene: Scene): Cause {
       return notProgrammed(mismatch, scene)
     default:
       return perService(mismatch, 'endpoint-unreachable', node)
+  }
+}
+
+/** One for each node that a node's tunnel does not know. */
+function inTunnel({fate}: Mismatch, node: string): Cause {
+  return {
+    key: `tunnel ${fate.reason}`,
+    name: 'tunnel-entry-missing',
+    node,
+    evidence: evidenceOf(fate.hops.findLast(({kind}) => kind === 'end')),
+    message: fate.reason,
   }
 }
 

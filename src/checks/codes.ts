@@ -125,6 +125,16 @@ export const CODES = {
     found: 'The walk’s route names the device.',
     fix: 'ip link set DEVICE up',
   },
+  'tunnel-entry-missing': {
+    code: 'SVT117',
+    severity: 'error',
+    title: 'a tunnel does not know where another node is',
+    meaning:
+      'VXLAN without learning sends by two tables that the network plugin’s agent fills: neighbours (pod network → hardware address) and forwarding entries (hardware address → node). An entry lacks, or is one of a node that was replaced.',
+    found:
+      'The next hop is looked up in ip neigh and bridge fdb, and compared with the other node’s device and addresses.',
+    fix: 'restart the network plugin’s agent on {node}, which writes them anew; now: ip neigh replace HOP lladdr MAC dev DEVICE nud permanent; bridge fdb replace MAC dev DEVICE dst NODE-IP',
+  },
   'hairpin-mode-off': {
     code: 'SVT116',
     severity: 'error',

@@ -42,6 +42,8 @@ const PROTOCOLS: Readonly<Record<Tunnel['kind'], WireProtocol>> = {
  * through OUTPUT here and INPUT there (drivers/net/vxlan, vxlan_xmit_one; net/ipv4/ip_tunnel.c, ip_tunnel_xmit; iptunnel_xmit).
  */
 export function carry(journey: Journey, inner: Packet, crossing: Crossing): Emerged | End {
+  const astray = sentAstray(journey, crossing)
+  if (astray) return astray
   const ends = endsOf(journey, crossing)
   const device = deviceAt(crossing, ends)
   if (typeof device !== 'string') return device
@@ -61,6 +63,43 @@ export function carry(journey: Journey, inner: Packet, crossing: Crossing): Emer
         `${lost.reason}, unless connection tracking of ${crossing.next.name} knows the tunnel already, as it does while packets go the other way`,
       )
     : lost
+}
+
+const EVERYBODY = '00:00:00:00:00:00'
+
+/**
+ * VXLAN sends a frame to the node that its forwarding table has for the next hop's hardware address; what agents of network
+ * plugins write there, and in the table of neighbours, is all that it knows (drivers/net/vxlan/vxlan_core.c, vxlan_xmit).
+ * Undefined: it gets to the next node, or the tables were not read.
+ */
+function sentAstray({walker}: Journey, {from, next, link, hop}: Crossing): End | undefined {
+  const {state} = from
+  const there = hop === undefined ? undefined : next.link(next.deviceOf(hop) ?? '')
+  if (!link.tunnel.byTable || hop === undefined || there?.tunnel?.kind !== 'vxlan' || !state.knowsTunnelTables)
+    return undefined
+  const lost = (file: string, what: string): End => {
+    walker.hop('end', what, {evidence: {source: state.path(file), line: 0, text: what}})
+    return dropped('tunnel', `${from.name} sends it into ${link.name}, but ${what}`)
+  }
+  const own = state.bridgeFdb.filter(({device}) => device === link.name)
+  const floods = own.some(({mac, remote}) => mac === EVERYBODY && remote !== undefined)
+  const mac = state.neighbours.find(({device, address}) => device === link.name && address === hop)?.mac
+  const name = endpointText(hop, undefined)
+  if (mac === undefined)
+    return floods ? undefined : lost('ip-neigh.json', `${link.name} has no neighbour entry for ${name} (${next.name})`)
+  const remotes = own.filter((entry) => entry.mac === mac && entry.remote !== undefined)
+  if (remotes.length === 0)
+    return floods
+      ? undefined
+      : lost('bridge-fdb.json', `${link.name} has no forwarding entry for ${mac} (${next.name})`)
+  if (!remotes.some(({remote}) => next.addresses.has(remote!) || next.hints.addresses.includes(remote!)))
+    return lost(
+      'bridge-fdb.json',
+      `${link.name} sends ${mac} to ${endpointText(remotes[0]!.remote!, undefined)}, which is not ${next.name}`,
+    )
+  return there.mac === undefined || there.mac === mac
+    ? undefined
+    : lost('ip-neigh.json', `${link.name} has ${mac} for ${name}, and ${there.name} of ${next.name} is ${there.mac}`)
 }
 
 /** Tunnels in tunnels, up to this; more are a route that leads a tunnel's own packets into it (ip_tunnel_xmit: collisions). */

@@ -57,6 +57,8 @@ export type Cause =
   | 'route'
   | 'pod-route'
   | 'device'
+  /** A tunnel does not know which node has the next hop, or knows a wrong one. */
+  | 'tunnel'
   | 'loop'
   /** It leaves the cluster still addressed to a Service. */
   | 'untranslated'

@@ -14,6 +14,8 @@ export interface Link {
   /** Of a veth pair whose other end is on the node itself: its name. */
   readonly peer?: string
   readonly mtu?: number
+  /** Its hardware address, in small letters. */
+  readonly mac?: string
   readonly hairpin?: boolean
   /** A bridge port that sends to no other isolated one. */
   readonly isolated?: boolean
@@ -32,6 +34,8 @@ export interface Tunnel {
   readonly local?: Address
   /** Its other end, where it has one only. */
   readonly remote?: Address
+  /** VXLAN that sends by the forwarding table alone, as nobody else fills it: `nolearning`, and no packet carries its own end. */
+  readonly byTable?: boolean
 }
 
 export interface LocalAddress {
@@ -94,7 +98,8 @@ export interface Neighbour {
 export interface BridgeEntry {
   readonly mac: string
   readonly device: string
-  readonly master?: string
+  /** The other end of the tunnel that has it. */
+  readonly remote?: Address
 }
 
 type Json = Record<string, unknown>
@@ -161,12 +166,16 @@ function tunnelOf(kind: string | undefined, type: string | undefined, data: unkn
   const remote = parseAddress(string(info['remote']) ?? string(info['remote6']) ?? '')
   const ends = {...(local === undefined ? {} : {local}), ...(remote === undefined ? {} : {remote})}
   if (kind === 'wireguard') return {kind}
-  if (kind === 'vxlan' || kind === 'geneve') return {kind, port: number(info['port']) ?? TUNNEL_PORTS[kind], ...ends}
+  const byTable = kind === 'vxlan' && info['learning'] === false && info['external'] !== true
+  if (kind === 'vxlan' || kind === 'geneve')
+    return {kind, port: number(info['port']) ?? TUNNEL_PORTS[kind], ...ends, ...(byTable ? {byTable} : {})}
   if (kind === 'ipip' || (kind === undefined && type === 'ipip')) return {kind: 'ipip', ...ends}
   return kind === 'gre' || kind === 'gretap' || (kind === undefined && type === 'gre')
     ? {kind: 'gre', ...ends}
     : undefined
 }
+
+const isMac = (text: string): boolean => /^([\da-f]{2}:){5}[\da-f]{2}$/i.test(text)
 
 /** Parses `ip -j [-d] link` (and the links inside `ip -j addr`). */
 export function parseLinks(text: string, file: string): Parsed<Link> {
@@ -184,6 +193,7 @@ export function parseLinks(text: string, file: string): Parsed<Link> {
       const tunnel = tunnelOf(kind, string(item['link_type']), info['info_data'])
       const mtu = number(item['mtu'])
       const group = string(item['group'])
+      const mac = string(item['address'])
       return {
         index: number(item['ifindex']) ?? 0,
         name,
@@ -195,6 +205,7 @@ export function parseLinks(text: string, file: string): Parsed<Link> {
         ...(tunnel === undefined ? {} : {tunnel}),
         ...(kind === 'veth' && typeof item['link'] === 'string' ? {peer: item['link']} : {}),
         ...(mtu === undefined ? {} : {mtu}),
+        ...(mac !== undefined && isMac(mac) ? {mac: mac.toLowerCase()} : {}),
         ...(group === undefined ? {} : {group}),
         ...(typeof slave['hairpin'] === 'boolean' ? {hairpin: slave['hairpin']} : {}),
         ...(slave['isolated'] === true ? {isolated: true} : {}),
@@ -414,7 +425,7 @@ function markOf(item: Json): {value: number; mask: number} | undefined {
 export function parseNeighbours(text: string, file: string): Parsed<Neighbour> {
   return readList(text, file, (item) => {
     const address = parseAddress(string(item['dst']) ?? '')
-    const mac = string(item['lladdr'])
+    const mac = string(item['lladdr'])?.toLowerCase()
     if (address === undefined) return undefined
     return {
       address,
@@ -428,10 +439,10 @@ export function parseNeighbours(text: string, file: string): Parsed<Neighbour> {
 /** Parses `bridge -j fdb`. */
 export function parseBridgeFdb(text: string, file: string): Parsed<BridgeEntry> {
   return readList(text, file, (item) => {
-    const mac = string(item['mac'])
-    const master = string(item['master'])
+    const mac = string(item['mac'])?.toLowerCase()
+    const remote = parseAddress(string(item['dst']) ?? '')
     return mac === undefined
       ? undefined
-      : {mac, device: string(item['ifname']) ?? '', ...(master === undefined ? {} : {master})}
+      : {mac, device: string(item['ifname']) ?? '', ...(remote === undefined ? {} : {remote})}
   })
 }

@@ -323,6 +323,11 @@ export class NodeState {
     ])
   }
 
+  /** Which hardware address a next hop has, and where tunnels send it. */
+  get knowsTunnelTables(): boolean {
+    return ['ip-neigh.json', 'bridge-fdb.json'].every((file) => this.fileSection(file).state === 'read')
+  }
+
   get neighbours(): readonly Neighbour[] {
     return this.once('neighbours', () => this.parse([['ip-neigh.json', parseNeighbours]])?.value ?? [])
   }

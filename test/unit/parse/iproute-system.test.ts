@@ -125,9 +125,13 @@ describe('parse/iproute', () => {
       parseNeighbours(one({dst: '10.0.0.1', dev: 'eth0', lladdr: 'aa:bb:cc:dd:ee:ff', state: ['REACHABLE']}), 'f')
         .value,
     ).to.deep.equal([{address: 167772161, device: 'eth0', mac: 'aa:bb:cc:dd:ee:ff', state: 'REACHABLE'}])
-    expect(parseBridgeFdb(one({mac: 'aa:bb:cc:dd:ee:ff', ifname: 'veth1', master: 'cni0'}), 'f').value).to.deep.equal([
-      {mac: 'aa:bb:cc:dd:ee:ff', device: 'veth1', master: 'cni0'},
+    expect(parseBridgeFdb(one({mac: 'AA:bb:cc:dd:ee:ff', ifname: 'veth1', master: 'cni0'}), 'f').value).to.deep.equal([
+      {mac: 'aa:bb:cc:dd:ee:ff', device: 'veth1'},
     ])
+    expect(
+      parseBridgeFdb(one({mac: 'aa:bb:cc:dd:ee:ff', ifname: 'flannel.1', dst: '192.0.2.12', flags: ['self']}), 'f')
+        .value,
+    ).to.deep.equal([{mac: 'aa:bb:cc:dd:ee:ff', device: 'flannel.1', remote: 3221225996}])
   })
 
   const doubts: readonly (readonly [string, () => {problems: readonly unknown[]}])[] = [
