@@ -181,55 +181,60 @@ function tableFacts({file}: NftRuleset, {family, name, flags, chains, sets}: Nft
 /** Settings that change by themselves. */
 const RESTLESS = /nf_conntrack_count$/
 
+/** A fact of one file, in its section and place. */
+const by =
+  (state: NodeState, section: Section, place: string) =>
+  (text: string, file: string, line = 0): Fact => ({section, place, text, source: state.path(file), line})
+
 function networkFacts(state: NodeState): Fact[] {
   const fileOf = (name: string): string => state.ipPath(name).split('/').at(-1)!
-  const by =
-    (section: Section, place: string) =>
-    (text: string, file: string, line = 0): Fact => ({
-      section,
-      place,
-      text,
-      source: state.path(file),
-      line,
-    })
+  const routesOf = (family: Family): Section => (family === 4 ? 'routes' : 'IPv6 routes')
   return [
     ...state.links.map(({name, up, mtu}) =>
-      by('devices', 'devices')(
-        `${name} ${up ? 'up' : 'down'}${mtu === undefined ? '' : ` mtu ${mtu}`}`,
-        fileOf('ip-link'),
-      ),
+      by(
+        state,
+        'devices',
+        'devices',
+      )(`${name} ${up ? 'up' : 'down'}${mtu === undefined ? '' : ` mtu ${mtu}`}`, fileOf('ip-link')),
     ),
     ...state.addresses.map(({address, length, device}) =>
-      by('devices', 'addresses')(`${formatAddress(address)}/${length} on ${device}`, fileOf('ip-addr')),
+      by(state, 'devices', 'addresses')(`${formatAddress(address)}/${length} on ${device}`, fileOf('ip-addr')),
     ),
     ...state.routes.map(({text, table, family}) =>
-      by(family === 4 ? 'routes' : 'IPv6 routes', 'routes')(
-        `${text}${table === 'main' ? '' : ` (table ${table})`}`,
-        fileOf(family === 4 ? 'ip-route' : 'ip-route6'),
-      ),
+      by(
+        state,
+        routesOf(family),
+        'routes',
+      )(`${text}${table === 'main' ? '' : ` (table ${table})`}`, fileOf(family === 4 ? 'ip-route' : 'ip-route6')),
     ),
     ...state.policyRules.map(({priority, text, family}) =>
-      by(family === 6 ? 'IPv6 routes' : 'routes', 'policy rules')(
-        `${priority}: ${text}`,
-        fileOf(family === 6 ? 'ip-rule6' : 'ip-rule'),
-      ),
+      by(
+        state,
+        routesOf(family === 6 ? 6 : 4),
+        'policy rules',
+      )(`${priority}: ${text}`, fileOf(family === 6 ? 'ip-rule6' : 'ip-rule')),
     ),
+    ...settingFacts(state),
+  ]
+}
+
+/** Sysctls, sockets, and what kube-proxy says of itself. */
+function settingFacts(state: NodeState): Fact[] {
+  const {proxyMode, proxyVersion} = state
+  const proxy = by(state, 'kube-proxy', 'kube-proxy')
+  return [
     ...[...state.sysctls]
       .filter(([name]) => !RESTLESS.test(name))
-      .map(([name, {value, line}]) => by('sysctls', 'sysctls')(`${name} = ${value}`, 'sysctl.txt', line)),
+      .map(([name, {value, line}]) => by(state, 'sysctls', 'sysctls')(`${name} = ${value}`, 'sysctl.txt', line)),
     ...(state.sockets ?? []).map(({protocol, address, port, process, line}) =>
-      by('sockets', 'sockets')(
+      by(state, 'sockets', 'sockets')(
         `${protocol} ${address === undefined ? '*' : formatAddress(address)}:${port}${process === undefined ? '' : ` ${process}`}`,
         'ss.txt',
         line,
       ),
     ),
-    ...(state.proxyMode === undefined
-      ? []
-      : [by('kube-proxy', 'kube-proxy')(`mode ${state.proxyMode}`, 'proxymode.txt')]),
-    ...(state.proxyVersion === undefined
-      ? []
-      : [by('kube-proxy', 'kube-proxy')(`version ${state.proxyVersion}`, 'kube-proxy-version.txt')]),
+    ...(proxyMode === undefined ? [] : [proxy(`mode ${proxyMode}`, 'proxymode.txt')]),
+    ...(proxyVersion === undefined ? [] : [proxy(`version ${proxyVersion}`, 'kube-proxy-version.txt')]),
   ]
 }
 

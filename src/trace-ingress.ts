@@ -53,36 +53,32 @@ export function traceIngress(
       ...(client === undefined ? (from ? {from} : {}) : {from: {kind: 'pod', pod: client}}),
     },
   })
+  const entry =
+    own &&
+    trace(snapshot, world, {
+      service: own,
+      options: {...entryOptions(own, route, {...shared, ...(from ? {from} : {})}), direct: found.onNodes},
+    })
+  const usesService = past || controller === undefined || usesServiceAddress(cluster, route)
   return {
     route,
     ...(name === undefined ? {} : {className: name}),
     ...(controller === undefined ? {} : {controllerName: controller}),
-    ...(own
-      ? {
-          entry: trace(snapshot, world, {
-            service: own,
-            options: {
-              ...entryOptions(own, route, {...shared, ...(from ? {from} : {})}),
-              direct: found.onNodes,
-            },
-          }),
-        }
-      : {}),
+    ...(entry ? {entry} : {}),
     backend,
     how: past ? 'pod' : 'service',
     notes: [
       ...(problem === undefined ? [] : [`no controller takes it: ${problem}`]),
       ...(own && !found.onNodes ? [] : [controllerNote(onNodes)]),
       ...(found?.by === 'label' ? [`that ${own!.id} is its controller's Service is a guess by its labels`] : []),
-      ...(past || controller === undefined || usesServiceAddress(cluster, route)
-        ? []
-        : [
-            `whether ${controller} sends to the Service or to its endpoints is not known; the Service's address is walked`,
-          ]),
+      ...(usesService ? [] : [unsureNote(controller)]),
       ...(past ? ['its controller sends to the endpoints itself, past the Service'] : []),
     ],
   }
 }
+
+const unsureNote = (controller: string): string =>
+  `whether ${controller} sends to the Service or to its endpoints is not known; the Service's address is walked`
 
 function controllerNote(onNodes: readonly Pod[]): string {
   return onNodes.length > 0

@@ -1,9 +1,9 @@
-import type {Evidence, Fate} from '../model/trace.js'
+import type {Evidence, Fate, Hop} from '../model/trace.js'
 import {formatEndpoint} from '../util/ip.js'
 import type {CodeName} from './codes.js'
 import type {Severity} from './finding.js'
 import type {Mismatch} from './compare.js'
-import {chosenBy, programming} from './proof.js'
+import {chosenBy, evidenceOf, programming} from './proof.js'
 import {isTranslation} from './hops.js'
 
 /** What a mismatch comes from: mismatches with the same key are one finding. */
@@ -44,6 +44,18 @@ export function perService(mismatch: Mismatch, name: CodeName, node: string): Ca
     name,
     node,
     evidence,
+    message: fate.reason,
+  }
+}
+
+/** The rule or the policy that ended it: one finding for each line. */
+export function byRule({fate, node}: Mismatch, {name, hop}: {name: CodeName; hop: Hop | undefined}): Cause {
+  const where = hop?.node ?? node
+  return {
+    key: `${name} ${where} ${hop?.evidence?.source}:${hop?.evidence?.line} ${hop?.where}`,
+    name,
+    node: where,
+    evidence: evidenceOf(hop),
     message: fate.reason,
   }
 }

@@ -130,62 +130,74 @@ const KIND_NAME: Readonly<Record<Mismatch['frontend']['kind'], CodeName>> = {
   loadBalancerIP: 'external-ip-not-programmed',
 }
 
+/** Not translated, though it should be: the widest of what is missing is told. */
 export function notProgrammed(mismatch: Mismatch, scene: Scene): Cause {
-  const {wholeKind, wholeService} = scene
   const {fate, frontend, service} = mismatch
   const node = placeOf(mismatch)
+  if (translated(fate)) {
+    const nobodyThere = frontend.kind === 'nodePort' && fate.cause === 'no-listener'
+    return perService(mismatch, nobodyThere ? 'endpoint-unreachable' : 'stale-endpoint', node)
+  }
   const absent = unserved(scene.states.get(node), mismatch)
   const evidence = absent.length > 0 ? absent : programming(fate, node)
-  if (translated(fate))
-    return perService(
-      mismatch,
-      frontend.kind === 'nodePort' && fate.cause === 'no-listener' ? 'endpoint-unreachable' : 'stale-endpoint',
-      node,
-    )
-  const family = familyOf(frontend.address)
-  const lost = addressOff(mismatch, scene) ?? passedOver(mismatch, node)
-  if (lost) return lost
-  const wide = wholePlace(mismatch, {node, evidence, scene})
-  if (wide) return wide
-  const addresses = frontend.kind === 'externalIP' || frontend.kind === 'loadBalancerIP'
-  const kind =
-    addresses && wholeKind.has(`${node} clusterIP ${family}`)
-      ? 'clusterIP'
-      : frontend.kind === 'localhost'
-        ? 'nodePort'
-        : frontend.kind
-  const name = KIND_NAME[kind]
-  if (wholeKind.has(`${node} ${kind} ${family}`))
-    return {
-      key: `kind ${node} ${name} ${family}`,
-      name,
-      node,
-      evidence: absent.length > 0 ? absent : (emptyPlace(scene.states.get(node), family)?.evidence ?? evidence),
-      message: `no ${kind} works on ${node}: ${fate.reason}`,
-    }
-  if (wholeService.has(`${node} ${service.id}`) && !calledChain(fate, node))
-    return {
-      key: `service ${node} ${service.id}`,
-      name: 'service-not-programmed',
+  return (
+    addressOff(mismatch, scene) ??
+    passedOver(mismatch, node) ??
+    wholePlace(mismatch, {node, evidence, scene}) ??
+    kindMissing(mismatch, {node, absent, scene}) ??
+    serviceMissing(mismatch, {node, evidence, scene}) ?? {
+      key: `entry ${KIND_NAME[frontend.kind]} ${node} ${service.id}`,
+      name: KIND_NAME[frontend.kind],
       node,
       evidence,
-      message: `nothing of ${service.id} is programmed on ${node}: ${fate.reason}`,
+      message: `${at(mismatch)} of ${service.id} is not programmed on ${node}: ${fate.reason}`,
     }
+  )
+}
+
+/** No frontend of this kind works on the node; external addresses go with the cluster IPs. */
+function kindMissing(
+  {fate, frontend}: Mismatch,
+  {node, absent, scene: {states, wholeKind}}: {node: string; absent: Evidence[]; scene: Scene},
+): Cause | undefined {
+  const family = familyOf(frontend.address)
+  const external = frontend.kind === 'externalIP' || frontend.kind === 'loadBalancerIP'
+  const withClusterIps = external && wholeKind.has(`${node} clusterIP ${family}`)
+  const kind = withClusterIps ? 'clusterIP' : frontend.kind === 'localhost' ? 'nodePort' : frontend.kind
+  if (!wholeKind.has(`${node} ${kind} ${family}`)) return undefined
+  const place = emptyPlace(states.get(node), family)?.evidence ?? programming(fate, node)
+  return {
+    key: `kind ${node} ${KIND_NAME[kind]} ${family}`,
+    name: KIND_NAME[kind],
+    node,
+    evidence: absent.length > 0 ? absent : place,
+    message: `no ${kind} works on ${node}: ${fate.reason}`,
+  }
+}
+
+/** Nothing of the Service is there, or its chain is there and leads nowhere. */
+function serviceMissing(
+  {fate, frontend, service}: Mismatch,
+  {node, evidence, scene: {states, wholeService}}: {node: string; evidence: Evidence[]; scene: Scene},
+): Cause | undefined {
   const called = calledChain(fate, node)
-  if (called)
+  if (called) {
+    const share = fate.share > 0.999 ? 'the rules' : `for ${percent(fate.share)} of its packets the rules`
     return {
       key: `empty ${node} ${service.id}`,
       name: 'no-endpoints-programmed',
       node,
-      evidence: [...emptyTarget(scene.states.get(node), called.evidence!, frontend.address), ...evidenceOf(called)],
-      message: `${node} knows ${service.id}, but ${fate.share > 0.999 ? 'the rules' : `for ${percent(fate.share)} of its packets the rules`} lead to no endpoint: ${fate.reason}`,
+      evidence: [...emptyTarget(states.get(node), called.evidence!, frontend.address), ...evidenceOf(called)],
+      message: `${node} knows ${service.id}, but ${share} lead to no endpoint: ${fate.reason}`,
     }
+  }
+  if (!wholeService.has(`${node} ${service.id}`)) return undefined
   return {
-    key: `entry ${name} ${node} ${service.id}`,
-    name,
+    key: `service ${node} ${service.id}`,
+    name: 'service-not-programmed',
     node,
     evidence,
-    message: `${at(mismatch)} of ${service.id} is not programmed on ${node}: ${fate.reason}`,
+    message: `nothing of ${service.id} is programmed on ${node}: ${fate.reason}`,
   }
 }
 

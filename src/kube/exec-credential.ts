@@ -20,19 +20,7 @@ export function execCredential(exec: Entry, server: string, timeout = LONGEST): 
       new SvcTraceError('BadKubeconfig', 'the credential plugin of this user (exec) names no command'),
     )
   const args = Array.isArray(exec['args']) ? exec['args'].map(String) : []
-  const own = Array.isArray(exec['env'])
-    ? (exec['env'] as Entry[]).map(({name, value}): [string, string] => [String(name), String(value)])
-    : []
-  const info = {
-    kind: 'ExecCredential',
-    apiVersion: exec['apiVersion'],
-    spec: {interactive: process.stdin.isTTY, ...(exec['provideClusterInfo'] ? {cluster: {server}} : {})},
-  }
-  const env: NodeJS.ProcessEnv = {
-    ...process.env,
-    ...Object.fromEntries<string>(own),
-    KUBERNETES_EXEC_INFO: JSON.stringify(info),
-  }
+  const env = environment(exec, server)
   return new Promise((resolve, reject) => {
     const fail = (what: string): void =>
       reject(
@@ -54,16 +42,31 @@ export function execCredential(exec: Entry, server: string, timeout = LONGEST): 
       try {
         const {status} = JSON.parse(stdout) as {status?: Entry}
         if (!status) return fail('gave no status')
-        resolve({
-          ...(typeof status['token'] === 'string' ? {token: status['token']} : {}),
-          ...(typeof status['clientCertificateData'] === 'string'
-            ? {certificate: status['clientCertificateData']}
-            : {}),
-          ...(typeof status['clientKeyData'] === 'string' ? {key: status['clientKeyData']} : {}),
-        })
+        resolve(credentialOf(status))
       } catch {
         fail('did not print an ExecCredential')
       }
     })
   })
+}
+
+/** The plugin's environment: ours, its own, and what it is asked for (KEP-541). */
+function environment(exec: Entry, server: string): NodeJS.ProcessEnv {
+  const own = Array.isArray(exec['env'])
+    ? (exec['env'] as Entry[]).map(({name, value}): [string, string] => [String(name), String(value)])
+    : []
+  const info = {
+    kind: 'ExecCredential',
+    apiVersion: exec['apiVersion'],
+    spec: {interactive: process.stdin.isTTY, ...(exec['provideClusterInfo'] ? {cluster: {server}} : {})},
+  }
+  return {...process.env, ...Object.fromEntries<string>(own), KUBERNETES_EXEC_INFO: JSON.stringify(info)}
+}
+
+function credentialOf({token, clientCertificateData: certificate, clientKeyData: key}: Entry): Credential {
+  return {
+    ...(typeof token === 'string' ? {token} : {}),
+    ...(typeof certificate === 'string' ? {certificate} : {}),
+    ...(typeof key === 'string' ? {key} : {}),
+  }
 }

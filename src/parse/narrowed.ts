@@ -34,10 +34,9 @@ const WHOLE =
   /^(sudo\s+)?(sort|cat|tee|less|more|column|nl|expand|tr|dos2unix|fold|xclip|pbcopy|base64|g?zip|xz|jq\s+\.?)(\s|$)/
 const FILTER = /^(?:\S*\/)?([efz]?grep|sed|awk|head|tail|cut|rg)\b/
 
-/** Words of the command itself that ask for a part. */
+/** Words of the command itself that ask for a part; a set that a rule asks for and no list has is doubted by itself. */
 const PARTS: Partial<Record<ListingKind, RegExp>> = {
   nft: /\blist\s+(?:(?:table|chain|set|map|flowtable|meter)s?\b|ruleset\s+(?!>)\w+).*/,
-  ipset: /\s(?:list|save|-L|-S|--list|--save)\s+(?![->|])\S.*/,
   ipvs: /\s(?:-\w*[tuf]|--(?:tcp|udp|fwmark)-service)\s+[\w.:[\]]+/,
   addresses: /\b(?:a|ad|addr|address|l|li|link)\s+(?:s|sh|show|l|ls|list)\s+(?!up\s*$)\S.*/,
   routes:

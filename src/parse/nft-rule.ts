@@ -141,6 +141,11 @@ const BEHIND = new Set([...VERDICTS, 'counter', 'reject', 'comment', 'log', 'mas
 export const LEFT_OUT = /^(\.{2,}|…|\[(\.{2,}|…|snip)\]|<snip>)$/i
 const FIB_RESULTS = new Set(['type', 'oif', 'oifname', 'check'])
 
+/** Statements of one word. */
+const BARE = new Set('accept drop return continue notrack'.split(' '))
+/** Statements whose words are kept and not understood. */
+const OPAQUE = new Set('limit log quota queue tproxy synproxy dup fwd flow last'.split(' '))
+
 /** Reads the words of one rule, or the members of one set, in the language of nft(8). */
 export class NftRuleReader {
   private at = 0
@@ -204,17 +209,14 @@ export class NftRuleReader {
   }
 
   private statement(): NftObject | undefined {
-    const word = this.word
+    const {word} = this
+    if (word === undefined) throw new NotUnderstood(`"${this.peek(0)!}" is not understood`)
+    if (OPAQUE.has(word)) return this.opaque(word)
+    if (BARE.has(word)) {
+      this.at++
+      return {[word]: null}
+    }
     switch (word) {
-      case undefined:
-        throw new NotUnderstood(`"${this.peek(0)!}" is not understood`)
-      case 'accept':
-      case 'drop':
-      case 'return':
-      case 'continue':
-      case 'notrack':
-        this.at++
-        return {[word]: null}
       case 'jump':
       case 'goto':
         this.at++
@@ -237,17 +239,6 @@ export class NftRuleReader {
       case 'add':
       case 'delete':
         return this.setStatement(word)
-      case 'limit':
-      case 'log':
-      case 'quota':
-      case 'queue':
-      case 'tproxy':
-      case 'synproxy':
-      case 'dup':
-      case 'fwd':
-      case 'flow':
-      case 'last':
-        return this.opaque(word)
       case 'xt': {
         this.at++
         const type = this.next()

@@ -225,47 +225,13 @@ class TextReader {
   }
 
   private set(table: NftTable, kind: string, {name, line: head}: {name: string; line: Line}): void {
-    let types: string[] = []
-    let map: string | undefined
-    let flags: string[] = []
-    let timeout: number | undefined
-    let elements: string | undefined
-    let elementsLine = head
-    let limited = false
-    const lines: Line[] = []
-    let closed = false
-    let broken = false
-    while (this.at < this.lines.length && !closed) {
-      const line = this.lines[this.at++]!
-      const type = /^(?:type|typeof) (.+?)(?: : (.+))?$/.exec(line.text)
-      if (line.text === '}') closed = true
-      else if (BEGINS_BLOCK.test(line.text)) {
-        this.lost(line)
-        broken = true
-        break
-      } else if (type && !line.text.startsWith('elements')) [types, map] = [type[1]!.split(' . '), type[2]]
-      else if (line.text.startsWith('flags ')) flags = words(line.text.slice(6))
-      else if (line.text.startsWith('timeout ')) timeout = secondsOf(line.text.slice(8))
-      else if (line.text.startsWith('elements = ')) {
-        elementsLine = line
-        elements = this.wrapped(line, lines).slice(11)
-      } else if (/^(limit|quota|ct count) /.test(line.text)) {
-        limited = true
-      } else if (
-        line.text !== '' &&
-        !/^(size|timeout|gc-interval|policy|comment|counter|auto-merge|flags|#)/.test(line.text)
-      ) {
-        this.problem(line, 'not understood inside a set')
-        broken = true
-      }
-    }
-    if (!closed && !broken) this.cut()
+    const body = this.setBody(head)
     if (table.sets.has(name)) this.twice(head, `set ${name}`)
-    const isMap = kind === 'map'
+    const {types, map, flags, timeout, elements, at, lines} = body
     const read = elements === undefined ? {value: [] as NftJson[]} : new NftRuleReader(elements).elements()
     if ('problem' in read && read.problem) {
-      this.problem(elementsLine, read.problem)
-      broken = true
+      this.problem(at, read.problem)
+      body.broken = true
     }
     table.sets.set(name, {
       family: table.family,
@@ -273,15 +239,62 @@ class TextReader {
       name,
       types,
       flags,
-      line: elementsLine.number,
+      line: at.number,
       ...(map === undefined ? {} : {map: map.trim()}),
       ...(timeout === undefined ? {} : {timeout}),
-      ...(broken || !closed ? {broken: true} : {}),
-      ...(limited ? {limited: true} : {}),
+      ...(body.broken ? {broken: true} : {}),
+      ...(body.limited ? {limited: true} : {}),
       lines,
-      elements: read.value.map((item) => ({...elementOf(item, isMap), line: elementsLine.number})),
+      elements: read.value.map((item) => ({...elementOf(item, kind === 'map'), line: at.number})),
     })
   }
+
+  private setBody(head: Line): SetBody {
+    const body: SetBody = {types: [], flags: [], at: head, lines: [], limited: false, broken: false}
+    while (this.at < this.lines.length) {
+      const line = this.lines[this.at++]!
+      if (line.text === '}') return body
+      if (BEGINS_BLOCK.test(line.text)) {
+        this.lost(line)
+        return {...body, broken: true}
+      }
+      this.setLine(body, line)
+    }
+    this.cut()
+    return {...body, broken: true}
+  }
+
+  private setLine(body: SetBody, line: Line): void {
+    const {text} = line
+    const type = /^(?:type|typeof) (.+?)(?: : (.+))?$/.exec(text)
+    if (type) {
+      body.types = type[1]!.split(' . ')
+      body.map = type[2]
+    } else if (text.startsWith('flags ')) body.flags = words(text.slice(6))
+    else if (text.startsWith('timeout ')) body.timeout = secondsOf(text.slice(8))
+    else if (text.startsWith('elements = ')) {
+      body.at = line
+      body.elements = this.wrapped(line, body.lines).slice(11)
+    } else if (/^(limit|quota|ct count) /.test(text)) body.limited = true
+    else if (text !== '' && !/^(size|timeout|gc-interval|policy|comment|counter|auto-merge|flags|#)/.test(text)) {
+      this.problem(line, 'not understood inside a set')
+      body.broken = true
+    }
+  }
+}
+
+/** What the lines of a set say. */
+interface SetBody {
+  types: string[]
+  map?: string | undefined
+  flags: string[]
+  timeout?: number | undefined
+  elements?: string
+  /** The line of its elements, else its head. */
+  at: Line
+  readonly lines: Line[]
+  limited: boolean
+  broken: boolean
 }
 
 const UNIT: Readonly<Record<string, number>> = lookup<number>({d: 86400, h: 3600, m: 60, s: 1, ms: 0.001})

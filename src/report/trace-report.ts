@@ -54,33 +54,12 @@ interface FateReport extends Omit<Fate, 'receiver' | 'source'> {
   readonly receiver?: Omit<Receiver, 'address'> & {readonly address: string}
 }
 
-export function traceReport({
-  service,
-  endpoints,
-  proxies,
-  leftOut,
-  paths,
-  findings,
-  incomplete,
-  problems,
-  discovery,
-  dns,
-  plain,
-}: TraceResult): TraceReport {
+export function traceReport(result: TraceResult): TraceReport {
+  const {endpoints, proxies, leftOut, paths, findings, incomplete, problems, discovery, dns, plain} = result
   return {
     apiVersion: 'svc-trace/v1',
     kind: 'TraceReport',
-    service: {
-      namespace: service.namespace,
-      name: service.name,
-      type: service.type,
-      clusterIPs: service.clusterIPs,
-      headless: service.headless,
-      ports: service.ports,
-      externalTrafficPolicy: service.externalTrafficPolicy,
-      internalTrafficPolicy: service.internalTrafficPolicy,
-      ...(service.affinityTimeout === undefined ? {} : {affinityTimeout: service.affinityTimeout}),
-    },
+    service: serviceReport(result.service),
     nodes: proxies,
     leftOut,
     endpoints: endpoints.flatMap(({port, endpoints: own}) =>
@@ -109,6 +88,22 @@ export function traceReport({
       message,
       ...(text === undefined ? {} : {text}),
     })),
+  }
+}
+
+function serviceReport(service: TraceResult['service']): TraceReport['service'] {
+  const {namespace, name, type, clusterIPs, headless, ports, affinityTimeout} = service
+  const {externalTrafficPolicy, internalTrafficPolicy} = service
+  return {
+    namespace,
+    name,
+    type,
+    clusterIPs,
+    headless,
+    ports,
+    externalTrafficPolicy,
+    internalTrafficPolicy,
+    ...(affinityTimeout === undefined ? {} : {affinityTimeout}),
   }
 }
 
