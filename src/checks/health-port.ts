@@ -66,36 +66,60 @@ const undecided = ({id}: Service, {node}: ProxyFacts, why: string): HealthPorts 
   ],
 })
 
-function healthPort({world, cluster, outside}: HealthPortCheck, service: Service, proxy: ProxyFacts): HealthPort {
+/** In each family in which the Service has node ports: what one loses, the load balancer of that family loses. */
+function healthPort(check: HealthPortCheck, service: Service, proxy: ProxyFacts): HealthPort {
   const [port] = service.ports
-  const number = service.healthCheckNodePort
-  const machine = world.machines.get(proxy.node)
-  if (!port || number === undefined || !machine) return NOTHING
-  const frontend = nodePortFrontends(cluster, service, {port, proxy}).find(({kind}) => kind === 'nodePort')
-  const ranges = frontend && outside[familyOf(frontend.address)]
-  if (!frontend || !ranges?.length || proxy.unasked?.includes(familyOf(frontend.address))) return NOTHING
-  if (machine.sockets === undefined) return undecided(service, proxy, 'its sockets were not read')
-  const {parts} = walk(world, {
-    origin: {kind: 'external', ranges, enter: proxy.node},
-    destination: frontend.address,
-    port: number,
-    protocol: 'TCP',
-  })
-  const fates = parts.flatMap((part) => part.fates)
-  const lost = fates.find(({outcome}) => outcome === 'dropped' || outcome === 'refused')
+  if (!port || service.healthCheckNodePort === undefined || !check.world.machines.has(proxy.node)) return NOTHING
+  const own = nodePortFrontends(check.cluster, service, {port, proxy}).filter(({kind}) => kind === 'nodePort')
+  const asked = ([4, 6] as const).flatMap((family) => own.find(({address}) => familyOf(address) === family) ?? [])
+  const all = asked.map((frontend) =>
+    ask(check, {service, proxy, frontend: {...frontend, port: service.healthCheckNodePort!}}),
+  )
+  return all.find(({findings}) => findings.length > 0) ?? all.find(({incomplete}) => incomplete.length > 0) ?? NOTHING
+}
+
+interface Question {
+  readonly service: Service
+  readonly proxy: ProxyFacts
+  readonly frontend: Frontend
+}
+
+function ask({world, cluster, outside}: HealthPortCheck, {service, proxy, frontend}: Question): HealthPort {
+  const family = familyOf(frontend.address)
+  const ranges = outside[family]
+  if (ranges.length === 0 || proxy.unasked?.includes(family)) return NOTHING
+  if (world.machines.get(proxy.node)!.sockets === undefined)
+    return undecided(service, proxy, 'its sockets were not read')
+  const {address: destination, port} = frontend
+  const origin = {kind: 'external', ranges, enter: proxy.node} as const
+  const {parts} = walk(world, {origin, destination, port, protocol: 'TCP'})
   // a firewall may let only the load balancer itself in
-  if (fates.some(({outcome}) => outcome === 'delivered')) return NOTHING
+  if (
+    parts.some(
+      ({fates}) => fates.reduce((sum, fate) => sum + (isAnswered(fate, proxy, port) ? fate.share : 0), 0) > ALWAYS,
+    )
+  )
+    return NOTHING
+  const fates = parts.flatMap((part) => part.fates)
   const open = fates.find(({outcome}) => outcome === 'unknown')
   if (open) return undecided(service, proxy, open.reason)
+  const lost =
+    fates.find(({outcome}) => outcome !== 'delivered') ?? fates.find((fate) => !isAnswered(fate, proxy, port))
+  if (!lost) return NOTHING
   const hurts = hasLocal(cluster, service, proxy)
-  return lost
-    ? {
-        findings: [closed(service, {...frontend, port: number}, {proxy, lost, hurts})],
-        incomplete: [],
-        nobody: lost.cause === 'no-listener',
-      }
-    : NOTHING
+  return {
+    findings: [closed(service, frontend, {proxy, lost, hurts})],
+    incomplete: [],
+    nobody: lost.cause === 'no-listener',
+  }
 }
+
+/** Load balancers take a node out after two or three failures in a row. */
+const ALWAYS = 0.99
+
+/** Who answers must be kube-proxy's own process on the node: anybody else knows nothing of its endpoints. */
+const isAnswered = ({outcome, receiver}: Fate, {node}: ProxyFacts, port: number): boolean =>
+  outcome === 'delivered' && receiver?.kind === 'socket' && receiver.node === node && receiver.port === port
 
 const hasLocal = (cluster: ClusterState, service: Service, {node}: ProxyFacts): boolean =>
   service.ports.some((port) =>
@@ -109,6 +133,7 @@ function closed(
   {address, port}: Frontend,
   {proxy, lost, hurts}: {proxy: ProxyFacts; lost: Fate; hurts: boolean},
 ): Finding {
+  const what = lost.outcome === 'delivered' ? `somebody else answers: ${lost.reason}` : lost.reason
   const deciding = lost.hops.findLast(({evidence, reply}) => evidence !== undefined && reply === lost.onReply)
   return makeFinding('health-check-port-closed', {
     node: proxy.node,
@@ -116,7 +141,7 @@ function closed(
     severity: hurts ? 'error' : 'warning',
     frontends: [formatEndpoint(address, port)],
     origins: ['external'],
-    message: `the load balancer gets no answer from the health check port ${formatEndpoint(address, port)} of ${service.id} on ${proxy.node}${hurts ? ', which has an endpoint' : ''}: ${lost.reason}`,
+    message: `the load balancer gets no answer of kube-proxy’s from the health check port ${formatEndpoint(address, port)} of ${service.id} on ${proxy.node}${hurts ? ', which has an endpoint' : ''}: ${what}`,
     evidence: deciding?.evidence ? [deciding.evidence] : [],
   })
 }

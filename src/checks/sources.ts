@@ -42,16 +42,16 @@ function takenForStranger(mismatch: Mismatch): Cause | undefined {
   }
 }
 
-/** Where a packet first gets another source, and the rule behind it. */
-function sourceChange({hops}: Fate): {where?: string; rule?: Hop} {
-  const at = hops.findIndex(isSourceNat)
-  const rule = hops.slice(0, Math.max(at, 0)).findLast(({evidence}) => evidence !== undefined)
-  return at < 0 ? {} : {where: hops[at]!.node, ...(rule ? {rule} : {})}
+/** A step that gives the packet another source, and the rule behind it. */
+function sourceChange({hops}: Fate, step: Hop | undefined): {where?: string; rule?: Hop} {
+  if (!step) return {}
+  const rule = hops.slice(0, hops.indexOf(step)).findLast(({evidence}) => evidence !== undefined)
+  return {where: step.node, ...(rule ? {rule} : {})}
 }
 
 /** A rule that is not kube-proxy's: some network plugins want it so (ipMasq of the bridge plugin), policies by address do not. */
 function maskedPod({fate, service, node}: Mismatch, pod: string): Cause {
-  const {where = node, rule} = sourceChange(fate)
+  const {where = node, rule} = sourceChange(fate, fate.hops.find(isSourceNat))
   return {
     key: `client of pods ${where} ${rule?.evidence?.source}:${rule?.evidence?.line}`,
     name: 'client-address-lost',
@@ -62,9 +62,9 @@ function maskedPod({fate, service, node}: Mismatch, pod: string): Cause {
   }
 }
 
-/** The source was changed to an address that nobody has: the answer goes there. */
+/** The source was last changed to an address that nobody has: the answer goes there. */
 export function answersAstray({fate, service, node}: Mismatch): Cause {
-  const {where = node, rule} = sourceChange(fate)
+  const {where = node, rule} = sourceChange(fate, fate.hops.findLast(isSourceNat))
   return {
     key: `answers ${where} ${rule?.evidence?.source}:${rule?.evidence?.line}`,
     name: 'traffic-hijacked',

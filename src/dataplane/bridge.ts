@@ -52,7 +52,7 @@ export class Bridge extends JourneyPart {
    */
   private fromPort(machine: Machine, packet: Packet, way: BridgeWay & {near: boolean}): Result {
     const {device, near} = way
-    if (!machine.bridgeCallsIptables(packet.family)) {
+    if (!machine.bridgeCallsIptables(packet.family, device)) {
       if (!near) return this.journey.stack.receive(machine, packet, device)
       this.journey.stack.enter(machine, packet)
       this.journey.pastConntrack = true

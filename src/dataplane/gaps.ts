@@ -62,6 +62,7 @@ export function findGaps(state: NodeState, family: Family, {unasked, unseen}: To
     ...strangeTables(state, family),
     ...hiddenHooks(state),
     ...narrowedListings(state, family),
+    ...ipvsSettings(state),
   ]
 }
 
@@ -131,6 +132,22 @@ function cutDumps(state: NodeState, family: Family): Gap[] {
           },
         ]
       : []
+  })
+}
+
+/** Settings of IPVS that lose packets which its tables would pass (net/netfilter/ipvs/ip_vs_core.c; Documentation/networking/ipvs-sysctl). */
+const LOSING: readonly (readonly [name: string, isLosing: (value: number) => boolean, what: string])[] = [
+  ['nat_icmp_send', (value) => value !== 0, 'it refuses what real servers send outside of its connections'],
+  ['drop_packet', (value) => value === 3, 'it drops one packet of some'],
+]
+
+function ipvsSettings(state: NodeState): Gap[] {
+  if ((state.ipvs?.virtualServers.length ?? 0) === 0) return []
+  return LOSING.flatMap(([own, isLosing, what]): Gap[] => {
+    const name = `net.ipv4.vs.${own}`
+    const value = state.sysctl(name)
+    if (value === undefined || !isLosing(Number(value))) return []
+    return [{key: name, state: 'unreadable', what: `${name} is ${value}: ${what}, which is not modelled`}]
   })
 }
 

@@ -196,8 +196,9 @@ const addressType =
       const party = pick(walker.packet)
       if (walker.packet.family === 6) return hasTypeV6(walker, party, {wanted, limit})
       const type = walker.machine.router(walker.packet.family).addressType(walker.chooser, party)
-      if (limit === undefined || type !== 'local') return wanted.includes(type)
       const device = limit === 'limit-iface-in' ? walker.packet.iif : walker.packet.oif
+      // a hook that has no such device asks all of them (addrtype_mt_v1: xt_in and xt_out are NULL)
+      if (limit === undefined || device === '' || type !== 'local') return wanted.includes(type)
       return wanted.includes(party !== CLIENT && walker.machine.deviceHas(device, party) ? 'local' : 'unicast')
     }
   }
@@ -221,7 +222,10 @@ function hasTypeV6(
   if (wanted.includes('unspec') && party !== 0n) return false
   if (!wanted.some((one) => ROUTED_TYPES.has(one))) return true
   const device = limit === 'limit-iface-in' ? packet.iif : packet.oif
-  if (type === 'local' && (limit === undefined || (party !== CLIENT && machine.deviceHas(device, party))))
+  if (
+    type === 'local' &&
+    (limit === undefined || device === '' || (party !== CLIENT && machine.deviceHas(device, party)))
+  )
     return wanted.includes('local')
   const route = router.lookup(chooser, {dst: party, src: undefined, mark: 0, iif: 'lo'})
   return route.type !== 'unicast' && route.type !== 'local' && wanted.includes('unreachable')

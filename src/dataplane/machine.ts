@@ -302,8 +302,9 @@ export class Machine {
     }
   }
 
-  /** Bridged frames pass iptables and conntrack only with this (br_netfilter). */
-  bridgeCallsIptables(family: Family): boolean {
+  /** Bridged frames pass iptables and conntrack only with this, or with the bridge's own flag (br_netfilter). */
+  bridgeCallsIptables(family: Family, bridge: string): boolean {
+    if (this.links.get(bridge)?.callsIptables?.includes(family)) return true
     const value = this.sysctl(
       family === 4 ? 'net.bridge.bridge-nf-call-iptables' : 'net.bridge.bridge-nf-call-ip6tables',
     )

@@ -236,6 +236,9 @@ function setMark(walker: Walker, value: Datum, {where, onConnection}: {where: st
 }
 
 function nat(walker: Walker, body: NftObject, {where, destination}: {where: string; destination: boolean}): Step {
+  // in an inet table it concerns one family; packets of the other go on (nft_nat_inet_eval)
+  const family = body['family'] === 'ip' ? 4 : body['family'] === 'ip6' ? 6 : walker.packet.family
+  if (family !== walker.packet.family) return 'continue'
   const target = natTarget(walker, body)
   if (target === 'break') return 'break'
   if ('unknown' in target) return {outcome: 'unknown', reason: `${where}: ${target.unknown}`}

@@ -79,6 +79,9 @@ const TABLE_QUESTION = (table: string, node: string): readonly [string, string] 
 const isAlive = ({type, nextHops}: Route): boolean =>
   type !== 'unicast' || nextHops.length === 0 || nextHops.some(({dead}) => !dead)
 
+/** The narrowest source first, then the lowest metric. */
+const rank = (a: Route, b: Route): number => (b.from?.length ?? -1) - (a.from?.length ?? -1) || a.metric - b.metric
+
 /** The routing of one node and family: policy rules, then the longest prefix (net/ipv4/fib_rules.c, fib_trie.c). */
 export class Router {
   private readonly node: string
@@ -100,18 +103,24 @@ export class Router {
     const own = options.rules.filter((rule) => rule.family === family || rule.family === undefined)
     this.rules = own.length > 0 ? [...own].sort((a, b) => a.priority - b.priority) : DEFAULT_RULES
     for (const route of options.routes) if (route.family === family && isAlive(route)) this.add(route)
-    this.simple = this.rules.every(
-      (rule) =>
-        !this.unread(rule.table ?? 'main') &&
-        !rule.source &&
-        !rule.destination &&
-        !rule.mark &&
-        !rule.inDevice &&
-        !rule.outDevice &&
-        !rule.not &&
-        rule.unmodelled.length === 0,
-    )
-    for (const {prefixes} of this.tables.values()) prefixes.sort((a, b) => b.length - a.length || a.metric - b.metric)
+    const bySource = options.routes.some((route) => route.family === family && route.from !== undefined)
+    this.simple =
+      !bySource &&
+      this.rules.every(
+        (rule) =>
+          !this.unread(rule.table ?? 'main') &&
+          !rule.source &&
+          !rule.destination &&
+          !rule.mark &&
+          !rule.inDevice &&
+          !rule.outDevice &&
+          !rule.not &&
+          rule.unmodelled.length === 0,
+      )
+    for (const {prefixes, exact} of this.tables.values()) {
+      prefixes.sort((a, b) => b.length - a.length || rank(a, b))
+      for (const same of exact.values()) same.sort(rank)
+    }
   }
 
   private add(route: Route): void {
@@ -147,7 +156,7 @@ export class Router {
       const name = rule.table ?? 'main'
       if (this.unread(name) && !chooser.assume(`table:${this.node}:${name}`, TABLE_QUESTION(name, this.node)))
         return {...NO_ROUTE, type: 'unread', text: `table ${name} was not read`, assumed: true}
-      const route = this.longest(chooser, name, query.dst)
+      const route = this.longest(chooser, name, query)
       if (
         !route ||
         route.type === 'throw' ||
@@ -183,20 +192,35 @@ export class Router {
     return matches !== rule.not
   }
 
-  private longest(chooser: Chooser, name: string, dst: Party): Route | undefined {
+  private longest(chooser: Chooser, name: string, {dst, src}: Pick<RouteQuery, 'dst' | 'src'>): Route | undefined {
     const table = this.tables.get(name)
     if (!table) return undefined
-    if (dst === CLIENT) return this.longestForClients(chooser, table)
-    const exact = table.exact.get(dst)
-    if (exact) return exact.reduce((best, route) => (route.metric < best.metric ? route : best))
-    return table.prefixes.find(({destination}) => inRange(dst, destination))
+    const takes = (route: Route): boolean => route.from === undefined || this.comesFrom(chooser, route, src)
+    if (dst === CLIENT) return this.longestForClients(chooser, table, takes)
+    return (
+      table.exact.get(dst)?.find(takes) ??
+      table.prefixes.find((route) => inRange(dst, route.destination) && takes(route))
+    )
+  }
+
+  /** Source routes (fib6_lookup, with subtrees): which of its addresses the node itself sends from, depends on the route. */
+  private comesFrom(chooser: Chooser, {from, text}: Route, src: Party | undefined): boolean {
+    if (src === CLIENT) return chooser.inside(from!)
+    if (src !== undefined) return inRange(src, from!)
+    return !chooser.assume(`route:${this.node}:${text}`, [
+      `if the route of ${this.node} «${text}» does not apply`,
+      `if the route of ${this.node} «${text}» applies`,
+    ])
   }
 
   /** Parts the clients at every route that only some of them match. */
-  private longestForClients(chooser: Chooser, table: Table): Route | undefined {
-    for (const address of exactInside(table, chooser.clients))
-      if (chooser.inside(table.exact.get(address)![0]!.destination)) return table.exact.get(address)![0]
-    return table.prefixes.find(({destination}) => chooser.inside(destination))
+  private longestForClients(chooser: Chooser, table: Table, takes: (route: Route) => boolean): Route | undefined {
+    for (const address of exactInside(table, chooser.clients)) {
+      const same = table.exact.get(address)!
+      const found = chooser.inside(same[0]!.destination) ? same.find(takes) : undefined
+      if (found) return found
+    }
+    return table.prefixes.find((route) => chooser.inside(route.destination) && takes(route))
   }
 
   private resultOf(chooser: Chooser, route: Route, via: string | undefined): RouteResult {
@@ -232,7 +256,7 @@ export class Router {
       const special = specialType(address)
       if (special) return special
     }
-    return this.longest(chooser, 'local', address)?.type ?? 'unicast'
+    return this.longest(chooser, 'local', {dst: address, src: undefined})?.type ?? 'unicast'
   }
 
   isLocal(chooser: Chooser, address: Party): boolean {

@@ -86,10 +86,11 @@ export class Stack extends JourneyPart implements HookOptions {
 
   private sourceFor(machine: Machine, {dst, family}: Packet, route: RouteResult): Address | undefined {
     if (route.source !== undefined) return route.source
-    if (dst === CLIENT)
-      return route.gateway === undefined
-        ? undefined
-        : machine.sourceAddress(route.device, {dst: route.gateway, hop: route.gateway})
+    if (dst === CLIENT) {
+      // on the wire itself: connected routes of IPv6 name no source
+      if (route.gateway === undefined) return machine.deviceAddress(route.device, family)
+      return machine.sourceAddress(route.device, {dst: route.gateway, hop: route.gateway})
+    }
     if (route.type === 'local') return isLoopback(dst) ? (family === 4 ? 0x7f000001 : 1n) : dst
     return machine.sourceAddress(route.device, {dst, hop: route.gateway ?? dst})
   }

@@ -115,7 +115,7 @@ export class Wire extends JourneyPart {
         `nobody knows whether bridge ${device} of ${machine.name} leads to ${next.name}: both have the same network, and a port leads to a device of the node itself`,
       )
     const pod = this.world.podAt(packet.dst as Address)
-    return pod && next.isBridge(shared.device) && !next.bridgeCallsIptables(packet.family)
+    return pod && next.isBridge(shared.device) && !next.bridgeCallsIptables(packet.family, shared.device)
       ? this.toPod(next, pod, packet)
       : this.journey.stack.receive(next, packet, shared.device)
   }

@@ -71,7 +71,8 @@ function routeWords(item: Json, words: readonly string[]): boolean {
     else if (word === 'via') item['gateway'] = value
     else if (word === 'src') item['prefsrc'] = value
     else if (word === 'metric' || word === 'weight') item[word] = Number(value)
-    else if (word === 'dev' || word === 'scope' || word === 'table' || word === 'tos') item[word] = value
+    else if (word === 'dev' || word === 'scope' || word === 'table' || word === 'tos' || word === 'from')
+      item[word] = value
     else if (!ROUTE_VALUES.has(word)) return false
   }
   return true

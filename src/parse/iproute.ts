@@ -17,6 +17,8 @@ export interface Link {
   /** Its hardware address, in small letters. */
   readonly mac?: string
   readonly hairpin?: boolean
+  /** Of a bridge: families whose packets go through iptables whatever the sysctls say (nf_call_iptables, nf_call_ip6tables). */
+  readonly callsIptables?: readonly Family[]
   /** A bridge port that sends to no other isolated one. */
   readonly isolated?: boolean
   readonly loopback: boolean
@@ -63,6 +65,8 @@ export interface Route {
   readonly length: number
   readonly table: string
   readonly metric: number
+  /** For packets from there alone (`from`, IPv6 subtrees). */
+  readonly from?: Range & {readonly length: number}
   readonly source?: Address
   readonly scope: string
   readonly nextHops: readonly NextHop[]
@@ -175,6 +179,13 @@ function tunnelOf(kind: string | undefined, type: string | undefined, data: unkn
     : undefined
 }
 
+function bridgeCalls(data: unknown): Pick<Link, 'callsIptables'> {
+  const info = (data ?? {}) as Json
+  const on = (name: string): boolean => Number(info[name] ?? 0) === 1
+  const families = ([4, 6] as const).filter((family) => on(family === 4 ? 'nf_call_iptables' : 'nf_call_ip6tables'))
+  return families.length > 0 ? {callsIptables: families} : {}
+}
+
 const isMac = (text: string): boolean => /^([\da-f]{2}:){5}[\da-f]{2}$/i.test(text)
 
 /** Parses `ip -j [-d] link` (and the links inside `ip -j addr`). */
@@ -208,6 +219,7 @@ export function parseLinks(text: string, file: string): Parsed<Link> {
         ...(mac !== undefined && isMac(mac) ? {mac: mac.toLowerCase()} : {}),
         ...(group === undefined ? {} : {group}),
         ...(typeof slave['hairpin'] === 'boolean' ? {hairpin: slave['hairpin']} : {}),
+        ...(kind === 'bridge' ? bridgeCalls(info['info_data']) : {}),
         ...(slave['isolated'] === true ? {isolated: true} : {}),
       }
     },
@@ -278,7 +290,8 @@ export function parseRoutes(text: string, file: string, family?: Family): Parsed
             ? parseRange('0.0.0.0/0')
             : parseRange('::/0')
           : parseRange(destination)
-      if (!range) return undefined
+      const from = parseRange(string(item['from']) ?? '')
+      if (!range || (item['from'] !== undefined && !from)) return undefined
       return {
         family: known,
         type: string(item['type']) ?? 'unicast',
@@ -286,6 +299,7 @@ export function parseRoutes(text: string, file: string, family?: Family): Parsed
         length: lengthOf(destination, known),
         table: String(item['table'] ?? 'main'),
         metric: number(item['metric']) ?? 0,
+        ...(from ? {from: {...from, length: lengthOf(string(item['from']), known)}} : {}),
         ...(source === undefined ? {} : {source}),
         scope: string(item['scope']) ?? 'global',
         nextHops: nextHopsOf(item, hop),
