@@ -10,12 +10,14 @@ import {externalIpConflicts} from './claims.js'
 import {findingsOf} from './causes.js'
 import {rankOf, type CodeName} from './codes.js'
 import {checkDns} from './dns.js'
+import type {ProxyFacts} from '../intent/proxy-facts.js'
 import {compareAll, type Comparison, type Sample} from './compare.js'
 import {SEVERITIES, type Finding, type Incomplete} from './finding.js'
 import {UnseenPolicies} from './policy.js'
 import {checkHealthPorts} from './health-port.js'
 import {checkNode, sickProxy} from './node.js'
 import {incompleteRules} from './unreadable.js'
+import {checkNeighbours} from './neighbours.js'
 import {otherProxy, proxyFacts} from './proxy.js'
 
 /** Findings that say that a Service does not exist. */
@@ -132,32 +134,52 @@ function checkNodes({
   const known = knowsEndpoints(cluster) ? services : []
   const comparison = compareAll({world, cluster, services: known, proxies, ...delivered})
   const nodes = states.flatMap((state) => checkNode({state, proxy: facts.get(state)!, cluster, services, comparison}))
-  const sick = proxies.filter((proxy) => sickProxy(snapshot.nodes.get(proxy.node)!, proxy)).map(({node}) => node)
-  const healthPorts = checkHealthPorts({
-    world,
-    cluster,
-    services: known,
-    proxies,
-    outside: comparison.outside,
-    sick: new Set(sick),
-  })
-  const conflicts = externalIpConflicts(cluster, services, new Set(proxies.flatMap(({mode}) => mode ?? [])))
-  const dns = checkDns(cluster, [...snapshot.nodes.values()], services)
+  const beside = besideWalks({snapshot, world, services, states}, {proxies, known, outside: comparison.outside})
   const cut = new Set(states.flatMap(incompleteRules).map(({file, line}) => `${file}:${line}`))
   const isIncomplete = ({source, line}: Evidence): boolean => cut.has(`${source}:${line}`)
   const differences = findingsOf({cluster, states: snapshot.nodes, comparison, isIncomplete})
   const notRead = [...unread(snapshot), ...blind.map(unseen), ...own.flatMap(withoutConntrack)]
   return {
-    findings: [...differences, ...policies.findings, ...nodes, ...healthPorts.findings, ...conflicts, ...dns.findings],
+    findings: [...differences, ...policies.findings, ...nodes, ...beside.findings],
     incomplete: [
       ...incompleteOf(comparison, new Set(notRead.flatMap(({node}) => node ?? []))),
       ...notRead,
       ...states.filter((state) => incompleteRules(state).length > 0).map(halfPrinted),
-      ...healthPorts.incomplete,
       ...withoutProxy(states),
-      ...dns.incomplete,
+      ...beside.incomplete,
     ],
     walks: comparison.walks,
+  }
+}
+
+interface Asked {
+  readonly proxies: readonly ProxyFacts[]
+  /** Services whose endpoints are known. */
+  readonly known: readonly Service[]
+  readonly outside: Comparison['outside']
+}
+
+/** What no Service's own frontends show: health ports, addresses in conflict, neighbours, DNS servers' answers. */
+function besideWalks(
+  {snapshot, world, services}: NodesCheck,
+  {proxies, known, outside}: Asked,
+): Pick<CheckResult, 'findings' | 'incomplete'> {
+  const {cluster, nodes} = snapshot
+  const sick = new Set(proxies.map(({node}) => node).filter((node, at) => sickProxy(nodes.get(node)!, proxies[at]!)))
+  const healthPorts = checkHealthPorts({world, cluster, services: known, proxies, outside, sick})
+  const dns = checkDns(cluster, [...nodes.values()], services)
+  return {
+    findings: [
+      ...checkNeighbours(
+        world,
+        services,
+        proxies.map(({node}) => node),
+      ),
+      ...healthPorts.findings,
+      ...externalIpConflicts(cluster, services, new Set(proxies.flatMap(({mode}) => mode ?? []))),
+      ...dns.findings,
+    ],
+    incomplete: [...healthPorts.incomplete, ...dns.incomplete],
   }
 }
 

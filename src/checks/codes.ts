@@ -125,6 +125,16 @@ export const CODES = {
     found: 'The walk’s route names the device.',
     fix: 'ip link set DEVICE up',
   },
+  'neighbour-discovery-blocked': {
+    code: 'SVT205',
+    severity: 'error',
+    title: 'rules drop IPv6’s neighbour discovery',
+    meaning:
+      'IPv6 resolves addresses by ICMPv6 messages (types 135 and 136), which pass INPUT and OUTPUT. Where rules drop them, everything works until the entries of neighbours are too old, and then nothing of IPv6 does.',
+    found:
+      'Such messages are walked through the rules, from a link-local and from a global address, in and out of each device with an IPv6 network.',
+    fix: 'accept them before the rule that drops: ip6tables -I INPUT -p icmpv6 -m icmp6 --icmpv6-type 135 -j ACCEPT, the same for 136 and for OUTPUT',
+  },
   'tunnel-entry-missing': {
     code: 'SVT117',
     severity: 'error',

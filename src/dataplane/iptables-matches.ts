@@ -1,7 +1,16 @@
 import {table} from '../util/table.js'
 import type {IptablesRule, Negatable, RuleMatch, RuleOption} from '../parse/iptables-rule.js'
 import {maskLength, parseAddress, parseRange, prefixRange, type Range} from '../util/ip.js'
-import {CLIENT, protocolNumber, seenReply, UNKNOWN_DEVICE, type Packet, type Party, type Tuple} from './packet.js'
+import {
+  CLIENT,
+  NEIGHBOUR_MESSAGES,
+  protocolNumber,
+  seenReply,
+  UNKNOWN_DEVICE,
+  type Packet,
+  type Party,
+  type Tuple,
+} from './packet.js'
 import type {Walker} from './walker.js'
 
 /** Does the packet meet the condition? May ask the walker about what no dump tells. */
@@ -368,7 +377,7 @@ const physdev: Module = {
 
 const otherProtocol: Module = () => never
 
-/** An ICMP error about a Service's packet is «destination unreachable». */
+/** An ICMP error about a Service's packet is «destination unreachable»; the others are of neighbour discovery. */
 const icmp: Module = (options) => {
   const type = options.find(({name}) => name === 'icmp-type' || name === 'icmpv6-type')
   const wanted = type?.values[0] ?? 'any'
@@ -380,8 +389,12 @@ const icmp: Module = (options) => {
     )
   if (!known) return {unmodelled: `ICMP type ${wanted}`}
   const unreachable = /^(any|destination-unreachable)$/.test(wanted)
-  return ({packet}) =>
-    packet.protocol === 'ICMP' && (unreachable || wanted === (packet.family === 4 ? '3' : '1')) !== (type?.not ?? false)
+  const matches = ({neighbour, family}: Packet): boolean => {
+    if (neighbour === undefined) return unreachable || wanted === (family === 4 ? '3' : '1')
+    const {number, names} = NEIGHBOUR_MESSAGES[neighbour]
+    return wanted === 'any' || wanted === number || names.test(wanted)
+  }
+  return ({packet}) => packet.protocol === 'ICMP' && matches(packet) !== (type?.not ?? false)
 }
 
 /** Strict or loose reverse path lookup as a rule (net/ipv4/netfilter/ipt_rpfilter.c). */

@@ -3,7 +3,16 @@ import {table} from '../util/table.js'
 import type {NftJson, NftObject} from '../parse/nft.js'
 import {parseAddress, parseRange, prefixRange, type Address, type Range} from '../util/ip.js'
 
-import {CLIENT, seenReply, EPHEMERAL, protocolNumber, UNKNOWN_DEVICE, type Packet, type Party} from './packet.js'
+import {
+  CLIENT,
+  seenReply,
+  EPHEMERAL,
+  NEIGHBOUR_MESSAGES,
+  protocolNumber,
+  UNKNOWN_DEVICE,
+  type Packet,
+  type Party,
+} from './packet.js'
 import type {Walker} from './walker.js'
 
 /** What an expression yields for a packet. `kind` says how constants on the other side are to be read. */
@@ -145,7 +154,10 @@ function payload(packet: Packet, body: NftObject): Datum {
   const l4 = packet.protocol.toLowerCase()
   if (protocol !== 'th' && protocol in PROTOCOLS && protocol !== l4 && !(protocol.startsWith('icmp') && l4 === 'icmp'))
     return BREAK
-  if (protocol.startsWith('icmp') && field === 'type') return {kind: 'name', value: 'destination-unreachable'}
+  if (protocol.startsWith('icmp') && field === 'type') {
+    const {neighbour} = packet
+    return {kind: 'name', value: neighbour ? NEIGHBOUR_MESSAGES[neighbour].nft : 'destination-unreachable'}
+  }
   // the bytes of an ICMP error where ports would be: its checksum
   if (packet.protocol === 'ICMP' && protocol === 'th') return {kind: 'port', port: EPHEMERAL}
   if (protocol === 'th' || protocol === l4) {

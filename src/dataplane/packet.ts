@@ -73,6 +73,16 @@ export interface Packet extends Tuple {
   readonly tcpFlags: readonly string[]
   /** An ICMP error: the tuple that an answer to the packet it is about would have, translated as it goes. */
   readonly about: Tuple | undefined
+  /** A message of IPv6's neighbour discovery; every other ICMP packet is an error. */
+  readonly neighbour?: NeighbourMessage
+}
+
+export type NeighbourMessage = 'solicitation' | 'advertisement'
+
+/** Numbers and names of the messages (RFC 4861 4.3, 4.4; ip6tables -p icmpv6 -h; nft describe icmpv6 type). */
+export const NEIGHBOUR_MESSAGES: Readonly<Record<NeighbourMessage, {number: string; names: RegExp; nft: string}>> = {
+  solicitation: {number: '135', names: /^neighbou?r-solicitation$/, nft: 'nd-neighbor-solicit'},
+  advertisement: {number: '136', names: /^neighbou?r-advertisement$/, nft: 'nd-neighbor-advert'},
 }
 
 export const sameTuple = (a: Tuple, b: Tuple): boolean =>
