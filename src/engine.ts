@@ -204,6 +204,10 @@ function serviceRanges(cluster: ClusterState): Range[] {
   const all = cluster.services.flatMap(({clusterIPs}) => addressesOf(clusterIPs))
   return ([4, 6] as const).flatMap((family) => {
     const own = all.filter((address) => familyOf(address) === family).sort((a, b) => (a < b ? -1 : 1))
+    // an IPv6 range has 20 bits at most (kube-apiserver, --service-cluster-ip-range): one address tells it
+    const [first] = own
+    const whole = family === 6 && first !== undefined ? prefixRange(first, 108) : undefined
+    if (whole && own.every((address) => inRange(address, whole))) return [whole]
     if (own.length < ENOUGH_CLUSTER_IPS) return []
     const width = family === 4 ? 32 : 128
     const length = width - (BigInt(own[0]!) ^ BigInt(own.at(-1)!)).toString(2).length

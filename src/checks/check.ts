@@ -6,7 +6,8 @@ import type {Problem} from '../parse/problem.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import type {Snapshot} from '../snapshot/snapshot.js'
 import {checkService, checkServices} from './api.js'
-import {externalIpConflicts} from './claims.js'
+import {externalIpConflicts, nodeAddressesElsewhere} from './claims.js'
+import {isProxied} from '../intent/frontends.js'
 import {findingsOf} from './causes.js'
 import {rankOf, type CodeName} from './codes.js'
 import {checkDns} from './dns.js'
@@ -161,7 +162,7 @@ interface Asked {
 
 /** What no Service's own frontends show: health ports, addresses in conflict, neighbours, DNS servers' answers. */
 function besideWalks(
-  {snapshot, world, services}: NodesCheck,
+  {snapshot, world, services, states}: NodesCheck,
   {proxies, known, outside}: Asked,
 ): Pick<CheckResult, 'findings' | 'incomplete'> {
   const {cluster, nodes} = snapshot
@@ -170,6 +171,11 @@ function besideWalks(
   const dns = checkDns(cluster, [...nodes.values()], services)
   return {
     findings: [
+      ...nodeAddressesElsewhere(
+        cluster,
+        states,
+        services.filter(isProxied).map(({id}) => id),
+      ),
       ...checkNeighbours(
         world,
         services,
@@ -206,6 +212,9 @@ function withoutEchoes(findings: readonly Finding[]): Finding[] {
   const covers = (finding: Finding, other: Finding): boolean =>
     finding.services.every((id) => other.services.includes(id))
   return findings.filter((finding) => {
+    // who is hurt by it, the walks know better
+    if (finding.name === 'node-address-elsewhere' && finding.origins.length === 0)
+      return on(finding, ['node-address-elsewhere']).length === 0
     if (finding.name === 'both-backends') return on(finding, ['mode-leftovers']).length === 0
     if (finding.name === 'node-port-not-programmed' && finding.severity === 'warning')
       return ![

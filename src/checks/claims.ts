@@ -1,7 +1,8 @@
 import type {Frontend} from '../intent/frontends.js'
 import type {ClusterState, Service, ServicePort} from '../model/kube.js'
 import type {Evidence} from '../model/trace.js'
-import {formatAddress, parseAddress} from '../util/ip.js'
+import type {NodeState} from '../snapshot/node-state.js'
+import {formatAddress, parseAddress, type Address} from '../util/ip.js'
 import {apiEvidence, frontendField, portField, serviceEvidence} from './api-evidence.js'
 import {makeFinding, type Finding} from './finding.js'
 
@@ -110,3 +111,51 @@ export function externalIpConflicts(
     }),
   )
 }
+
+/** An address of another node on a device of this one. */
+export interface ForeignAddress {
+  readonly address: Address
+  readonly device: string
+  readonly owners: readonly string[]
+}
+
+/** Those that the API gives to both are shared on purpose; in ipvs mode external addresses may be nodes' (externalIpConflicts). */
+export function foreignAddresses({nodes}: ClusterState, state: NodeState): ForeignAddress[] {
+  return state.addresses.flatMap(({address, device}) => {
+    const owners = nodes.filter(({addresses}) => addresses.some((own) => parseAddress(own.address) === address))
+    if (owners.length === 0 || device === 'kube-ipvs0' || owners.some(({name}) => name === state.name)) return []
+    return [{address, device, owners: owners.map(({name}) => name)}]
+  })
+}
+
+/** What a finding about one says. */
+export function foreignAddressWords(
+  state: NodeState,
+  {address, device, owners}: ForeignAddress,
+): {message: string; evidence: Evidence[]} {
+  const text = formatAddress(address)
+  return {
+    message: `${state.name} has ${text} on ${device}, which is the address of ${owners.join(' and ')}`,
+    evidence: [
+      {source: state.ipPath('ip-addr'), line: 0, text: `${text} on ${device}`},
+      apiEvidence('nodes.json', owners[0]!, `${owners[0]!}: ${text}`, 'status.addresses'),
+    ],
+  }
+}
+
+/** Also where no walk meets it: whoever asks for that address is answered by two nodes. */
+export const nodeAddressesElsewhere = (
+  cluster: ClusterState,
+  states: readonly NodeState[],
+  hurt: readonly string[],
+): Finding[] =>
+  states.flatMap((state) =>
+    foreignAddresses(cluster, state).map((found) =>
+      makeFinding('node-address-elsewhere', {
+        node: state.name,
+        services: hurt,
+        frontends: [formatAddress(found.address)],
+        ...foreignAddressWords(state, found),
+      }),
+    ),
+  )

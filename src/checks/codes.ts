@@ -31,6 +31,15 @@ export const CODES = {
     found: 'kube-proxy.log of the node, where the snapshot has it, says that a sync failed.',
     fix: '{log}; iptables-restore --test on {node}; look for two versions of iptables or a foreign writer',
   },
+  'node-address-elsewhere': {
+    code: 'SVT118',
+    severity: 'error',
+    title: 'a node holds the address of another one',
+    meaning:
+      'The node takes packets for the other one as its own: its kernel delivers them to itself, and answers never come back. Often a leftover of a virtual IP, or of a node that was replaced.',
+    found: 'The addresses of each node’s devices against the addresses that the API gives the other nodes.',
+    fix: 'on {node}: ip addr del {held}; find out who put it there (keepalived, kube-vip, the node’s network configuration)',
+  },
   'ip-forward-off': {
     code: 'SVT110',
     severity: 'error',

@@ -2,6 +2,7 @@ import type {Fate, Hop} from '../model/trace.js'
 import {familyOf} from '../util/ip.js'
 import {absentRange} from './absent.js'
 import {byRule, perService, placeOf, translated, translator, type Cause} from './cause.js'
+import {foreignAddresses, foreignAddressWords} from './claims.js'
 import type {CodeName} from './codes.js'
 import type {Mismatch} from './compare.js'
 import {ledAstray} from './detour.js'
@@ -49,7 +50,7 @@ const BY_CAUSE: Partial<Record<Fate['cause'], (lost: Lost) => Cause>> = {
   rule: ({mismatch, scene}) => ruled(mismatch, scene),
   policy: byPolicy,
   'not-forwarded': setting('ip-forward-off'),
-  martian: (lost) => (translated(lost.mismatch.fate) ? masquerade(lost) : setting('rp-filter-drops')(lost)),
+  martian,
   'reverse-path': setting('rp-filter-drops'),
   loopback: setting('route-localnet-off'),
   route: unrouted,
@@ -65,6 +66,21 @@ const BY_CAUSE: Partial<Record<Fate['cause'], (lost: Lost) => Cause>> = {
   nobody: ownerless,
   untranslated: unprogrammed,
   'no-listener': unprogrammed,
+}
+
+/** Its source is the node's own: another node's address is on it, or nothing gave the packet another source. */
+function martian(lost: Lost): Cause {
+  const {mismatch, scene, node} = lost
+  const state = scene.states.get(node)
+  const [foreign] = state ? foreignAddresses(scene.cluster, state) : []
+  if (state && foreign)
+    return {
+      key: `foreign address ${node} ${String(foreign.address)}`,
+      name: 'node-address-elsewhere',
+      node,
+      ...foreignAddressWords(state, foreign),
+    }
+  return translated(mismatch.fate) ? masquerade(lost) : setting('rp-filter-drops')(lost)
 }
 
 function byPolicy({mismatch, scene}: Lost): Cause {

@@ -1,4 +1,5 @@
 import type {Evidence} from '../model/trace.js'
+import {parseAddress} from '../util/ip.js'
 
 /** What is known of a finding when its fix is written. */
 export interface FixFacts {
@@ -37,7 +38,12 @@ const WORDS: Readonly<Record<string, Word>> = {
     return `${plain(kind, 'httproute')} ${inNamespace(objectIn(facts, /routes\.json$/), 'NAME')}`
   },
   policy: (facts) => inNamespace(objectIn(facts, /networkpolicies\.json$/), 'NAME'),
-  address: ({frontends = []}) => /^\[?([\da-f.:]+?)\]?:\d+$/.exec(frontends[0] ?? '')?.[1] ?? 'ADDRESS',
+  address: ({frontends: [first = ''] = []}) =>
+    parseAddress(first) === undefined ? (/^\[?([\da-f.:]+?)\]?:\d+$/.exec(first)?.[1] ?? 'ADDRESS') : first,
+  held: ({evidence = []}) => {
+    const [, address, device] = /^([\da-f.:]+) on ([\w.-]+)$/.exec(evidence[0]?.text ?? '') ?? []
+    return address === undefined ? 'ADDRESS dev DEVICE' : `${address} dev ${device}`
+  },
   sysctl: ({evidence = []}) => /^(net\.[\w.-]+) /.exec(evidence[0]?.text ?? '')?.[1] ?? 'NAME',
   restart: ({node}) =>
     `kubectl -n kube-system delete pod -l k8s-app=kube-proxy --field-selector spec.nodeName=${plain(node, 'NODE')}`,

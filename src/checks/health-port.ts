@@ -6,6 +6,7 @@ import type {ProxyFacts} from '../intent/proxy-facts.js'
 import type {ClusterState, Service} from '../model/kube.js'
 import type {Fate} from '../model/trace.js'
 import {familyOf, formatEndpoint, type Family, type Range} from '../util/ip.js'
+import {chosenBy, evidenceOf} from './proof.js'
 import {makeFinding, type Finding, type Incomplete} from './finding.js'
 
 export interface HealthPortCheck {
@@ -142,6 +143,6 @@ function closed(
     frontends: [formatEndpoint(address, port)],
     origins: ['external'],
     message: `the load balancer gets no answer of kube-proxy’s from the health check port ${formatEndpoint(address, port)} of ${service.id} on ${proxy.node}${hurts ? ', which has an endpoint' : ''}: ${what}`,
-    evidence: deciding?.evidence ? [deciding.evidence] : [],
+    evidence: lost.outcome === 'delivered' ? chosenBy(lost) : evidenceOf(deciding),
   })
 }

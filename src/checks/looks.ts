@@ -55,6 +55,7 @@ export const LOOKS: Readonly<Record<CodeName, Looks>> = {
   },
   'pod-route-missing': api('ip route get POD-IP answers with the default route, or "unreachable"'),
   'device-down': api('ip link shows the device without UP, or with NO-CARRIER'),
+  'node-address-elsewhere': api('ip addr shows an address that kubectl get nodes -o wide has for another node'),
   'neighbour-discovery-blocked': api('ip -6 neigh: FAILED or INCOMPLETE for every host of the network'),
   'tunnel-entry-missing': api('ip neigh show dev flannel.1 or bridge fdb show dev flannel.1 lacks a node'),
   'hairpin-mode-off': api('ip -d link show master BRIDGE: "hairpin off" on the pods’ ports'),

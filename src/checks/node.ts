@@ -8,6 +8,7 @@ import type {VirtualServer} from '../parse/ipvs.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import {familyOf, formatAddress, formatEndpoint, isLoopback, parseAddress, type Family} from '../util/ip.js'
 import {affinityProblem, unaskedAffinity} from './affinity.js'
+import {strayRecentRules} from './recent-rules.js'
 import type {CodeName} from './codes.js'
 import type {Comparison} from './compare.js'
 import {makeFinding, type Finding, type FindingParts} from './finding.js'
@@ -451,8 +452,27 @@ function affinity({state, proxy, cluster, services, comparison}: NodeCheck): Fin
         }),
       )
   }
-  return [...found.values(), ...keptUnasked(state, services, cluster.services)]
+  return [
+    ...found.values(),
+    ...ledAway(state, services).filter(({services: [id]}) => !found.has(id!)),
+    ...keptUnasked(state, services, cluster.services),
+  ]
 }
+
+/** Clients that a list remembers and that a rule leads elsewhere; a walk's client is always a new one. */
+const ledAway = (state: NodeState, services: readonly Service[]): Finding[] =>
+  strayRecentRules(state).flatMap(({owner, what, loses, line}) =>
+    services.some(({id}) => id === owner)
+      ? [
+          finding('affinity-lost', state.name, {
+            services: [owner],
+            severity: loses ? 'error' : 'warning',
+            message: `clients that ${state.name} remembers for ${owner} do not get to their endpoint: ${what}`,
+            evidence: [line],
+          }),
+        ]
+      : [],
+  )
 
 const keptUnasked = (state: NodeState, services: readonly Service[], all: readonly Service[]): Finding[] =>
   [...unaskedAffinity(state, services, all)].map(([service, evidence]) =>

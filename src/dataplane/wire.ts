@@ -25,6 +25,9 @@ function uplinkOf(machine: Machine, bridge: string): 'sure' | 'open' | undefined
   return ports.some(({peer, tunnel}) => peer !== undefined || tunnel !== undefined) ? 'open' : undefined
 }
 
+/** Devices whose frames go to a hardware address; others have NOARP by nature. */
+const WITH_ARP = new Set(['', 'bridge', 'veth', 'bond', 'vlan', 'team'])
+
 /** What is between the machines: who gets a packet that a node sends by a device. */
 export class Wire extends JourneyPart {
   transmit(machine: Machine, packet: Packet, route: RouteResult): Result {
@@ -33,6 +36,8 @@ export class Wire extends JourneyPart {
       return unknown(`a route of ${machine.name} leaves by device ${route.device}, which is not among its devices`)
     if (link && !link.up) return dropped('device', `device ${route.device} of ${machine.name} is down`)
     const hop: Party = route.gateway ?? packet.dst
+    const mute = link && this.unresolved(machine, link, hop)
+    if (mute) return mute
     if (packet.dst === CLIENT) return this.outside(machine)
     if (hop === CLIENT) return this.outside(machine)
     const pod = this.world.podAt(packet.dst)
@@ -43,6 +48,17 @@ export class Wire extends JourneyPart {
     if (unread !== undefined) return unknown(`the packet goes on at node ${unread}, which was not read`)
     if (route.gateway === undefined && !route.assumed) return this.onLink(machine, packet, route)
     return this.beyond(machine, packet, route)
+  }
+
+  /** Without ARP and neighbour discovery only what somebody has written down is found (arp_constructor, NUD_NOARP). */
+  private unresolved({name, state}: Machine, {name: device, noArp, tunnel, kind}: Link, hop: Party): End | undefined {
+    if (!noArp || tunnel || !WITH_ARP.has(kind ?? '')) return undefined
+    const known = state.neighbours.some((one) => one.device === device && one.address === hop && one.mac !== undefined)
+    return known
+      ? undefined
+      : unknown(
+          `device ${device} of ${name} resolves no addresses (NOARP), and no entry of its neighbours has the next hop`,
+        )
   }
 
   /** Another node gets it, by the wire or out of a tunnel. */

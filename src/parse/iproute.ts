@@ -14,6 +14,8 @@ export interface Link {
   /** Of a veth pair whose other end is on the node itself: its name. */
   readonly peer?: string
   readonly mtu?: number
+  /** It resolves no addresses, though its frames need them (`ip link set DEVICE arp off`). */
+  readonly noArp?: boolean
   /** Its hardware address, in small letters. */
   readonly mac?: string
   readonly hairpin?: boolean
@@ -216,6 +218,7 @@ export function parseLinks(text: string, file: string): Parsed<Link> {
         ...(tunnel === undefined ? {} : {tunnel}),
         ...(kind === 'veth' && typeof item['link'] === 'string' ? {peer: item['link']} : {}),
         ...(mtu === undefined ? {} : {mtu}),
+        ...(flags.includes('NOARP') && string(item['link_type']) === 'ether' ? {noArp: true} : {}),
         ...(mac !== undefined && isMac(mac) ? {mac: mac.toLowerCase()} : {}),
         ...(group === undefined ? {} : {group}),
         ...(typeof slave['hairpin'] === 'boolean' ? {hairpin: slave['hairpin']} : {}),

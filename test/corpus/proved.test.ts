@@ -51,6 +51,73 @@ const CASES: readonly (readonly [name: string, mode: Mode, change: Mutation, tol
     /-s 172\.18\.0\.96\/28 -j DROP/,
   ],
   [
+    'the health check port of policy Local is answered by somebody else',
+    'iptables-v4',
+    on(
+      'node3',
+      SAVE,
+      first('nat', 'PREROUTING', '-p tcp -m tcp --dport 31999 -j DNAT --to-destination 10.244.1.12:8080'),
+    ),
+    ['error SVT135 node3'],
+    /--dport 31999 -j DNAT/,
+  ],
+  [
+    'the health check port of policy Local is lost nine times of ten',
+    'iptables-v4',
+    on(
+      'node3',
+      SAVE,
+      first(
+        'filter',
+        'INPUT',
+        '-p tcp -m tcp --dport 31999 -m statistic --mode random --probability 0.90000000000 -j DROP',
+      ),
+    ),
+    ['error SVT135 node3'],
+    /--dport 31999 .*-j DROP/,
+  ],
+  [
+    'a node holds the address of another',
+    'iptables-v4',
+    onNode2('ip-addr.json', (text) => {
+      const devices = JSON.parse(text) as {ifname: string; addr_info: object[]}[]
+      devices
+        .find(({ifname}) => ifname === 'lo')!
+        .addr_info.push({family: 'inet', local: '172.18.0.13', prefixlen: 32, scope: 'global'})
+      return JSON.stringify(devices)
+    }),
+    ['error SVT118 node2'],
+    /172\.18\.0\.13 on lo/,
+  ],
+  [
+    'a list of affinity that a rule of FORWARD asks for',
+    'iptables-v4',
+    onNode2(SAVE, (text) => {
+      const list = /--name (KUBE-SEP-\w+) /.exec(/-A KUBE-SEP-\w+ .*"default\/sticky.*--set .*/.exec(text)![0])![1]!
+      return first(
+        'filter',
+        'FORWARD',
+        `-m recent --rcheck --name ${list} --mask 255.255.255.255 --rsource -j DROP`,
+      )(text)
+    }),
+    ['error SVT144 node2'],
+    /--rcheck .*-j DROP/,
+  ],
+  [
+    'a list of affinity behind the dice',
+    'iptables-v4',
+    onNode2(SAVE, (text) => {
+      const line = /(?:\[\d+:\d+\] )?-A KUBE-SVC-\w+ .*"default\/sticky.*--rcheck .*\n/.exec(text)![0]
+      const chain = /-A (\S+)/.exec(line)![1]!
+      const rest = text.replace(line, '')
+      const last = rest.lastIndexOf(`-A ${chain} `)
+      const end = rest.indexOf('\n', last) + 1
+      return rest.slice(0, end) + line + rest.slice(end)
+    }),
+    ['warning SVT144 node2'],
+    /--rcheck/,
+  ],
+  [
     'ipvs: a cluster CIDR that holds the Services too',
     'ipvs-v4',
     all(
