@@ -6,6 +6,7 @@ import {foreignAddresses, foreignAddressWords} from './claims.js'
 import type {CodeName} from './codes.js'
 import type {Mismatch} from './compare.js'
 import {ledAstray} from './detour.js'
+import {strayHostRoute} from './host-routes.js'
 import {unmasqueraded} from './masquerade.js'
 import {hijacked, strayed, wrongEndpoint} from './misled.js'
 import {addressOff, forwardedAsItCame, isOwnRefusal, notProgrammed, type Scene} from './missing.js'
@@ -22,6 +23,8 @@ export function failure(mismatch: Mismatch, scene: Scene): Cause {
   if ((fate.cause === 'nobody' || fate.cause === 'no-listener') && chosenByStranger(fate)) return hijacked(mismatch)
   const stray = strayed(mismatch)
   if (stray) return wrongEndpoint(mismatch, scene, stray)
+  const route = strayHostRoute(mismatch, scene)
+  if (route) return route
   const detour = ledAstray(mismatch, scene)
   if (detour) return detour
   const stranger = markedAsStranger(mismatch)

@@ -1,13 +1,13 @@
 import {incompleteRules} from './unreadable.js'
 import {endpointsOf} from '../intent/endpoints.js'
-import {frontendsOf, isProxied, nodePortFrontends, type Frontend} from '../intent/frontends.js'
+import {frontendsOf, isProxied, nodePortFrontends} from '../intent/frontends.js'
 import {isBefore, type ProxyFacts} from '../intent/proxy-facts.js'
 import type {ClusterState, Service, ServicePort} from '../model/kube.js'
-import type {Evidence} from '../model/trace.js'
 import type {VirtualServer} from '../parse/ipvs.js'
 import type {NodeState} from '../snapshot/node-state.js'
 import {familyOf, formatAddress, formatEndpoint, isLoopback, parseAddress, type Family} from '../util/ip.js'
 import {affinityProblem, unaskedAffinity} from './affinity.js'
+import {nodePortEntries} from './node-ports.js'
 import {strayRecentRules} from './recent-rules.js'
 import type {CodeName} from './codes.js'
 import type {Comparison} from './compare.js'
@@ -326,70 +326,6 @@ function duplicates({state}: NodeCheck): Finding[] {
       }),
     ),
   )
-}
-
-/**
- * In ipvs mode a NodePort needs a set member (masquerade) and a virtual server on each node address. A missing member
- * may hide behind somebody else's masquerade, so the walk does not always show it.
- */
-function nodePortEntries({state, proxy, cluster, services}: NodeCheck): Finding[] {
-  if (proxy.mode !== 'ipvs' || !state.ipsets) return []
-  return services.filter(isProxied).flatMap((service) =>
-    service.ports.flatMap((port) =>
-      nodePortFrontends(cluster, service, {port, proxy})
-        .filter(({kind, address}) => kind === 'nodePort' && typeof address === 'number')
-        .flatMap((frontend) => {
-          const missing = missingMember(state, frontend) ?? missingServer(state, frontend)
-          if (!missing) return []
-          const found = finding('node-port-not-programmed', state.name, {
-            services: [service.id],
-            message: `NodePort ${frontend.port}/${frontend.protocol} of ${service.id} ${missing.what} on ${state.name}`,
-            evidence: [missing.evidence],
-            frontends: [formatEndpoint(frontend.address, frontend.port)],
-          })
-          return [{...found, port: `${port.port}/${port.protocol}`, severity: missing.severity}]
-        }),
-    ),
-  )
-}
-
-interface Missing {
-  readonly what: string
-  readonly evidence: Evidence
-  readonly severity: 'error' | 'warning'
-}
-
-function missingMember(state: NodeState, {port, protocol, address}: Frontend): Missing | undefined {
-  const set = state.ipsets!.sets.get(protocol === 'SCTP' ? 'KUBE-NODE-PORT-SCTP-HASH' : `KUBE-NODE-PORT-${protocol}`)
-  if (!set || set.type === 'list:set') return undefined
-  const wanted =
-    set.type === 'bitmap:port' ? String(port) : `${formatAddress(address)},${protocol.toLowerCase()}:${port}`
-  if (set.entries.some(({parts}) => parts.join(',') === wanted)) return undefined
-  return {
-    what: `is not a member of ipset ${set.name}`,
-    severity: 'warning',
-    evidence: {source: set.file, line: set.line, text: `${set.name} (${set.entries.length} members)`},
-  }
-}
-
-/** Only for a listing that is not whole; in a whole one the walk itself finds it. */
-function missingServer(state: NodeState, {port, protocol, address}: Frontend): Missing | undefined {
-  const {ipvs} = state
-  if (
-    !ipvs?.partial ||
-    ipvs.virtualServers.some(
-      (server) => server.address === address && server.port === port && server.protocol === protocol,
-    )
-  )
-    return undefined
-  const near =
-    ipvs.virtualServers.find((server) => server.port === port && server.protocol === protocol) ?? ipvs.virtualServers[0]
-  if (!near) return undefined
-  return {
-    what: `has no virtual server on ${formatAddress(address)}`,
-    severity: 'error',
-    evidence: {source: near.file, line: near.line, text: near.text},
-  }
 }
 
 /** Only where the configuration names a scheduler, or most virtual servers agree on one. */

@@ -35,6 +35,11 @@ const withoutRoutes = (device: string): Mutation =>
     ),
   )
 
+const addRoute =
+  (route: object): ((text: string) => string) =>
+  (text) =>
+    JSON.stringify([...(JSON.parse(text) as object[]), route])
+
 /** Codes with their nodes and how bad; only what is new. */
 type Told = readonly string[]
 const CASES: readonly (readonly [name: string, mode: Mode, change: Mutation, told: Told, proof?: RegExp])[] = [
@@ -116,6 +121,29 @@ const CASES: readonly (readonly [name: string, mode: Mode, change: Mutation, tol
     }),
     ['warning SVT144 node2'],
     /--rcheck/,
+  ],
+  [
+    'a route to one pod leads to another node',
+    'iptables-v4',
+    onNode2('ip-route.json', addRoute({dst: '10.244.2.11', gateway: '172.18.0.11', dev: 'eth0', flags: []})),
+    ['error SVT114 node2'],
+    /10\.244\.2\.11 via 172\.18\.0\.11/,
+  ],
+  [
+    'a pod of another node is taken for the node itself',
+    'iptables-v4',
+    onNode2(
+      'ip-route.json',
+      addRoute({type: 'local', dst: '10.244.1.11', dev: 'lo', table: 'local', scope: 'host', flags: []}),
+    ),
+    ['error SVT114 node2'],
+    /local 10\.244\.1\.11/,
+  ],
+  [
+    'ipvs: the set of node ports is empty: one finding of what it lacks',
+    'ipvs-v4',
+    onNode2('ipset-save.txt', (text) => text.replaceAll(/^add KUBE-NODE-PORT-TCP .*\n/gm, '')),
+    ['error SVT120 node2', 'warning SVT131 node2'],
   ],
   [
     'ipvs: a cluster CIDR that holds the Services too',
