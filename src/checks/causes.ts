@@ -123,7 +123,7 @@ function toFinding(
 
 /** The other side: what the API promises for the first of the victims. */
 function promised({kind, service, port, frontend, promise, endpoint}: Mismatch, cluster: ClusterState): Evidence {
-  const text = `${service.id} ${formatEndpoint(frontend.address, frontend.port)}/${port.protocol}: ${promise.outcome} is due (${promise.why})`
+  const text = `${service.id} ${formatEndpoint(frontend.address, frontend.port)}/${port.protocol}: expected: ${promise.outcome} (${promise.why})`
   return OF_ENDPOINTS.has(kind)
     ? endpointOf(cluster, service, text, {frontend, endpoint})
     : serviceEvidence(service, text, frontendField(service, port, frontend))

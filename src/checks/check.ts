@@ -205,7 +205,7 @@ function withoutProxy(states: readonly Parameters<typeof otherProxy>[0][]): Inco
   })
 }
 
-/** What is only the shadow of a nearer finding on the same node is not said twice. */
+/** Drops findings that a nearer finding on the same node explains already. */
 function withoutEchoes(findings: readonly Finding[]): Finding[] {
   const on = (finding: Finding, names: readonly string[]): Finding[] =>
     findings.filter((other) => other !== finding && other.node === finding.node && names.includes(other.name))
@@ -234,10 +234,7 @@ function withoutEchoes(findings: readonly Finding[]): Finding[] {
         (other) => other.severity === 'error' && covers(finding, other) && sameLine(finding, other),
       )
     if (finding.name === 'silent-port')
-      return !on(finding, ['packet-dropped-by-rule']).some(
-        ({evidence}) =>
-          evidence[0]?.line === finding.evidence[0]?.line && evidence[0]?.source === finding.evidence[0]?.source,
-      )
+      return !on(finding, ['packet-dropped-by-rule']).some((other) => sameLine(finding, other))
     return true
   })
 }
@@ -245,7 +242,7 @@ function withoutEchoes(findings: readonly Finding[]): Finding[] {
 const sameLine = ({evidence: [one]}: Finding, {evidence: [other]}: Finding): boolean =>
   one !== undefined && one.source === other?.source && one.line === other.line
 
-/** What rules lack or still have that nobody has written since. */
+/** Findings that a stopped kube-proxy explains: rules that are stale, or were never written. */
 const NEVER_WRITTEN: readonly string[] = [
   'service-not-programmed',
   'cluster-ip-not-programmed',

@@ -189,7 +189,7 @@ const ownContainers = ({state}: Machine, family: Family): Range[] =>
       return isContainers(state, outInterface.value, range) ? range : []
     })
 
-/** What a device that is gone has left behind is about nobody's containers where the node's own neighbours have such addresses. */
+/** Not the network of containers: a rule whose device is gone, and whose range one of the node's own networks has. */
 function isContainers({links, addresses}: NodeState, device: string, {lo, hi}: Range): boolean {
   const isThere = links.some(({name}) =>
     device.endsWith('+') ? name.startsWith(device.slice(0, -1)) : name === device,
@@ -236,7 +236,7 @@ interface PortTask {
   readonly outside: Readonly<Record<Family, readonly Range[]>>
 }
 
-/** Of how many other nodes a node asks the node ports. */
+/** How many other nodes' node ports each node is compared at. */
 const NEXT_NODES = 3
 
 /** Each endpoint of a node is walked to itself, but of Services with very many: that would take the square of their number. */
@@ -508,7 +508,7 @@ export const placeKey = (node: string, {kind, address}: Pick<Frontend, 'kind' | 
 export const entryKey = ({id}: Service, {address, port, protocol}: Frontend): string =>
   `${id} ${formatAddress(address)} ${port}/${protocol}`
 
-/** Unknown, and the ways that it may go tell no cause: where one does, they hang on the order of chains. */
+/** Unknown, and no finding: only where the order of two chains decides are the alternatives one. */
 const isMerelyOpen = ({kind}: Judgement, {alternatives}: ClientFates): boolean =>
   kind === 'unknown' && alternatives.every(({assumptions}) => !assumptions.some((text) => / runs before /.test(text)))
 

@@ -6,7 +6,7 @@ import type {Scene} from './missing.js'
 import {wasSentTo} from './hops.js'
 import {deciding, routeLine} from './proof.js'
 
-/** Ends that come of a way back other than the way there, and the rule that drops what conntrack does not know. */
+/** Ends that are typical of asymmetric routing; and the rule that drops what conntrack does not know. */
 const OF_DETOURS: ReadonlySet<Fate['cause']> = new Set(['bypass', 'martian', 'reverse-path', 'not-masqueraded'])
 const IS_INVALID = /--(ct)?state INVALID\b|\bct state invalid\b/
 

@@ -10,7 +10,7 @@ export interface FixFacts {
   readonly evidence?: readonly Evidence[]
 }
 
-/** What stands for a name that is not known, or that is no name of Kubernetes' and may be anything to a shell. */
+/** Gives a placeholder for a name that is not known, or that is none of Kubernetes' and may be anything to a shell. */
 type Word = (facts: FixFacts) => string
 
 const NAME = /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/

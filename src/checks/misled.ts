@@ -65,7 +65,7 @@ export function wrongEndpoint(mismatch: Mismatch, {cluster}: Scene, place: Place
       }
 }
 
-/** Those tell by themselves that nobody is there. */
+/** Ends that mean already that nobody is there. */
 const NOBODY_THERE: ReadonlySet<Fate['cause']> = new Set(['nobody', 'no-listener', 'no-real-server', 'untranslated'])
 
 /** It was translated to what is no endpoint: whatever loses it after that, the translation is the cause. */

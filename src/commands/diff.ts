@@ -1,4 +1,5 @@
 import {Args, Command, Flags} from '@oclif/core'
+import {EXIT} from '../cli/exit-codes.js'
 import {sourceFlags, uselessFlag} from '../cli/flags.js'
 import {getSnapshot} from '../cli/get-snapshot.js'
 import {terminal} from '../cli/terminal.js'
@@ -45,7 +46,7 @@ Exit codes: 0 no difference, 1 differences, 2 wrong usage, unreadable input or A
         ? `${safeJson(report, 2)}\n`
         : diffText(report, {...terminal(flags), wide: flags.output === 'wide'}),
     )
-    process.exitCode = isSame(result) ? (result.incomplete.length > 0 ? 3 : 0) : 1
+    process.exitCode = !isSame(result) ? EXIT.findings : result.incomplete.length > 0 ? EXIT.incomplete : EXIT.healthy
   }
 
   private async compare(

@@ -1,4 +1,5 @@
 import {Command, Flags} from '@oclif/core'
+import {EXIT} from '../cli/exit-codes.js'
 import {liveFlags} from '../cli/flags.js'
 
 export default class Doctor extends Command {
@@ -28,6 +29,6 @@ export default class Doctor extends Command {
           `${ink.outcome(state === 'ok' ? 'delivered' : state === 'note' ? 'unknown' : 'dropped', state.padEnd(6))} ${safeLine(what)}\n${hint === undefined ? '' : `       hint: ${safeLine(hint)}\n`}`,
         )
     }
-    process.exitCode = steps.some(({state}) => state === 'failed') ? 1 : 0
+    process.exitCode = steps.some(({state}) => state === 'failed') ? EXIT.findings : EXIT.healthy
   }
 }

@@ -1,4 +1,5 @@
 import {Command, Flags} from '@oclif/core'
+import {EXIT} from '../cli/exit-codes.js'
 import {liveFlags, uselessFlag} from '../cli/flags.js'
 import {SvcTraceError} from '../model/errors.js'
 import {plural} from '../util/text.js'
@@ -52,7 +53,7 @@ Exit codes: 0, 3 when a node or a list could not be read (the rest is in the fil
     process.stderr.write(
       `wrote ${flags.file}: ${plural(Object.keys(info.via).length - Object.keys(info.unread).length, 'node')} read${lost > 0 ? `, ${lost} parts are missing` : ''}\nnext: kubectl svc-trace NAME --snapshot ${flags.file}\n`,
     )
-    process.exitCode = lost > 0 ? 3 : 0
+    process.exitCode = lost > 0 ? EXIT.incomplete : EXIT.healthy
   }
 }
 

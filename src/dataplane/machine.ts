@@ -2,7 +2,7 @@ import type {IptablesDump} from '../parse/iptables.js'
 import type {Link, LocalAddress, Route} from '../parse/iproute.js'
 import type {VirtualServer} from '../parse/ipvs.js'
 import {NOT_UNDERSTOOD, type ConntrackEntry, type Socket} from '../parse/system.js'
-import type {NodeState, Section} from '../snapshot/node-state.js'
+import type {NodeState} from '../snapshot/node-state.js'
 import {formatAddress, familyOf, isLoopback, prefixRange, type Address, type Family, type Range} from '../util/ip.js'
 import type {Chooser} from './explore.js'
 import {findGaps, type Gap} from './gaps.js'
@@ -87,10 +87,6 @@ export class Machine {
 
   get knowsLinks(): boolean {
     return this.links.size > 0
-  }
-
-  get knowsRoutes(): boolean {
-    return this.state.routeSection(4).state === 'read'
   }
 
   router(family: Family): Router {
@@ -348,10 +344,6 @@ export class Machine {
     return this.state.ipvs?.partial === true
   }
 
-  get hasIpvs(): boolean {
-    return (this.state.ipvs?.virtualServers.length ?? 0) > 0
-  }
-
   gaps(family: Family): readonly Gap[] {
     let gaps = this.gapList.get(family)
     if (!gaps)
@@ -501,11 +493,6 @@ export class Machine {
         ? `${protocol.toLowerCase()}:${port}`
         : host
       : `${host},${protocol.toLowerCase()}:${port}`
-  }
-
-  /** For reports: how the node's rules were read. */
-  get rulesSection(): Section {
-    return this.state.iptablesSection
   }
 }
 

@@ -25,9 +25,9 @@ export type Datum =
   /** Bits that are set, by name. `in` asks for one of some, `==` compares them all. */
   | {readonly kind: 'flags'; readonly set: readonly string[]}
   | {readonly kind: 'concat'; readonly parts: readonly Datum[]}
-  /** The packet has no such field: the rule does not match (NFT_BREAK). */
   /** Where a route leads; '' is nowhere. */
   | {readonly kind: 'device'; readonly name: string}
+  /** The packet has no such field: the rule does not match (NFT_BREAK). */
   | {readonly kind: 'break'}
   | {readonly kind: 'unknown'; readonly why: string}
 

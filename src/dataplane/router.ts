@@ -280,7 +280,7 @@ export class Router {
       )?.nextHops[0]?.device
   }
 
-  /** Is there a route to this address other than the default one? */
+  /** Where the most special route to this address leads, if it is not the default one. */
   specificGateway(address: Address): {gateway: Address | undefined; device: string} | undefined {
     for (const {exact, prefixes} of this.tables.values()) {
       const route =

@@ -80,7 +80,7 @@ function run(world: World, flow: Flow, {chooser, notes, steps}: {chooser: Choose
 const fateKey = (value: Way): string =>
   value.end.outcome === 'dropped' || value.end.outcome === 'refused' ? value.end.outcome : keyOf(value)
 
-/** What different rules lose, or what goes to different addresses of nobody, is not the same. */
+/** Causes that are told apart by their reason: what two rules drop are two fates. */
 const BY_PLACE: ReadonlySet<Fate['cause']> = new Set(['rule', 'policy', 'nobody'])
 
 /** Ends that a reader would call the same. */

@@ -2,7 +2,7 @@ import type {ClusterState, KubeObject} from '../model/kube.js'
 import {list, number, record, text, texts, type Json} from '../util/json.js'
 import {selects} from '../util/label-selector.js'
 
-/** Where one rule of a Gateway API route sends packets (HTTPRoute, TCPRoute, TLSRoute; GRPCRoute is HTTP as well). */
+/** Where one rule of a Gateway API route sends packets (HTTPRoute, TCPRoute, TLSRoute). */
 export interface GatewayRoute {
   /** `HTTPRoute namespace/name` */
   readonly route: string

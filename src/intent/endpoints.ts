@@ -1,5 +1,6 @@
 import type {ClusterState, Endpoint, Service, ServicePort} from '../model/kube.js'
 import {parseAddress, type Address, type Family} from '../util/ip.js'
+import {SINCE} from './proxy-facts.js'
 
 /** An endpoint of one Service port, as kube-proxy reads it from the slices. */
 export interface ServiceEndpoint {
@@ -15,14 +16,14 @@ export interface ServiceEndpoint {
 }
 
 /** The slices by Service, made once for each cluster state. */
-const bySevice = new WeakMap<ClusterState, Map<string, ClusterState['slices'][number][]>>()
+const byService = new WeakMap<ClusterState, Map<string, ClusterState['slices'][number][]>>()
 
 /** Without both lists nobody knows what a Service leads to: an absent list is not an empty one. */
 export const knowsEndpoints = ({read}: ClusterState): boolean => read.has('endpointslices') || read.has('endpoints')
 
 /** The slices of one Service, in the API's order. */
 export function slicesOf(cluster: ClusterState, service: Service): readonly ClusterState['slices'][number][] {
-  let index = bySevice.get(cluster)
+  let index = byService.get(cluster)
   if (!index) {
     index = new Map()
     for (const slice of cluster.slices) {
@@ -30,7 +31,7 @@ export function slicesOf(cluster: ClusterState, service: Service): readonly Clus
       if (known) known.push(slice)
       else index.set(slice.service, [slice])
     }
-    bySevice.set(cluster, index)
+    byService.set(cluster, index)
   }
   return index.get(service.id) ?? []
 }
@@ -138,7 +139,9 @@ export function localEndpoints(all: readonly ServiceEndpoint[], view: EndpointVi
 
 /** KEP-1669: with no ready endpoint, terminating ones that still serve; on by default since 1.26. */
 function fallback(all: readonly ServiceEndpoint[], {minor}: EndpointView): ServiceEndpoint[] {
-  return minor !== undefined && minor < 26 ? [] : all.filter(({serving, terminating}) => serving && terminating)
+  return minor !== undefined && minor < SINCE.terminatingEndpoints
+    ? []
+    : all.filter(({serving, terminating}) => serving && terminating)
 }
 
 /** Hints: of the node when all endpoints have some (KEP-3015), else of the zone (KEP-2433); ignored when none fits. */
@@ -147,11 +150,11 @@ function near(
   service: Service,
   {node, cluster, minor}: EndpointView,
 ): ServiceEndpoint[] {
-  if (ready.length === 0 || (minor !== undefined && minor < 24)) return [...ready]
+  if (ready.length === 0 || (minor !== undefined && minor < SINCE.topologyHints)) return [...ready]
   // before 1.31 (gate ServiceTrafficDistribution) the proxy also wanted the annotation or field that asks for hints
   const asks = service.trafficDistribution !== undefined || !/^(disabled)?$/i.test(service.topologyMode ?? '')
-  if (minor !== undefined && minor < 31 && !asks) return [...ready]
-  if ((minor === undefined || minor >= 34) && ready.every(({nodeHints}) => nodeHints.length > 0)) {
+  if (minor !== undefined && minor < SINCE.unaskedHints && !asks) return [...ready]
+  if ((minor === undefined || minor >= SINCE.nodeHints) && ready.every(({nodeHints}) => nodeHints.length > 0)) {
     const own = ready.filter(({nodeHints}) => nodeHints.includes(node))
     if (own.length > 0) return own
   }

@@ -261,7 +261,8 @@ function isShortCircuited({proxy, service, origin, frontend}: Asked): boolean {
     )
   if (mode !== 'iptables' && mode !== 'nftables') return false
   // of the node itself since kubernetes/kubernetes#77523; the first versions of nftables mode dropped it where no endpoint is local
-  if (origin.kind === 'node') return minor === undefined || minor >= (mode === 'iptables' ? SINCE.nodeShortCircuit : 33)
+  if (origin.kind === 'node')
+    return minor === undefined || minor >= (mode === 'iptables' ? SINCE.nodeShortCircuit : SINCE.nftNodeShortCircuit)
   if (config === undefined) return false
   const byCidr = (config.detectLocalMode ?? 'ClusterCIDR') === 'ClusterCIDR'
   return !byCidr || rangesOf(config.clusterCIDRs, familyOf(frontend.address)).length > 0

@@ -39,8 +39,18 @@ export const SINCE = {
   separatePolicies: 24,
   /** It holds no NodePorts open any more (kubernetes/kubernetes#108496). */
   noHeldPorts: 24,
+  /** TopologyAwareHints, on by default (KEP-2433). */
+  topologyHints: 24,
+  /** ProxyTerminatingEndpoints (KEP-1669). */
+  terminatingEndpoints: 26,
   /** LoadBalancerIPMode (KEP-1860). */
   ipMode: 30,
+  /** Hints count without annotation or field that asks for them (ServiceTrafficDistribution, KEP-4444). */
+  unaskedHints: 31,
+  /** nftables mode, too, leads the node's own packets past policy Local. */
+  nftNodeShortCircuit: 33,
+  /** PreferSameTrafficDistribution: hints of nodes (KEP-3015). */
+  nodeHints: 34,
 } as const
 
 /** False where nobody knows the version. */

@@ -168,7 +168,6 @@ function withUserFlags(user: Entry, flags: ConnectionFlags): Entry {
   }
 }
 
-/** A pod's own service account (rest.InClusterConfig). */
 /** As client-go does (rest.DefaultServerURL): without a scheme it is https where the cluster has TLS settings. */
 function serverUrl(server: string, name: string, cluster: Readonly<Record<string, unknown>>): string {
   const secure = Object.keys(cluster).some((key) => /^(certificate-authority|insecure-skip-tls)/.test(key))
@@ -182,6 +181,7 @@ function serverUrl(server: string, name: string, cluster: Readonly<Record<string
   )
 }
 
+/** A pod's own service account (rest.InClusterConfig). */
 function inCluster(files: readonly string[]): Connection {
   const {KUBERNETES_SERVICE_HOST: host, KUBERNETES_SERVICE_PORT: port} = process.env
   if (!host || !port || !existsSync(`${SERVICE_ACCOUNT}/token`)) {

@@ -6,10 +6,3 @@ export interface Problem {
   readonly message: string
   readonly text?: string
 }
-
-/** Where a fact stands: the file inside the snapshot, the line and the line's own words. */
-export interface Source {
-  readonly file: string
-  readonly line: number
-  readonly text: string
-}

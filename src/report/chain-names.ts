@@ -1,4 +1,4 @@
-/** What kube-proxy's chains, sets and marks are for: for a person's eyes only, the walk knows none of it. */
+/** What kube-proxy's chains of iptables are for: for a person's eyes only, the walk knows none of it. nftables' own names say it. */
 const NAMES: readonly (readonly [RegExp, string])[] = [
   [/^KUBE-SERVICES$/, 'all Service addresses'],
   [/^KUBE-NODEPORTS?$/, 'all NodePorts'],

@@ -1,6 +1,6 @@
 import {KINDS} from './api-lists.js'
 
-/** The files that somebody reads (docs/snapshot.md). */
+/** The files that the tool reads, or that the collector leaves for people (docs/snapshot.md). */
 const OF_NODES = new Set([
   ...['iptables', 'ip6tables'].flatMap((tool) =>
     ['', '-legacy', '-nft'].map((backend) => `${tool}${backend}-save.txt`),
@@ -16,7 +16,7 @@ const OF_NODES = new Set([
 ])
 const OF_API = new Set([...Object.keys(KINDS), 'version', 'configmap-kube-proxy'])
 
-/** A file that nobody reads, by its path inside a snapshot: what somebody put there is not looked at, and should not be missed in silence. */
+/** Whether a file's name, by its path inside a snapshot, is none that the tool reads; whoever put it there is told. */
 export function isUnknown(path: string): boolean {
   const [folder, ...rest] = path.split('/')
   const name = rest.at(-1) ?? ''

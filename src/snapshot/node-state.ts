@@ -356,10 +356,6 @@ export class NodeState {
     return this.sysctls.get(name)?.line
   }
 
-  get sysctlNames(): Iterable<string> {
-    return this.sysctls.keys()
-  }
-
   get sockets(): SocketList | undefined {
     return this.once('sockets', () => this.parse([['ss.txt', parseSockets]])?.value)
   }

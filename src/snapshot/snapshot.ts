@@ -39,7 +39,7 @@ export function snapshotFromFiles(files: SnapshotFiles): Snapshot {
   const problems: Problem[] = []
   for (const file of files.keys())
     if (isUnknown(file))
-      problems.push({file, line: 0, message: 'nobody reads a file of this name: docs/snapshot.md has the names'})
+      problems.push({file, line: 0, message: 'unknown file name, not read: docs/snapshot.md has the names'})
   const info = readInfo(files.get('snapshot.json'), problems)
   const cluster = readCluster((path) => files.get(path), problems)
   const names = nodeNames(files, problems)
