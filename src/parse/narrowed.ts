@@ -45,34 +45,23 @@ const PARTS: Partial<Record<ListingKind, RegExp>> = {
   sockets: /\s(?:-\S*[46]\S*|['(].*|(?:sport|dport|src|dst|state|exclude|not)\b.*)/,
 }
 
-const MARKS = [
-  '|',
-  'list ',
-  'show ',
-  ' sh ',
-  ' get ',
-  '-L',
-  '-S',
-  'grep ',
-  'sed ',
-  'awk ',
-  'head ',
-  'tail ',
-  '-4',
-  '-6',
-  'sport',
-  'dport',
-  'state',
-  ' -l',
-  ' -t',
-  ' -u',
-]
+/** What a filter has in it: lines without any are not looked at. */
+const FILTERS = ['|', 'grep ', 'sed ', 'awk ', 'head ', 'tail ', 'cut ', 'rg ']
+/** What the words of a part have in them. */
+const MARKS: Partial<Record<ListingKind, readonly string[]>> = {
+  nft: ['list '],
+  ipvs: ['ipvsadm '],
+  addresses: ['ip '],
+  routes: ['ip '],
+  rules: ['ip '],
+  sockets: ['ss ', 'netstat '],
+}
 
 /** The first command in a listing that asks for less than all of it; undefined where none says so. */
 export function narrowing(text: string, kind: ListingKind): Narrowing | undefined {
   if (kind === 'nft' && WHOLE_RULESET.test(text)) return undefined
   const seen = new Set<number>()
-  for (const mark of MARKS) {
+  for (const mark of [...FILTERS, ...(MARKS[kind] ?? [])]) {
     let at = text.indexOf(mark)
     for (let tries = 0; at >= 0 && tries < MOST; tries++) {
       const start = text.lastIndexOf('\n', at) + 1
