@@ -108,10 +108,15 @@ export function unmasqueradedBy(fate: Fate, node: string): Evidence[] {
   if (toMark && !marked) return evidenceOf(toMark)
   const own = there.find(({hook, evidence}) => hook === 'POSTROUTING' && OWN_POSTROUTING.test(evidence!.text))
   // nftables mode knows its hairpin connections there, without a mark
-  if (own && (marked || fate.cause === 'hairpin')) return evidenceOf(own)
+  if (own && (marked || fate.cause === 'hairpin'))
+    return evidenceOf((marked ? there.find(leavesMarked) : undefined) ?? own)
   const entry = there.find(({evidence}) => EXTERNAL_ENTRY.test(evidence!.text))
   return entry ? evidenceOf(entry) : programming(fate, node)
 }
+
+/** A rule of kube-proxy's masquerade chain that lets go what has its mark: its mask is not kube-proxy's, or other bits are set. */
+const leavesMarked = ({where, evidence}: Hop): boolean =>
+  /\/KUBE-POSTROUTING#\d+$/.test(where ?? '') && / -j RETURN\b/.test(evidence?.text ?? '')
 
 /** The rule that takes the mark away again before anything has masqueraded what has it. */
 function markCleared({hops}: Fate, node: string): Evidence | undefined {

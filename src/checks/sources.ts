@@ -17,7 +17,8 @@ export function clientLost(mismatch: Mismatch, {states}: Scene): Cause | undefin
   if (origin.kind !== 'external') return takenForStranger(mismatch)
   const hop = fate.hops.findLast(isSourceNat)
   const index = hop ? fate.hops.indexOf(hop) : -1
-  const rule = fate.hops.slice(0, index).findLast(({evidence}) => evidence !== undefined)
+  const before = fate.hops.slice(0, Math.max(index, 0))
+  const rule = markedBy(before, hop?.node) ?? before.findLast(({evidence}) => evidence !== undefined)
   return {
     key: `client ${hop?.node ?? node} ${rule?.evidence?.source}:${rule?.evidence?.line}`,
     name: 'client-address-lost',
@@ -25,6 +26,17 @@ export function clientLost(mismatch: Mismatch, {states}: Scene): Cause | undefin
     evidence: [...absentEntry(states.get(hop?.node ?? node), 'local', frontend), ...evidenceOf(rule)],
     message: `endpoints of ${service.id} see a node's address instead of the client's although externalTrafficPolicy is Local`,
   }
+}
+
+/** The rule that marked the packet for masquerade, or that led it to the chain which does; undefined where no mark decides. */
+function markedBy(hops: readonly Hop[], node: string | undefined): Hop | undefined {
+  const at = hops.findLastIndex((hop) => hop.node === node && !hop.reply && hop.mark !== undefined && hop.mark !== 0)
+  if (at < 0) return undefined
+  return hops
+    .slice(0, at)
+    .findLast(
+      ({evidence, where}) => evidence !== undefined && !/\/(KUBE-MARK-MASQ|mark-for-masquerade)#/.test(where ?? ''),
+    )
 }
 
 /** A pod's address that a rule for strangers hides: kube-proxy does not know its own pods (a wrong --cluster-cidr). */
