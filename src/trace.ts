@@ -1,5 +1,5 @@
 import {check} from './checks/check.js'
-import {externalClients} from './checks/compare.js'
+import {externalClients} from './checks/outside.js'
 import type {Finding, Incomplete} from './checks/finding.js'
 import {otherProxy, proxyFacts} from './checks/proxy.js'
 import {walk} from './dataplane/walk.js'

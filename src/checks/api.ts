@@ -8,6 +8,7 @@ import {apiEvidence, endpointsEvidence, serviceEvidence} from './api-evidence.js
 import {duplicatePorts} from './claims.js'
 import {apiFinding, endpointFindings, portEndpoints} from './endpoints.js'
 import {makeFinding, type Finding} from './finding.js'
+import {MOST_ENDPOINTS} from './slices-behind.js'
 
 /** What the API's objects alone tell about one Service. */
 export function checkService(cluster: ClusterState, service: Service): Finding[] {
@@ -155,9 +156,6 @@ function noTargets({nodes}: ClusterState, services: readonly Service[]): Finding
     }),
   ]
 }
-
-/** Endpoints are cut at so many addresses (MaxEndpointCapacity of the endpoints controller). */
-const MOST_ENDPOINTS = 1000
 
 function disagreements(cluster: ClusterState, services: readonly Service[]): Finding[] {
   const {legacyEndpoints, slices, read} = cluster

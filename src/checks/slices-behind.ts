@@ -14,7 +14,7 @@ import {makeFinding, type Finding} from './finding.js'
 const GRACE_MS = 120_000
 
 /** Endpoints objects are cut at so many addresses (MaxEndpointCapacity of the endpoints controller). */
-const MOST_ENDPOINTS = 1000
+export const MOST_ENDPOINTS = 1000
 
 /** A pod that the slices are wrong about, and since when. */
 interface Contradiction {
@@ -29,7 +29,8 @@ export function slicesBehind(cluster: ClusterState, service: Service, pods: read
   const slices = slicesOf(cluster, service)
   const endpoints = slices.flatMap((slice) => slice.endpoints)
   const foreign = slices.some(({managedBy}) => managedBy !== undefined && managedBy !== CONTROLLER)
-  if (foreign || endpoints.length >= MOST_ENDPOINTS || isFresh(cluster, service.created)) return []
+  const cut = !cluster.read.has('endpointslices') && endpoints.length >= MOST_ENDPOINTS
+  if (foreign || cut || isFresh(cluster, service.created)) return []
   const left = leftOut(cluster, service, {pods, endpoints})
   const kept = keptOn(cluster, {pods, endpoints})
   const alive = endpoints.some(({ready, serving, terminating}) => ready || (serving && terminating))

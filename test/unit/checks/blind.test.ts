@@ -1,6 +1,6 @@
 import {expect} from 'chai'
 import {check, type CheckResult} from '../../../src/checks/check.js'
-import {externalClients} from '../../../src/checks/compare.js'
+import {externalClients} from '../../../src/checks/outside.js'
 import {buildWorld} from '../../../src/engine.js'
 import {selectServices} from '../../../src/select.js'
 import {snapshotFromFiles} from '../../../src/snapshot/snapshot.js'
