@@ -197,7 +197,10 @@ function details(link: Json, words: readonly string[]): void {
     if (last && words[3] === '0sec') last['preferred_life_time'] = 0
     return
   }
-  if (words[0]!.startsWith('link/')) link['link_type'] = words[0]!.slice(5)
+  if (words[0]!.startsWith('link/')) {
+    link['link_type'] = words[0]!.slice(5)
+    link['address'] = words[1]
+  }
   if (/\bprog\/xdp\b/.test(line)) link['xdp'] = {}
   const info = (link['linkinfo'] ?? {}) as Json
   const kind = KINDS.exec(line)?.[1]
@@ -208,6 +211,8 @@ function details(link: Json, words: readonly string[]): void {
       ...(port === undefined ? {} : {port: Number(port)}),
       ...(local === undefined ? {} : {local}),
       ...(remote === undefined ? {} : {remote}),
+      ...(kind === 'vxlan' ? {learning: !/\bnolearning\b/.test(line), external: /\bexternal\b/.test(line)} : {}),
+      ...(kind === 'bridge' ? bridgeFlags(line) : {}),
     }
   }
   const [hairpin, isolated] = [/\bhairpin (on|off)/, /\bisolated (on|off)/].map(value)
@@ -217,4 +222,11 @@ function details(link: Json, words: readonly string[]): void {
       ...(isolated === undefined ? {} : {isolated: isolated === 'on'}),
     }
   if (Object.keys(info).length > 0) link['linkinfo'] = info
+}
+
+function bridgeFlags(line: string): Json {
+  const flags: Json = {}
+  for (const [, name, value] of line.matchAll(/\b(nf_call_iptables|nf_call_ip6tables) (\d)/g))
+    flags[name!] = Number(value)
+  return flags
 }

@@ -18,6 +18,8 @@ link set cni0 up
 link set veth1 up
 link set veth2 up
 link set dummy0 up
+link add vx0 type vxlan id 7 dev eth0 dstport 8472 nolearning
+link set cni0 type bridge nf_call_iptables 1
 link set veth1 type bridge_slave hairpin on isolated on
 addr add 192.0.2.11/24 brd + dev eth0
 addr add 192.0.2.12/24 dev eth0
