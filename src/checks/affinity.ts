@@ -51,9 +51,9 @@ export function affinityProblem(
 
 /** nftables mode: `update @affinity-… { ip saddr }`, whose set has the time. */
 function inSet(state: NodeState, hops: readonly Hop[]): Memory | undefined {
-  const hop = hops.find(({what}) => what.startsWith('remembers it in '))
+  const hop = hops.find(({remembered}) => remembered !== undefined)
   if (!hop) return undefined
-  const name = hop.what.slice('remembers it in '.length).replace(/^@/, '')
+  const name = hop.remembered!
   const tables = [...(state.nft?.tables.values() ?? [])].filter(({sets}) => sets.has(name))
   const asking = tables.flatMap(({chains}) =>
     [...chains.values()].flatMap(({rules}) => rules.filter((rule) => asksFor(rule, name))),

@@ -247,9 +247,8 @@ function passes(mismatch: Mismatch, scene: Scene): Cause | undefined {
   const {promise, service, node, fate, frontend} = mismatch
   if (fate.outcome === 'dropped') return silent(mismatch, scene)
   if (frontend.kind === 'localhost') return undefined
-  const entry = letIn(fate, promise.why.includes('loadBalancerSourceRanges'))
-  const closed = /^(nodePortAddresses|ipMode) /.exec(promise.why)
-  if (closed)
+  const entry = letIn(fate, promise.rule === 'source ranges')
+  if (promise.rule === 'closed address')
     return {
       key: `closed ${node} ${promise.why}`,
       name: 'policy-not-kept',
@@ -257,11 +256,12 @@ function passes(mismatch: Mismatch, scene: Scene): Cause | undefined {
       evidence: entry.length > 0 ? entry : chosenBy(fate),
       message: `${node} leads packets to ${at(mismatch)} to the endpoints of ${service.id}, although ${promise.why}`,
     }
-  const name: CodeName = promise.why.includes('loadBalancerSourceRanges')
-    ? 'source-range-not-enforced'
-    : fate.outcome === 'delivered' && promise.why.includes('Policy')
-      ? 'policy-not-kept'
-      : 'stale-endpoint'
+  const name: CodeName =
+    promise.rule === 'source ranges'
+      ? 'source-range-not-enforced'
+      : fate.outcome === 'delivered' && promise.rule !== undefined
+        ? 'policy-not-kept'
+        : 'stale-endpoint'
   const set = name === 'source-range-not-enforced' ? absentEntry(scene.states.get(node), 'firewall', frontend) : []
   return {
     key: `passes ${name} ${node} ${service.id}`,

@@ -179,6 +179,7 @@ class PortComparison {
       endpoints: [],
       tolerated: [],
       keepsClient: false,
+      rule: 'closed address',
       why,
     }
     for (const part of parts)

@@ -39,7 +39,11 @@ export function wrongEndpoint(mismatch: Mismatch, {cluster}: Scene, place: Place
   const known = knownAt(cluster, mismatch, place)
   // kube-proxy's own rule leads to what was an endpoint once; anybody else's never did
   const foreign = !sameHost && !known && chosenByStranger(fate)
-  if (known?.ready && known.port === place.port && promise.why.includes('TrafficPolicy: Local'))
+  if (
+    known?.ready &&
+    known.port === place.port &&
+    (promise.rule === 'internal policy' || promise.rule === 'external policy')
+  )
     return {
       key: `policy ${node} ${service.id}`,
       name: 'policy-not-kept',

@@ -57,6 +57,7 @@ export const STATEMENTS: Readonly<Record<string, Runner>> = table({
     walker.machine.nftSets.write(walker, name)
     walker.hop('rule', `remembers it in ${name}`, {
       where,
+      remembered: name.replace(/^@/, ''),
       evidence: {source: rule.file, line: rule.line, text: rule.text},
     })
     if (!limits((body as NftObject)['stmt'])) return 'continue'

@@ -32,6 +32,8 @@ export interface ServicePromise {
   readonly shortCircuit?: boolean
   /** The endpoint must see the client's own address. For a pod that asks a cluster IP: unless the proxy masquerades all of them. */
   readonly keepsClient: boolean
+  /** What of the Service or of kube-proxy's configuration decides it, where that is not the endpoints alone. */
+  readonly rule?: 'source ranges' | 'internal policy' | 'external policy' | 'closed address'
   /** In a person's words. */
   readonly why: string
 }
@@ -71,6 +73,7 @@ export function promiseFor(asked: Asked): ServicePromise {
     return promise('dropped', {
       // a refusal keeps them out as well
       also: ['refused'],
+      rule: 'source ranges',
       why: `${blocked} is not in loadBalancerSourceRanges`,
     })
   if (frontend.kind === 'clusterIP') return internal(asked, {all, wide, view})
@@ -164,13 +167,16 @@ function internal(asked: Asked, {all, wide, view}: Choices): ServicePromise {
       ...(bothLocal ? {tolerated: [...wide, ...spare(all, wide).tolerated]} : {}),
       endpoints: local,
       keepsClient,
+      rule: 'internal policy',
       why: 'internalTrafficPolicy: Local',
     })
   const falls = mode === 'ipvs' || bothLocal
   return promise('dropped', {
     also: falls ? ['refused', 'delivered'] : ['refused'],
     tolerated: falls ? wide : [],
-    why: wide.length > 0 ? 'internalTrafficPolicy: Local, and no endpoint on this node' : 'no ready endpoint',
+    ...(wide.length > 0
+      ? {rule: 'internal policy', why: 'internalTrafficPolicy: Local, and no endpoint on this node'}
+      : {why: 'no ready endpoint'}),
   })
 }
 
@@ -235,12 +241,14 @@ function promisedOutside(asked: Asked, {all, wide, view}: Choices): ServicePromi
       ...spare(onNode(all, view), local),
       endpoints: local,
       keepsClient: true,
+      rule: 'external policy',
       why: 'externalTrafficPolicy: Local',
     })
   if (wide.length === 0) return promise('refused', {also: ['dropped'], why: 'no ready endpoint'})
   return promise('dropped', {
     also: ipvs ? ['refused', 'delivered'] : ['refused'],
     tolerated: ipvs ? wide : [],
+    rule: 'external policy',
     why: 'externalTrafficPolicy: Local, and no endpoint on this node',
   })
 }

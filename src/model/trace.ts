@@ -34,6 +34,8 @@ export interface Hop {
   readonly destination?: string
   /** The address that it comes from from here on, where its source was translated. */
   readonly source?: string
+  /** The set that has the client from here on. */
+  readonly remembered?: string
   /** Its mark from here on, where a rule set it. */
   readonly mark?: number
   /** The packet is the answer on its way back. */
