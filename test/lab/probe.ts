@@ -32,8 +32,9 @@ export interface Judged {
 const TRIES = 6
 const AT_ONCE = 240
 const PATIENCE = 0.7
-/** For the second look: neighbours, the limits of ICMP and a busy user-mode Linux take their time. */
+/** For further looks: neighbours, the limits of ICMP and a busy user-mode Linux take their time. */
 const MORE_PATIENCE = 4
+const MORE_LOOKS = 2
 
 interface Frontend {
   readonly kind: string
@@ -151,9 +152,17 @@ export async function judgePairs(
   }
   const first = await send(agent, pairs, PATIENCE)
   const judged = pairs.map((pair) => judge(pair, first.get(pair.packet.id)!))
-  const doubtful = judged.filter(({verdict}) => verdict !== 'agree' && verdict !== 'unknown').map(({pair}) => pair)
-  const second = await send(agent, doubtful, MORE_PATIENCE)
-  return judged.map((one) => (second.has(one.pair.packet.id) ? judge(one.pair, second.get(one.pair.packet.id)!) : one))
+  for (let look = 0; look < MORE_LOOKS; look++) {
+    const doubtful = judged.filter(({verdict}) => verdict !== 'agree' && verdict !== 'unknown')
+    if (doubtful.length === 0) break
+    const again = await send(
+      agent,
+      doubtful.map(({pair}) => pair),
+      MORE_PATIENCE,
+    )
+    for (const one of doubtful) judged[judged.indexOf(one)] = judge(one.pair, again.get(one.pair.packet.id)!)
+  }
+  return judged
 }
 
 async function send(agent: Agent, pairs: readonly Pair[], patience: number): Promise<Map<string, Seen[]>> {
