@@ -225,7 +225,7 @@ const percent = (share: number): string =>
 function fateText(fate: Fate, {ink, width}: Style): string {
   const share = percent(fate.share).padStart(7)
   if (fate.outcome !== 'delivered')
-    return `  ${share}  ${ink.outcome(fate.outcome, fate.outcome)}: ${wrap(safeLine(fate.reason), width - 13, '           ')}\n`
+    return `  ${share}  ${ink.outcome(fate.outcome, fate.outcome)}: ${wrap(safeLine(fate.reason), width - 13 - fate.outcome.length, '           ')}\n`
   return `  ${share}  → ${wrap(safeLine(`${receiverText(fate)}, which sees ${sourceText(fate)}`), width - 13, '             ')}\n`
 }
 
