@@ -169,6 +169,11 @@ function besideWalks(
   const sick = new Set(proxies.map(({node}) => node).filter((node, at) => sickProxy(nodes.get(node)!, proxies[at]!)))
   const healthPorts = checkHealthPorts({world, cluster, services: known, proxies, outside, sick})
   const dns = checkDns(cluster, [...nodes.values()], services)
+  const neighbours = checkNeighbours(
+    world,
+    services,
+    proxies.map(({node}) => node),
+  )
   return {
     findings: [
       ...nodeAddressesElsewhere(
@@ -176,16 +181,12 @@ function besideWalks(
         states,
         services.filter(isProxied).map(({id}) => id),
       ),
-      ...checkNeighbours(
-        world,
-        services,
-        proxies.map(({node}) => node),
-      ),
+      ...neighbours.findings,
       ...healthPorts.findings,
       ...externalIpConflicts(cluster, services, new Set(proxies.flatMap(({mode}) => mode ?? []))),
       ...dns.findings,
     ],
-    incomplete: [...healthPorts.incomplete, ...dns.incomplete],
+    incomplete: [...neighbours.incomplete, ...healthPorts.incomplete, ...dns.incomplete],
   }
 }
 

@@ -119,12 +119,28 @@ export interface ForeignAddress {
   readonly owners: readonly string[]
 }
 
+const addressOwners = new WeakMap<ClusterState, ReadonlyMap<Address, readonly string[]>>()
+
+/** Nodes by the addresses that the API gives them. */
+function ownersIn(cluster: ClusterState): ReadonlyMap<Address, readonly string[]> {
+  const known = addressOwners.get(cluster)
+  if (known) return known
+  const owners = new Map<Address, string[]>()
+  for (const {name, addresses} of cluster.nodes)
+    for (const address of new Set(addresses.flatMap((own) => parseAddress(own.address) ?? [])))
+      owners.set(address, [...(owners.get(address) ?? []), name])
+  addressOwners.set(cluster, owners)
+  return owners
+}
+
 /** Those that the API gives to both are shared on purpose; in ipvs mode external addresses may be nodes' (externalIpConflicts). */
-export function foreignAddresses({nodes}: ClusterState, state: NodeState): ForeignAddress[] {
+export function foreignAddresses(cluster: ClusterState, state: NodeState): ForeignAddress[] {
+  const all = ownersIn(cluster)
   return state.addresses.flatMap(({address, device}) => {
-    const owners = nodes.filter(({addresses}) => addresses.some((own) => parseAddress(own.address) === address))
-    if (owners.length === 0 || device === 'kube-ipvs0' || owners.some(({name}) => name === state.name)) return []
-    return [{address, device, owners: owners.map(({name}) => name)}]
+    const owners = all.get(address)
+    return owners === undefined || device === 'kube-ipvs0' || owners.includes(state.name)
+      ? []
+      : [{address, device, owners}]
   })
 }
 

@@ -397,6 +397,13 @@ const icmp: Module = (options) => {
   return ({packet}) => packet.protocol === 'ICMP' && matches(packet) !== (type?.not ?? false)
 }
 
+/** Hop limits are not walked; but those of neighbour discovery are always the highest, or nobody takes them (RFC 4861 7.1). */
+const hopLimit =
+  (holds: (limit: number) => boolean): OptionTest =>
+  ([limit], {where}) =>
+  (walker) =>
+    walker.packet.neighbour === undefined ? walker.unknownMatch(where, '-m hl') : holds(Number(limit))
+
 /** Strict or loose reverse path lookup as a rule (net/ipv4/netfilter/ipt_rpfilter.c). */
 function rpfilter(options: readonly RuleOption[], {where}: MatchContext): Test {
   const has = (name: string): boolean => options.some((option) => option.name === name)
@@ -483,6 +490,11 @@ export const MATCHES: Readonly<Record<string, Module>> = table<Module>({
   icmp6: icmp,
   icmpv6: icmp,
   'ipv6-icmp': icmp,
+  hl: {
+    'hl-eq': hopLimit((limit) => limit === 255),
+    'hl-lt': hopLimit((limit) => limit > 255),
+    'hl-gt': hopLimit((limit) => limit < 255),
+  },
   ah: otherProtocol,
   esp: otherProtocol,
   dccp: otherProtocol,

@@ -8,8 +8,10 @@ import {FRESH, type NeighbourMessage, type Packet} from './packet.js'
 import {Walker, type End} from './walker.js'
 import type {World} from './world.js'
 
-/** A message that the node's own rules lose: nobody resolves addresses over that device any more. */
+/** A message that the node's own rules lose, or may lose: then nobody resolves addresses over that device any more. */
 export interface LostDiscovery {
+  /** False: what decides is not known. */
+  readonly sure: boolean
   readonly device: string
   readonly message: NeighbourMessage
   readonly inbound: boolean
@@ -19,6 +21,8 @@ export interface LostDiscovery {
 
 /** A host at the other end, by its link-local address. */
 const PEER = (0xfe80n << 112n) | 0x1n
+/** The first ten bits of fe80::/10. */
+const LINK_LOCAL = 0x3fan
 const SOLICITED = (0xff02n << 112n) | 0x1_ff00_0000n
 
 /** ff02::1:ffXX:XXXX (RFC 4291 2.7.1). */
@@ -36,19 +40,25 @@ interface Message {
  * (RFC 4861; nf_conntrack_proto_icmpv6.c). Both a host's own and its link-local address send them: lost is what neither gets through.
  */
 export function lostDiscovery(world: World, machine: Machine): LostDiscovery | undefined {
+  let open: LostDiscovery | undefined
   for (const {device, address, length} of machine.state.addresses) {
     const link = machine.link(device)
-    if (typeof address !== 'bigint' || device === 'lo' || length === 128 || !link?.up || link.tunnel) continue
+    // every device has a link-local network of the same prefix, and no Service is reached by one
+    if (typeof address !== 'bigint' || address >> 118n === LINK_LOCAL) continue
+    if (device === 'lo' || length === 128 || !link?.up || link.tunnel) continue
     const near = BigInt(prefixRange(address, length).lo) + 1n
     const peer = near === address ? near + 1n : near
     for (const [message, inbound] of KINDS) {
-      const ways = [PEER, peer].map((other) => messageOf({message, inbound, own: address, other, peer}))
-      const lost = ways.map((way) => pass(world, machine, {...way, device}))
-      const [first] = lost
-      if (first && lost.every((one) => one !== undefined)) return {device, message, inbound, ...first}
+      const ways = [PEER, peer].map((other) => messageOf([message, inbound], {own: address, other, peer}))
+      const ends = ways.map((way) => pass(world, machine, {...way, device}))
+      const [worst] = ends.flatMap((end) => end ?? []).sort((a, b) => Number(a.sure) - Number(b.sure))
+      // one that gets through is enough
+      if (!worst || ends.includes(undefined)) continue
+      if (worst.sure) return {device, message, inbound, ...worst}
+      open ??= {device, message, inbound, ...worst}
     }
   }
-  return undefined
+  return open
 }
 
 const KINDS: readonly (readonly [NeighbourMessage, inbound: boolean])[] = [
@@ -59,31 +69,22 @@ const KINDS: readonly (readonly [NeighbourMessage, inbound: boolean])[] = [
 ]
 
 /** Who sends to whom: solicitations go to everybody whose address ends alike. */
-function messageOf({
-  message,
-  inbound,
-  own,
-  other,
-  peer,
-}: {
-  message: NeighbourMessage
-  inbound: boolean
-  own: bigint
-  other: bigint
-  peer: bigint
-}): Message {
+function messageOf(
+  [message, inbound]: (typeof KINDS)[number],
+  {own, other, peer}: Readonly<Record<'own' | 'other' | 'peer', bigint>>,
+): Message {
   const asks = message === 'solicitation'
   if (inbound) return {message, inbound, src: other, dst: asks ? solicited(own) : own}
   // its own packets' address, or the link-local one where it asks for others
   return {message, inbound, src: other === PEER ? PEER | 0x1_0000n : own, dst: asks ? solicited(peer) : other}
 }
 
-/** Undefined: some rule or nobody stops it, or nobody knows. */
+/** Undefined: it gets through. */
 function pass(
   world: World,
   machine: Machine,
   {message, inbound, src, dst, device}: Message & {device: string},
-): Pick<LostDiscovery, 'reason' | 'hops'> | undefined {
+): Pick<LostDiscovery, 'sure' | 'reason' | 'hops'> | undefined {
   const open: End = {outcome: 'unknown', reason: 'too many ways'}
   const tree = explore<{end: End | undefined; hops: readonly Hop[]}>(
     [],
@@ -104,9 +105,11 @@ function pass(
     () => ({end: open, hops: []}),
   )
   const leaves = leavesOf(tree)
-  const [first] = leaves
-  const isLost = leaves.every(({end}) => end?.outcome === 'dropped' || end?.outcome === 'refused')
-  return isLost && first?.end ? {reason: first.end.reason, hops: first.hops} : undefined
+  const stopped = leaves.filter(({end}) => end !== undefined)
+  const found = stopped.find(({end}) => end!.outcome !== 'unknown') ?? stopped[0]
+  if (!found) return undefined
+  const sure = leaves.every(({end}) => end?.outcome === 'dropped' || end?.outcome === 'refused')
+  return {sure, reason: found.end!.reason, hops: found.hops}
 }
 
 const leavesOf = <T>(tree: Tree<T>): T[] => (tree.kind === 'leaf' ? [tree.value] : tree.children.flatMap(leavesOf))

@@ -1,4 +1,4 @@
-import type {Link, Tunnel} from '../parse/iproute.js'
+import type {BridgeEntry, Link, Tunnel} from '../parse/iproute.js'
 import {familyOf, type Address} from '../util/ip.js'
 import {dropped, isArrival, unknown, type Result} from './arrival.js'
 import type {Journey} from './journey.js'
@@ -66,6 +66,8 @@ export function carry(journey: Journey, inner: Packet, crossing: Crossing): Emer
 }
 
 const EVERYBODY = '00:00:00:00:00:00'
+const isMulticast = (address: Address): boolean =>
+  typeof address === 'number' ? address >>> 28 === 0xe : address >> 120n === 0xffn
 
 /**
  * VXLAN sends a frame to the node that its forwarding table has for the next hop's hardware address; what agents of network
@@ -81,18 +83,21 @@ function sentAstray({walker}: Journey, {from, next, link, hop}: Crossing): End |
     walker.hop('end', what, {evidence: {source: state.path(file), line: 0, text: what}})
     return dropped('tunnel', `${from.name} sends it into ${link.name}, but ${what}`)
   }
-  const own = state.bridgeFdb.filter(({device}) => device === link.name)
-  const floods = own.some(({mac, remote}) => mac === EVERYBODY && remote !== undefined)
+  const own = state.bridgeFdb.filter(({device, remote}) => device === link.name && remote !== undefined)
+  const isNext = ({remote}: BridgeEntry): boolean =>
+    next.addresses.has(remote!) || next.hints.addresses.includes(remote!)
+  // what it does not know goes to all of these
+  const floods = own.some((entry) => entry.mac === EVERYBODY && (isNext(entry) || isMulticast(entry.remote!)))
   const mac = state.neighbours.find(({device, address}) => device === link.name && address === hop)?.mac
   const name = endpointText(hop, undefined)
   if (mac === undefined)
     return floods ? undefined : lost('ip-neigh.json', `${link.name} has no neighbour entry for ${name} (${next.name})`)
-  const remotes = own.filter((entry) => entry.mac === mac && entry.remote !== undefined)
+  const remotes = own.filter((entry) => entry.mac === mac)
   if (remotes.length === 0)
     return floods
       ? undefined
       : lost('bridge-fdb.json', `${link.name} has no forwarding entry for ${mac} (${next.name})`)
-  if (!remotes.some(({remote}) => next.addresses.has(remote!) || next.hints.addresses.includes(remote!)))
+  if (!remotes.some(isNext))
     return lost(
       'bridge-fdb.json',
       `${link.name} sends ${mac} to ${endpointText(remotes[0]!.remote!, undefined)}, which is not ${next.name}`,

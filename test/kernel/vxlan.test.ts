@@ -145,6 +145,9 @@ const LOSSES: readonly (readonly [name: string, lose: (own: Own) => void])[] = [
   ],
 ]
 
+/** Where frames go whose hardware address no entry has. */
+const flood = (own: Own, to: string): void => inside(own, `bridge fdb append 00:00:00:00:00:00 dev flannel.1 dst ${to}`)
+
 describe('VXLAN’s tables', function () {
   this.timeout(60_000)
   before(function () {
@@ -167,6 +170,19 @@ describe('VXLAN’s tables', function () {
     expect(arrives()).to.equal(true)
     expect(told()).to.deep.equal({delivered: 1})
     expect(found()).to.deep.equal([])
+  })
+  it('a flood to the other node finds it without entries, one to nobody does not', () => {
+    for (const [to, expected] of [
+      ['192.0.2.12', {delivered: 1}],
+      ['192.0.2.99', {dropped: 1}],
+    ] as const) {
+      run(`-n ${node(1)} neigh flush dev flannel.1 nud all`)
+      flood(1, to)
+      expect(arrives(), to).to.equal('delivered' in expected)
+      run(`-n ${node(1)} neigh flush dev flannel.1 nud all`)
+      expect(told(), to).to.deep.equal(expected)
+      inside(1, `bridge fdb del 00:00:00:00:00:00 dev flannel.1 dst ${to}`)
+    }
   })
   it('is told once, where the entry lacks', () => {
     inside(1, `bridge fdb del ${mac(2)} dev flannel.1`)

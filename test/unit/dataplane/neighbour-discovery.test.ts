@@ -7,14 +7,24 @@ import {oneNode} from '../../helpers/node.js'
 
 const ADDRESSES = JSON.stringify([
   {ifname: 'lo', flags: ['LOOPBACK', 'UP'], addr_info: [{local: '::1', prefixlen: 128, scope: 'host'}]},
-  {ifname: 'eth0', flags: ['UP'], addr_info: [{local: '2001:db8::11', prefixlen: 64, scope: 'global'}]},
+  {
+    ifname: 'eth0',
+    flags: ['UP'],
+    addr_info: [
+      {local: '2001:db8::11', prefixlen: 64, scope: 'global'},
+      {local: 'fe80::5', prefixlen: 64, scope: 'link'},
+    ],
+  },
 ])
 
 /** What is lost, in few words. */
 function lost(files: Readonly<Record<string, string>>): string | undefined {
   const world = buildWorld(snapshotFromFiles(oneNode({files: {'ip-addr.json': ADDRESSES, ...files}})))
   const found = lostDiscovery(world, world.machines.get('n1')!)
-  return found && `${found.message} ${found.inbound ? 'in' : 'out'} by ${found.device}: ${found.reason}`
+  return (
+    found &&
+    `${found.sure ? '' : 'perhaps '}${found.message} ${found.inbound ? 'in' : 'out'} by ${found.device}: ${found.reason}`
+  )
 }
 
 const save = ({input = 'ACCEPT', output = 'ACCEPT', rules = [] as readonly string[]}): Record<string, string> => ({
@@ -56,7 +66,35 @@ const CASES: readonly (readonly [name: string, files: Record<string, string>, lo
   ['nft, by name', nft(['icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept']), undefined],
   ['nft, one alone', nft(['icmpv6 type nd-neighbor-advert accept']), /^solicitation in/],
   ['nft, all', nft(['meta l4proto ipv6-icmp accept']), undefined],
-  ['rules that were not read', {'ip6tables-save.txt': '*filter\n:INPUT DROP [0:0]\n'}, undefined],
+  [
+    'as ufw accepts them',
+    save({
+      input: 'DROP',
+      rules: ['135', '136'].map(
+        (type) => `INPUT -p ipv6-icmp -m icmp6 --icmpv6-type ${type} -m hl --hl-eq 255 -j ACCEPT`,
+      ),
+    }),
+    undefined,
+  ],
+  [
+    'a match that nobody knows',
+    save({input: 'DROP', rules: ['INPUT -p ipv6-icmp -m frobnicate --x 1 -j ACCEPT']}),
+    /^perhaps solicitation in/,
+  ],
+  [
+    'firewalld: the reverse path of every source, where each device has the link-local network',
+    {
+      'nft.txt':
+        'table inet firewalld {\n\tchain p {\n\t\ttype filter hook prerouting priority filter + 10; policy accept;\n\t\ticmpv6 type { nd-router-advert, nd-neighbor-solicit } accept\n\t\tmeta nfproto ipv6 fib saddr . mark . iif oif missing drop\n\t}\n}\n',
+      'ip-route6.json': JSON.stringify([
+        {dst: 'fe80::/64', dev: 'cni0', metric: 256, flags: []},
+        {dst: 'fe80::/64', dev: 'eth0', metric: 256, flags: []},
+        {dst: '2001:db8::/64', dev: 'eth0', metric: 256, flags: []},
+      ]),
+    },
+    undefined,
+  ],
+  ['rules that were not read', {'ip6tables-save.txt': '*filter\n:INPUT DROP [0:0]\n'}, /^perhaps solicitation in/],
 ]
 
 describe('neighbour discovery', () => {
